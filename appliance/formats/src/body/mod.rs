@@ -1,0 +1,13 @@
+//! Bodies: what an entry of each kind says. One file per kind.
+//!
+//! Kinds without a module here are reserved in [`crate::entry::Kind`] and opaque to this version.
+
+pub mod attestation;
+pub mod incident;
+pub mod key_epoch;
+pub mod operator_action;
+pub mod seal;
+pub mod succession;
+
+/// Longest free text inside a body, in bytes.
+pub const TEXT_BYTES_MAX: usize = 1_024;

@@ -1,0 +1,25 @@
+//! The bytes of Bulla and what they mean: entries, proofs, checkpoints, quotes, `.seal` and trust
+//! files, and the verifier that judges them.
+//!
+//! Refuses to do: read a clock, a file, a socket or a random number. Time and randomness are
+//! arguments; effects are the caller's. `docs/formats.md` is the normative description.
+#![forbid(unsafe_code)]
+
+pub mod audit;
+pub mod body;
+pub mod der;
+pub mod endorsement;
+pub mod enrolment;
+pub mod entry;
+pub mod hash;
+pub mod json;
+pub mod merkle;
+pub mod note;
+pub mod origin;
+pub mod report;
+pub mod seal_file;
+pub mod sig;
+pub mod tile;
+pub mod tpm;
+pub mod trust;
+pub mod verify;

@@ -1,0 +1,244 @@
+//! `.seal` v1: one JSON file beside the document that carries everything a verifier needs.
+//!
+//! The JSON is untrusted packaging: members that could be derived are not read, unknown members are
+//! kept and ignored unless `critical` names them, and duplicate names or lax base64 are refused.
+//! Refuses to do: believe anything. [`crate::verify`] judges; this file only unpacks.
+//! Invariant: [`SealFile::encode`] of a decoded file decodes to the same value.
+
+use crate::json::{self, JsonError, base64_decode, base64_encode};
+use crate::note::SignedNote;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// Largest `.seal` file in bytes.
+pub const SEAL_BYTES_MAX: usize = 4 << 20;
+/// Most heads in one file.
+pub const HEADS_MAX: usize = 16;
+/// The value of the member `bulla`.
+pub const SEAL_VERSION: &str = "seal/v1";
+
+const KNOWN_MEMBERS: [&str; 8] =
+    ["bulla", "critical", "origin", "entry", "epoch", "enrolment", "heads", "openings"];
+
+/// Why a file is not a `.seal` of this version.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SealFileError {
+    /// Not strict JSON.
+    #[error(transparent)]
+    Json(#[from] JsonError),
+    /// A member is missing, of the wrong type, or out of bounds.
+    #[error("its member {0:?} is missing or not as the format says")]
+    Member(&'static str),
+    /// A newer or foreign format: nothing is known to be wrong with it.
+    #[error("it needs a newer verifier: {0}")]
+    NotUnderstood(String),
+}
+
+/// A checkpoint and the paths that lead to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// The checkpoint, a signed note.
+    pub checkpoint: String,
+    /// Inclusion proof of the seal's entry.
+    pub entry_proof: Vec<Vec<u8>>,
+    /// Inclusion proof of the key-epoch entry.
+    pub epoch_proof: Vec<Vec<u8>>,
+    /// PCR values of the quote line; present exactly when the checkpoint has one.
+    pub pcrs: Option<Vec<(u8, [u8; 32])>>,
+}
+
+/// An unpacked `.seal` file, nothing of it judged.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SealFile {
+    /// Log origin.
+    pub origin: String,
+    /// The token: DER of the seal entry.
+    pub entry: Vec<u8>,
+    /// DER of the key-epoch entry.
+    pub epoch: Vec<u8>,
+    /// DER of the enrolment.
+    pub enrolment: Vec<u8>,
+    /// Checkpoints, oldest evidence first.
+    pub heads: Vec<Head>,
+    /// DER of each opening handed out with this file.
+    pub openings: Vec<Vec<u8>>,
+    /// Members of later versions, kept as they are.
+    pub unknown: Map<String, Value>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct HeadWire {
+    checkpoint: String,
+    entry_proof: Vec<String>,
+    epoch_proof: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pcrs: Option<Vec<PcrWire>>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PcrWire {
+    pub(crate) pcr: u8,
+    pub(crate) value: String,
+}
+
+impl PcrWire {
+    pub(crate) fn read(&self) -> Option<(u8, [u8; 32])> {
+        if self.value.bytes().any(|b| b.is_ascii_uppercase()) {
+            return None;
+        }
+        let mut value = [0; 32];
+        hex::decode_to_slice(&self.value, &mut value).ok()?;
+        (self.pcr < 24).then_some((self.pcr, value))
+    }
+}
+
+impl SealFile {
+    /// Unpacks a file.
+    pub fn decode(bytes: &[u8]) -> Result<Self, SealFileError> {
+        let Value::Object(mut members) = json::parse(bytes, SEAL_BYTES_MAX)? else {
+            return Err(SealFileError::Member("bulla"));
+        };
+        match members.get("bulla").and_then(Value::as_str) {
+            Some(SEAL_VERSION) => {}
+            Some(other) if other.starts_with("seal/") => {
+                return Err(SealFileError::NotUnderstood(format!("it is of version {other:?}")));
+            }
+            _ => return Err(SealFileError::Member("bulla")),
+        }
+        check_critical(members.get("critical"))?;
+        let text = |name: &'static str| -> Result<String, SealFileError> {
+            let value = members.get(name).and_then(Value::as_str);
+            value.map(str::to_owned).ok_or(SealFileError::Member(name))
+        };
+        let der = |name: &'static str| -> Result<Vec<u8>, SealFileError> { Ok(base64_decode(&text(name)?)?) };
+        let list = |name: &'static str| -> Result<Vec<Value>, SealFileError> {
+            let value = members.get(name).and_then(Value::as_array);
+            value.cloned().ok_or(SealFileError::Member(name))
+        };
+        let (origin, entry, epoch, enrolment) =
+            (text("origin")?, der("entry")?, der("epoch")?, der("enrolment")?);
+        let openings = list("openings")?
+            .iter()
+            .map(|value| Ok(base64_decode(value.as_str().ok_or(SealFileError::Member("openings"))?)?))
+            .collect::<Result<Vec<_>, SealFileError>>()?;
+        let heads = list("heads")?.into_iter().map(decode_head).collect::<Result<Vec<_>, _>>()?;
+        if heads.is_empty() || heads.len() > HEADS_MAX {
+            return Err(SealFileError::Member("heads"));
+        }
+        members.retain(|name, _| !KNOWN_MEMBERS.contains(&name.as_str()));
+        Ok(SealFile { origin, entry, epoch, enrolment, heads, openings, unknown: members })
+    }
+
+    /// The file as a JSON value, known members first and in fixed order.
+    pub fn to_value(&self) -> Value {
+        let mut members = Map::new();
+        let mut put = |name: &str, value: Value| members.insert(name.to_owned(), value);
+        put("bulla", SEAL_VERSION.into());
+        put("origin", self.origin.clone().into());
+        put("entry", base64_encode(&self.entry).into());
+        put("epoch", base64_encode(&self.epoch).into());
+        put("enrolment", base64_encode(&self.enrolment).into());
+        put("heads", self.heads.iter().map(encode_head).collect());
+        put("openings", self.openings.iter().map(|o| Value::from(base64_encode(o))).collect());
+        for (name, value) in &self.unknown {
+            put(name, value.clone());
+        }
+        Value::Object(members)
+    }
+
+    /// The file as text, two-space indented, ending in a line feed.
+    pub fn encode(&self) -> String {
+        let mut text = serde_json::to_string_pretty(&self.to_value()).expect("a Value always serialises");
+        text.push('\n');
+        text
+    }
+
+    /// Takes over what `other`, a file of the same entry, has more: heads, openings, unknown members. Nothing of
+    /// value is given up: only a full list of heads lets a bare checkpoint go, and only for a quoted one.
+    /// Returns whether anything was added; `None` when the two are not of the same entry.
+    pub fn upgrade(&mut self, other: SealFile) -> Option<bool> {
+        if (&self.origin, &self.entry) != (&other.origin, &other.entry) {
+            return None;
+        }
+        let before = (self.heads.len(), self.openings.len(), self.unknown.len());
+        let mut changed = false;
+        for head in other.heads {
+            let text = checkpoint_text_of(&head);
+            match self.heads.iter().position(|mine| checkpoint_text_of(mine) == text) {
+                Some(at) if self.heads[at].pcrs.is_none() && head.pcrs.is_some() => {
+                    self.heads[at] = head;
+                    changed = true;
+                }
+                None if self.heads.len() < HEADS_MAX => self.heads.push(head),
+                // Full: a quote proves more than a bare checkpoint, so it may take one's place.
+                None if head.pcrs.is_some() => {
+                    if let Some(bare) = self.heads.iter_mut().find(|mine| mine.pcrs.is_none()) {
+                        *bare = head;
+                        changed = true;
+                    }
+                }
+                _ => {}
+            }
+        }
+        for opening in other.openings {
+            if !self.openings.contains(&opening) {
+                self.openings.push(opening);
+            }
+        }
+        for (name, value) in other.unknown {
+            self.unknown.entry(name).or_insert(value);
+        }
+        Some(changed || before != (self.heads.len(), self.openings.len(), self.unknown.len()))
+    }
+}
+
+fn checkpoint_text_of(head: &Head) -> String {
+    SignedNote::parse(&head.checkpoint).map_or_else(|_| head.checkpoint.clone(), |note| note.text)
+}
+
+fn check_critical(critical: Option<&Value>) -> Result<(), SealFileError> {
+    let Some(critical) = critical else { return Ok(()) };
+    let names = critical.as_array().ok_or(SealFileError::Member("critical"))?;
+    for name in names {
+        let name = name.as_str().ok_or(SealFileError::Member("critical"))?;
+        if !KNOWN_MEMBERS.contains(&name) {
+            let reason = format!("its member {name:?} is critical and unknown here");
+            return Err(SealFileError::NotUnderstood(reason));
+        }
+    }
+    Ok(())
+}
+
+fn decode_head(value: Value) -> Result<Head, SealFileError> {
+    let wire: HeadWire = serde_json::from_value(value).map_err(|_| SealFileError::Member("heads"))?;
+    let proof = |items: &[String]| -> Result<Vec<Vec<u8>>, SealFileError> {
+        if items.len() > 64 {
+            return Err(SealFileError::Member("heads"));
+        }
+        items.iter().map(|item| Ok(base64_decode(item)?)).collect()
+    };
+    let pcrs = wire
+        .pcrs
+        .as_ref()
+        .map(|list| list.iter().map(PcrWire::read).collect::<Option<Vec<_>>>())
+        .map(|list| list.ok_or(SealFileError::Member("heads")))
+        .transpose()?;
+    let (entry_proof, epoch_proof) = (proof(&wire.entry_proof)?, proof(&wire.epoch_proof)?);
+    Ok(Head { checkpoint: wire.checkpoint, entry_proof, epoch_proof, pcrs })
+}
+
+fn encode_head(head: &Head) -> Value {
+    let proof = |items: &[Vec<u8>]| items.iter().map(|item| base64_encode(item)).collect();
+    let pcrs = head.pcrs.as_ref().map(|list| {
+        list.iter().map(|(pcr, value)| PcrWire { pcr: *pcr, value: hex::encode(value) }).collect()
+    });
+    let wire = HeadWire {
+        checkpoint: head.checkpoint.clone(),
+        entry_proof: proof(&head.entry_proof),
+        epoch_proof: proof(&head.epoch_proof),
+        pcrs,
+    };
+    serde_json::to_value(wire).expect("strings and numbers always serialise")
+}

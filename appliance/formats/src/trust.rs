@@ -1,0 +1,228 @@
+//! Trust file v1: whom the verifier believes. Everything in it counts, so unknown members are refused.
+//!
+//! Refuses to do: merge, fetch or expire; whoever uses it decides when it is too old.
+//! Invariant: a [`TrustFile`] has at least one root and a well-formed fleet domain.
+
+use crate::hash::{Hash, sha256};
+use crate::json::{self, JsonError, base64_decode, base64_encode};
+use crate::origin::check_fleet;
+use crate::seal_file::PcrWire;
+use crate::sig::label;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Largest trust file in bytes.
+pub const TRUST_BYTES_MAX: usize = 1 << 20;
+/// The value of the member `bulla`.
+pub const TRUST_VERSION: &str = "trust/v1";
+
+/// Why a trust file is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TrustError {
+    /// Not strict JSON.
+    #[error(transparent)]
+    Json(#[from] JsonError),
+    /// Not as the format says.
+    #[error("it is not a trust file of version 1: {0}")]
+    Malformed(String),
+    /// It holds something this version does not understand, and in a trust file everything counts.
+    #[error("it needs a newer verifier: {0}")]
+    NotUnderstood(String),
+}
+
+/// A set of PCR values that a known good boot leaves behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reference {
+    /// What boots like this, e.g. an image version.
+    pub name: String,
+    /// PCR number and SHA-256 value.
+    pub pcrs: Vec<(u8, [u8; 32])>,
+}
+
+/// What a seal must meet beyond being genuine.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Policy {
+    /// Whether keys without a TPM are acceptable.
+    pub accept_software: bool,
+    /// Facts that must hold: `sealed`, `attested`.
+    pub require_facts: Vec<String>,
+}
+
+/// A parsed trust file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrustFile {
+    /// Fleet domain.
+    pub fleet: String,
+    /// When it was written (Unix milliseconds, the writer's clock).
+    pub issued_millis: u64,
+    /// Fleet roots, Ed25519.
+    pub roots: Vec<[u8; 32]>,
+    /// Known good boot states; empty means boot state is not judged.
+    pub references: Vec<Reference>,
+    /// Policy.
+    pub policy: Policy,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct TrustWire {
+    bulla: String,
+    fleet: String,
+    issued_millis: u64,
+    roots: Vec<String>,
+    references: Vec<ReferenceWire>,
+    tsa_roots: Vec<Value>,
+    revocations: Vec<Value>,
+    policy: PolicyWire,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReferenceWire {
+    name: String,
+    pcrs: Vec<PcrWire>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct PolicyWire {
+    accept_software: bool,
+    require_facts: Vec<String>,
+}
+
+impl TrustFile {
+    /// Reads a trust file.
+    pub fn decode(bytes: &[u8]) -> Result<Self, TrustError> {
+        let value = json::parse(bytes, TRUST_BYTES_MAX)?;
+        match value.get("bulla").and_then(Value::as_str) {
+            Some(TRUST_VERSION) => {}
+            Some(other) if other.starts_with("trust/") => {
+                return Err(TrustError::NotUnderstood(format!("it is of version {other:?}")));
+            }
+            _ => return Err(TrustError::Malformed("its member \"bulla\" is not \"trust/v1\"".into())),
+        }
+        let wire: TrustWire =
+            serde_json::from_value(value).map_err(|error| TrustError::Malformed(error.to_string()))?;
+        if !wire.tsa_roots.is_empty() || !wire.revocations.is_empty() {
+            let what = "it names TSA roots or revocations, which this version does not judge";
+            return Err(TrustError::NotUnderstood(what.into()));
+        }
+        let malformed = |what: &str| TrustError::Malformed(what.to_owned());
+        check_fleet(&wire.fleet).map_err(|error| TrustError::Malformed(error.to_string()))?;
+        let roots = wire.roots.iter().map(|root| read_root(root)).collect::<Option<Vec<_>>>();
+        let roots = roots.ok_or_else(|| malformed("a root is not 32 bytes in base64"))?;
+        if roots.is_empty() || roots.len() > 16 {
+            return Err(malformed("it has no root, or more than 16"));
+        }
+        let references = wire.references.iter().map(read_reference).collect::<Option<Vec<_>>>();
+        let references = references.ok_or_else(|| malformed("a reference has no or malformed PCR values"))?;
+        if let Some(fact) = wire.policy.require_facts.iter().find(|f| !FACTS.contains(&f.as_str())) {
+            return Err(TrustError::NotUnderstood(format!("its policy requires the unknown fact {fact:?}")));
+        }
+        let policy =
+            Policy { accept_software: wire.policy.accept_software, require_facts: wire.policy.require_facts };
+        Ok(TrustFile { fleet: wire.fleet, issued_millis: wire.issued_millis, roots, references, policy })
+    }
+
+    /// The file as text, two-space indented, ending in a line feed.
+    pub fn encode(&self) -> String {
+        let wire = TrustWire {
+            bulla: TRUST_VERSION.to_owned(),
+            fleet: self.fleet.clone(),
+            issued_millis: self.issued_millis,
+            roots: self.roots.iter().map(|root| base64_encode(root)).collect(),
+            references: self.references.iter().map(write_reference).collect(),
+            tsa_roots: Vec::new(),
+            revocations: Vec::new(),
+            policy: PolicyWire {
+                accept_software: self.policy.accept_software,
+                require_facts: self.policy.require_facts.clone(),
+            },
+        };
+        let mut text = serde_json::to_string_pretty(&wire).expect("strings and numbers always serialise");
+        text.push('\n');
+        text
+    }
+}
+
+/// Facts a policy of this version can require.
+pub const FACTS: [&str; 2] = ["sealed", "attested"];
+
+/// Fingerprint of a trust file, to be read out over the phone: the first 100 bits of
+/// SHA-256("bulla/trust-fingerprint/v1" || 0x00 || the file's bytes) as five groups of four
+/// characters of Crockford's base32 alphabet.
+pub fn fingerprint(file: &[u8]) -> String {
+    const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+    let Hash(hash) = sha256(&[label::TRUST_FINGERPRINT.as_bytes(), &[0], file]);
+    let bit = |index: usize| (hash[index / 8] >> (7 - index % 8)) & 1;
+    let mut out = String::with_capacity(24);
+    for group in 0..20 {
+        if group > 0 && group % 4 == 0 {
+            out.push('-');
+        }
+        let value = (0..5).fold(0u8, |acc, i| (acc << 1) | bit(group * 5 + i));
+        out.push(char::from(ALPHABET[usize::from(value)]));
+    }
+    out
+}
+
+fn read_root(text: &str) -> Option<[u8; 32]> {
+    base64_decode(text).ok()?.try_into().ok()
+}
+
+fn read_reference(wire: &ReferenceWire) -> Option<Reference> {
+    let pcrs = wire.pcrs.iter().map(PcrWire::read).collect::<Option<Vec<_>>>()?;
+    let ascending = pcrs.windows(2).all(|pair| pair[0].0 < pair[1].0);
+    (!pcrs.is_empty() && ascending).then(|| Reference { name: wire.name.clone(), pcrs })
+}
+
+fn write_reference(reference: &Reference) -> ReferenceWire {
+    let pcrs =
+        reference.pcrs.iter().map(|(pcr, value)| PcrWire { pcr: *pcr, value: hex::encode(value) }).collect();
+    ReferenceWire { name: reference.name.clone(), pcrs }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> TrustFile {
+        TrustFile {
+            fleet: "bank.example".into(),
+            issued_millis: 1_790_000_000_000,
+            roots: vec![[7; 32]],
+            references: vec![Reference { name: "image 1".into(), pcrs: vec![(0, [1; 32]), (7, [2; 32])] }],
+            policy: Policy { accept_software: false, require_facts: vec!["attested".into()] },
+        }
+    }
+
+    #[test]
+    fn round_trip_and_fingerprint() {
+        let text = sample().encode();
+        assert_eq!(TrustFile::decode(text.as_bytes()).unwrap(), sample());
+        let fingerprint = fingerprint(text.as_bytes());
+        assert_eq!(fingerprint.len(), 24);
+        assert_ne!(fingerprint, super::fingerprint(text.replace("image 1", "image 2").as_bytes()));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused() {
+        let text = sample().encode();
+        for (from, to) in [
+            ("trust/v1", "trust/v2"),
+            ("\"tsaRoots\": []", "\"tsaRoots\": [1]"),
+            ("\"revocations\": []", "\"revocations\": [{}]"),
+            ("\"attested\"", "\"blessed\""),
+            ("\"fleet\"", "\"extra\": 1,\n  \"fleet\""),
+            ("bank.example", "Bank.Example"),
+            ("\"acceptSoftware\": false", "\"acceptSoftware\": 0"),
+        ] {
+            let changed = text.replacen(from, to, 1);
+            assert_ne!(changed, text);
+            assert!(TrustFile::decode(changed.as_bytes()).is_err(), "{from} -> {to}");
+        }
+        let mut empty = sample();
+        empty.roots.clear();
+        assert!(TrustFile::decode(empty.encode().as_bytes()).is_err());
+    }
+}
