@@ -1,0 +1,10 @@
+//! The decisions of a box, without doing anything: rollback rule, attestation windows, key epochs.
+//!
+//! Refuses to do: I/O, clocks, randomness. Time comes in as an argument; what is to be done comes
+//! out as values, *persist* before *after*, so that the shell cannot reorder them and a simulation
+//! can crash between any two.
+#![forbid(unsafe_code)]
+
+pub mod epoch;
+pub mod rollback;
+pub mod window;
