@@ -1,0 +1,563 @@
+//! The writer: one batch, one transaction, proven before it is answered.
+//!
+//! The order of an append, and what is true after each step:
+//! 1. checks (sizes, space, idempotency keys): nothing written, a refusal costs only this batch;
+//! 2. side objects and openings committed: what the entries refer to cannot be lost any more;
+//! 3. entries, tiles that became full, request and digest rows and the head in one transaction, committed;
+//! 4. the batch read back in a fresh transaction, hashed again, the root recomputed from those bytes. (One bit that
+//!    flipped between hashing and storing ended a certificate log: its signed root could never be reproduced.)
+//! 5. the new head published; only now can anyone see it or get a [`Committed`].
+//!
+//! Refuses: to write after an error of unknown effect until [`Ledger::recover`]; a second use of an idempotency key
+//! inside the window; starting a batch without the space to finish it.
+//!
+//! Invariants: one `Ledger` per store, so one writer; no batch straddles two segments; an index is given once.
+
+use crate::control::Control;
+use crate::edge::FullTile;
+use crate::error::{Damage, During, ReadError, StorageFault};
+use crate::index::DigestMap;
+use crate::reader::Reader;
+use crate::segment::{self, SegmentFile, write_tiles};
+use crate::shared::{HeadState, Shared};
+use crate::snapshot::Snapshot;
+use crate::tables::{
+    DIGEST_ROWS, DIGESTS, DigestKey, DigestRow, ENTRIES, HEAD, Head, Header, META, REQUESTS, Request, TILES,
+    digest_key, sorted_digest,
+};
+use bulla_formats::hash::{Hash, leaf_hash};
+use bulla_formats::merkle::Frontier;
+use bulla_formats::tile::ENTRY_BYTES_MAX;
+use redb::{Database, ReadTransaction};
+use std::collections::HashSet;
+use std::sync::Arc;
+use thiserror::Error;
+
+/// Entries per batch. Bounds the time a reader of the newest entries waits and the memory of one transaction
+/// (256 MiB at 65,535 bytes each).
+const BATCH_ENTRIES_MAX: usize = 4096;
+
+/// What is appended.
+#[derive(Debug, Clone, Default)]
+pub struct NewEntry {
+    /// The entry's bytes, at most 65,535. Opaque here.
+    pub entry: Vec<u8>,
+    /// Algorithm number and document digest (32 to 64 bytes), to be found by [`Reader::find_digest`].
+    pub digest: Option<(u8, Vec<u8>)>,
+    /// Idempotency key and request fingerprint, stored atomically with the entry.
+    pub request: Option<Request>,
+    /// Openings of the entry's commitments; stored encrypted, erasable, outside the tree.
+    pub openings: Option<Vec<u8>>,
+    /// Objects that the entry refers to by SHA-256; durable before the entry is.
+    pub side: Vec<Vec<u8>>,
+}
+
+/// A batch that is durable and was proven so. Only the ledger can make one: hold it to sign or answer.
+#[derive(Debug, Clone)]
+pub struct Committed {
+    first: u64,
+    leaves: Vec<Hash>,
+    snapshot: Snapshot,
+}
+
+impl Committed {
+    /// Index of the batch's first entry.
+    pub fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// Entries in the log, with the batch.
+    pub fn size(&self) -> u64 {
+        self.snapshot.size()
+    }
+
+    /// Root of the log, with the batch.
+    pub fn root(&self) -> Hash {
+        self.snapshot.root()
+    }
+
+    /// Leaf hashes of the batch, in order.
+    pub fn leaves(&self) -> &[Hash] {
+        &self.leaves
+    }
+
+    /// The tree right after the batch.
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+}
+
+/// Why a batch was not appended.
+#[derive(Debug, Error)]
+pub enum AppendError {
+    /// The disk is too full to start; nothing was written. Free space or enlarge the disk.
+    #[error(
+        "the disk has {free} bytes free where this batch needs {needed} with the reserve; free some space"
+    )]
+    Full {
+        /// Bytes free.
+        free: u64,
+        /// Bytes that must be free.
+        needed: u64,
+    },
+    /// The caller's entry is too long; nothing was written.
+    #[error("entry {position} of the batch has {bytes} bytes; at most 65535")]
+    TooLarge {
+        /// Position in the batch.
+        position: usize,
+        /// Its length.
+        bytes: usize,
+    },
+    /// The caller's batch is empty or too long; nothing was written.
+    #[error("a batch has 1 to 4096 entries, not {entries}")]
+    BatchSize {
+        /// Entries in the batch.
+        entries: usize,
+    },
+    /// The caller's digest has no length that a digest has; nothing was written.
+    #[error("the digest of entry {position} of the batch has {bytes} bytes; 32 to 64 are allowed")]
+    DigestLength {
+        /// Position in the batch.
+        position: usize,
+        /// Its length.
+        bytes: usize,
+    },
+    /// The idempotency key is taken, by an earlier entry or by one in the same batch; nothing was written.
+    #[error(
+        "the idempotency key of entry {position} of the batch is already used by entry {index}; answer with that one"
+    )]
+    DuplicateRequest {
+        /// Position in the batch.
+        position: usize,
+        /// The entry that has the key (or would have had it).
+        index: u64,
+    },
+    /// An earlier write had an unknown effect; nothing was written. Call [`Ledger::recover`].
+    #[error("an earlier write failed and its effect is unknown; recover before sealing again")]
+    Poisoned,
+    /// Looking up idempotency keys or the free space failed; nothing was written.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// Writing failed; the effect is unknown and the writer is poisoned from here on.
+    #[error("{0}; its effect is unknown, so nothing is sealed before a recovery")]
+    Storage(#[from] StorageFault),
+    /// What was read back is not what was written; the writer is poisoned from here on.
+    #[error(
+        "{0}; the batch was not what it should be when read back, so nothing is sealed before a recovery"
+    )]
+    Mismatch(Damage),
+}
+
+/// The log's only writer.
+#[derive(Debug)]
+pub struct Ledger {
+    pub(crate) shared: Arc<Shared>,
+    /// The proven tree again, kept apart from the published edge: the two must agree at every batch, so that a bit
+    /// that flips in one of them is found before it is signed.
+    pub(crate) frontier: Frontier,
+    pub(crate) poisoned: bool,
+}
+
+/// A batch with everything computed that the transaction needs.
+struct Prepared {
+    first: u64,
+    batch: Vec<NewEntry>,
+    leaves: Vec<Hash>,
+    digests: Vec<Option<DigestKey>>,
+    tiles: Vec<FullTile>,
+    head: Arc<HeadState>,
+}
+
+impl Ledger {
+    /// Entries in the log.
+    pub fn size(&self) -> u64 {
+        self.frontier.size()
+    }
+
+    /// Root of the log.
+    pub fn root(&self) -> Hash {
+        self.shared.head().root
+    }
+
+    /// A reader; any number, from any thread.
+    pub fn reader(&self) -> Reader {
+        Reader::new(Arc::clone(&self.shared))
+    }
+
+    /// The control database of this log.
+    pub fn control(&self) -> Control {
+        self.shared.control.clone()
+    }
+
+    /// Whether a write of unknown effect happened; only [`Ledger::recover`] leads on.
+    pub fn is_poisoned(&self) -> bool {
+        self.poisoned
+    }
+
+    /// Destroys the keys of these entries' openings. The entries and every proof stay as they are.
+    pub fn erase_openings(&self, indexes: &[u64]) -> Result<(), StorageFault> {
+        self.shared.openings.erase(indexes)
+    }
+
+    /// Appends a batch. On success everything of it is durable and proven.
+    pub fn append(&mut self, batch: Vec<NewEntry>) -> Result<Committed, AppendError> {
+        if self.poisoned {
+            return Err(AppendError::Poisoned);
+        }
+        let digests = self.check(&batch)?;
+        let written = self.write(batch, digests);
+        if written.is_err() {
+            self.poison();
+        }
+        let prepared = written?;
+        Ok(self.publish(prepared))
+    }
+
+    /// Step 1: refusals that leave no trace.
+    fn check(&self, batch: &[NewEntry]) -> Result<Vec<Option<DigestKey>>, AppendError> {
+        if batch.is_empty() || batch.len() > BATCH_ENTRIES_MAX {
+            return Err(AppendError::BatchSize { entries: batch.len() });
+        }
+        let mut digests = Vec::with_capacity(batch.len());
+        let mut keys = HashSet::new();
+        let (reader, first) = (self.reader(), self.size());
+        let mut bytes = 0u64;
+        for (position, new) in batch.iter().enumerate() {
+            if new.entry.len() > ENTRY_BYTES_MAX {
+                return Err(AppendError::TooLarge { position, bytes: new.entry.len() });
+            }
+            bytes += new.entry.len() as u64;
+            bytes += new.openings.as_ref().map_or(0, Vec::len) as u64;
+            bytes += new.side.iter().map(Vec::len).sum::<usize>() as u64;
+            digests.push(match &new.digest {
+                None => None,
+                Some((algorithm, digest)) => Some(
+                    digest_key(*algorithm, digest)
+                        .ok_or(AppendError::DigestLength { position, bytes: digest.len() })?,
+                ),
+            });
+            if let Some(request) = &new.request {
+                if let Some((index, _)) = reader.find_request(&request.key)? {
+                    return Err(AppendError::DuplicateRequest { position, index });
+                }
+                if !keys.insert(request.key) {
+                    let earlier =
+                        batch.iter().position(|each| each.request.is_some_and(|it| it.key == request.key));
+                    let index = first + earlier.unwrap_or(position) as u64;
+                    return Err(AppendError::DuplicateRequest { position, index });
+                }
+            }
+        }
+        // Copy-on-write touches more pages than the bytes alone fill.
+        let needed = self.shared.options.reserve_bytes.saturating_add(bytes.saturating_mul(4));
+        let free = self.shared.store.free_bytes().during("ask for the free space of", "the log directory");
+        let free = free.map_err(ReadError::from)?;
+        if free < needed {
+            return Err(AppendError::Full { free, needed });
+        }
+        Ok(digests)
+    }
+
+    /// Steps 2 to 4. Any error means unknown effect.
+    fn write(
+        &mut self,
+        batch: Vec<NewEntry>,
+        digests: Vec<Option<DigestKey>>,
+    ) -> Result<Prepared, AppendError> {
+        self.roll_over_if_full()?;
+        let prepared = self.prepare(batch, digests)?;
+        let objects = prepared.batch.iter().flat_map(|new| new.side.iter().map(Vec::as_slice));
+        self.shared.side.store(objects)?;
+        let openings: Vec<(u64, &[u8])> = (prepared.first..)
+            .zip(&prepared.batch)
+            .filter_map(|(index, new)| Some((index, new.openings.as_deref()?)))
+            .collect();
+        self.shared.openings.store(&openings)?;
+
+        let segments = self.shared.segments();
+        let (Some(active), Some(file)) = (&segments.active, segments.files.last()) else {
+            return Err(AppendError::Poisoned);
+        };
+        let name = file.name();
+        commit(&active.db, &prepared, self.shared.options.two_phase_commit).during("commit to", &name)?;
+        let frontier = reread(&segment::begin(&active.db, &name)?, &name, &prepared, &self.frontier)
+            .map_err(unknown_effect)?;
+        drop(segments);
+        self.frontier = frontier;
+        Ok(prepared)
+    }
+
+    /// Hashes the batch and computes the tree with it, twice: on the published edge and on the writer's frontier. A
+    /// bit that has flipped in either must not reach the disk, let alone a signature.
+    fn prepare(
+        &self,
+        batch: Vec<NewEntry>,
+        digests: Vec<Option<DigestKey>>,
+    ) -> Result<Prepared, AppendError> {
+        let leaves: Vec<Hash> = batch.iter().map(|new| leaf_hash(&new.entry)).collect();
+        let (mut edge, mut frontier) = (self.shared.head().edge.clone(), self.frontier.clone());
+        let mut tiles = Vec::new();
+        for leaf in &leaves {
+            edge.append(*leaf, &mut tiles);
+            frontier.append(*leaf);
+        }
+        let head = Arc::new(HeadState { root: edge.root(), edge });
+        if frontier.root() != head.root {
+            let what = "the root computed twice differs: the memory is not reliable";
+            return Err(AppendError::Mismatch(Damage::new("the tree in memory", self.size(), what)));
+        }
+        Ok(Prepared { first: self.size(), batch, leaves, digests, tiles, head })
+    }
+
+    /// Step 5.
+    fn publish(&mut self, prepared: Prepared) -> Committed {
+        {
+            let mut indexes = self.shared.indexes_mut();
+            for ((index, new), digest) in (prepared.first..).zip(&prepared.batch).zip(&prepared.digests) {
+                if let (Some(digest), Some(map)) = (digest, indexes.digests.last_mut()) {
+                    map.insert(index, *digest);
+                }
+                if let Some(request) = &new.request {
+                    indexes.requests.insert(index, &request.key);
+                }
+            }
+        }
+        for tile in prepared.tiles {
+            self.shared.cache_tile(tile.level, tile.index, tile.nodes);
+        }
+        self.shared.publish(Arc::clone(&prepared.head));
+        let snapshot = Snapshot::new(Arc::clone(&self.shared), prepared.head);
+        Committed { first: prepared.first, leaves: prepared.leaves, snapshot }
+    }
+
+    /// Closes the segment once it has reached its boundary, and goes on in the next. A batch that began below the
+    /// boundary may have run past it: a batch that straddled two files could become durable by half.
+    fn roll_over_if_full(&mut self) -> Result<(), AppendError> {
+        let size = self.size();
+        let segments = self.shared.segments();
+        let Some(file) = segments.files.last().cloned() else { return Ok(()) };
+        let per_segment = self.shared.options.segment_entries;
+        if size < (file.first / per_segment + 1) * per_segment {
+            return Ok(());
+        }
+        if let Some(active) = &segments.active {
+            let sorted = self.shared.indexes().digests.last().map(DigestMap::sorted).unwrap_or_default();
+            write_sorted_digests(&active.db, &sorted).during("commit the digest table to", &file.name())?;
+        }
+        drop(segments);
+        self.start_segment().map_err(unknown_effect)?;
+        // The sorted table answers from here on.
+        let mut indexes = self.shared.indexes_mut();
+        indexes.digests.retain(|map| map.first() != file.first);
+        Ok(())
+    }
+
+    /// Makes a fresh segment at the proven size and lets it take the entries from here on. Rollover and recovery
+    /// share it.
+    pub(crate) fn start_segment(&mut self) -> Result<(), ReadError> {
+        let head = self.shared.head();
+        let header = Header { origin: self.shared.origin.clone(), root: head.root, edge: head.edge.clone() };
+        let cache_bytes = self.shared.options.active_cache_bytes;
+        let (file, writable) = segment::create(self.shared.store.as_ref(), &header, cache_bytes)?;
+        let mut segments = self.shared.segments_mut();
+        // Closing the full segment writes redb's shutdown mark. If that fails the file is repaired in memory
+        // whenever it is read; nothing is lost.
+        drop(segments.active.replace(writable));
+        segments.files.retain(|each: &SegmentFile| each.first != file.first);
+        segments.files.push(file.clone());
+        drop(segments);
+        let mut indexes = self.shared.indexes_mut();
+        indexes.digests.retain(|map| map.first() != file.first);
+        indexes.digests.push(DigestMap::new(file.first));
+        Ok(())
+    }
+
+    /// After an error of unknown effect: not one more byte to that file. Reads of proven entries go to the disk.
+    fn poison(&mut self) {
+        self.poisoned = true;
+        if let Some(active) = self.shared.segments_mut().active.take() {
+            active.abandon();
+        }
+    }
+}
+
+/// An error after writing has begun.
+fn unknown_effect(error: ReadError) -> AppendError {
+    match error {
+        ReadError::Storage(fault) => AppendError::Storage(fault),
+        ReadError::Damaged(damage) => AppendError::Mismatch(damage),
+        // Reading back asks for nothing outside the batch; if it seems so, what was read is not what was written.
+        other => AppendError::Mismatch(Damage::new("the log", 0, other.to_string())),
+    }
+}
+
+/// Step 3.
+fn commit(db: &Database, prepared: &Prepared, two_phase: bool) -> Result<(), redb::Error> {
+    let mut txn = db.begin_write()?;
+    txn.set_two_phase_commit(two_phase);
+    {
+        let (mut entries, mut requests) = (txn.open_table(ENTRIES)?, txn.open_table(REQUESTS)?);
+        let mut digest_rows = txn.open_table(DIGEST_ROWS)?;
+        for (position, index) in (prepared.first..).take(prepared.batch.len()).enumerate() {
+            let new = &prepared.batch[position];
+            entries.insert(index, new.entry.as_slice())?;
+            if let Some(request) = new.request {
+                requests.insert(index, &request.to_row(index, &prepared.leaves[position]))?;
+            }
+            if let Some(digest) = &prepared.digests[position] {
+                digest_rows.insert(index, digest)?;
+            }
+        }
+        if !prepared.tiles.is_empty() {
+            write_tiles(&txn, &prepared.tiles)?;
+        }
+        let head =
+            Head { size: prepared.head.edge.size(), root: prepared.head.root, batch_first: prepared.first };
+        txn.open_table(META)?.insert(HEAD, head.to_bytes().as_slice())?;
+    }
+    Ok(txn.commit()?)
+}
+
+/// Step 4: believes nothing that is still in the writer's hands. Returns the frontier computed from the bytes that
+/// were read.
+fn reread(
+    txn: &ReadTransaction,
+    name: &str,
+    prepared: &Prepared,
+    before: &Frontier,
+) -> Result<Frontier, ReadError> {
+    let end = prepared.head.edge.size();
+    let differs = |index: u64, what: &str| Damage::new(name, index, format!("{what} reads back changed"));
+    let entries = txn.open_table(ENTRIES).during("read back", name)?;
+    let mut frontier = before.clone();
+    for row in entries.range(prepared.first..).during("read back", name)? {
+        let (index, entry) = row.during("read back", name)?;
+        if index.value() != frontier.size() || index.value() >= end {
+            return Err(differs(frontier.size(), "the list of entries").into());
+        }
+        frontier.append(leaf_hash(entry.value()));
+    }
+    if frontier.size() != end || frontier.root() != prepared.head.root {
+        return Err(differs(prepared.first, "the batch").into());
+    }
+    let meta = txn.open_table(META).during("read back", name)?;
+    let head = meta.get(HEAD).during("read back", name)?.and_then(|row| Head::parse(row.value()));
+    if head != Some(Head { size: end, root: frontier.root(), batch_first: prepared.first }) {
+        return Err(differs(prepared.first, "the head").into());
+    }
+    let tiles = txn.open_table(TILES).during("read back", name)?;
+    for tile in &prepared.tiles {
+        let row = tiles.get((tile.level, tile.index)).during("read back", name)?;
+        if row.is_none_or(|row| row.value() != tile.nodes.to_bytes(tile.nodes.width())) {
+            return Err(differs(prepared.first, "a tile").into());
+        }
+    }
+    let requests = txn.open_table(REQUESTS).during("read back", name)?;
+    for (position, index) in (prepared.first..end).enumerate() {
+        let Some(request) = prepared.batch[position].request else { continue };
+        let row = requests.get(index).during("read back", name)?;
+        let stored = row.and_then(|row| Request::check_row(row.value(), index, &prepared.leaves[position]));
+        if stored != Some(request) {
+            return Err(differs(index, "a request row").into());
+        }
+    }
+    Ok(frontier)
+}
+
+/// Written once, in order, when the segment closes: sequential inserts instead of random ones on every append.
+pub(crate) fn write_sorted_digests(db: &Database, sorted: &[DigestRow]) -> Result<(), redb::Error> {
+    let txn = db.begin_write()?;
+    {
+        let mut digests = txn.open_table(DIGESTS)?;
+        for (key, index) in sorted {
+            digests.insert(&sorted_digest(key, *index), ())?;
+        }
+    }
+    Ok(txn.commit()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::DirStore;
+    use crate::{Options, Store};
+    use bulla_formats::hash::sha256;
+
+    fn batch(first: u64, count: u64) -> Vec<NewEntry> {
+        let new = |number: u64| NewEntry {
+            entry: number.to_be_bytes().to_vec(),
+            request: Some(Request { key: sha256(&[&number.to_be_bytes()]).0, fingerprint: [1; 32] }),
+            ..NewEntry::default()
+        };
+        (first..first + count).map(new).collect()
+    }
+
+    fn start(dir: &tempfile::TempDir) -> (Arc<dyn Store>, Ledger) {
+        let store: Arc<dyn Store> = Arc::new(DirStore::open(dir.path()).unwrap());
+        let options = Options { reserve_bytes: 0, ..Options::default() };
+        let mut ledger = Ledger::create(Arc::clone(&store), "test/memory/0", options).unwrap();
+        ledger.append(batch(0, 300)).unwrap();
+        (store, ledger)
+    }
+
+    /// A bit flips in memory: in the frontier, or in the published right edge.
+    #[test]
+    fn g2_a_bit_that_flips_in_memory_is_found_before_anything_is_written() {
+        for in_edge in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let (store, mut ledger) = start(&dir);
+            let root = ledger.root();
+            if in_edge {
+                let mut bytes = ledger.shared.head().edge.to_bytes();
+                let last = bytes.len() - 40;
+                bytes[last] ^= 8;
+                let edge = crate::edge::Edge::parse(&bytes).unwrap();
+                ledger.shared.publish(Arc::new(HeadState { edge, root }));
+            } else {
+                let mut peaks = ledger.frontier.peaks().to_vec();
+                peaks[1].0[7] ^= 8;
+                ledger.frontier = Frontier::from_peaks(300, peaks).unwrap();
+            }
+            let refused = ledger.append(batch(300, 1)).unwrap_err();
+            assert!(matches!(refused, AppendError::Mismatch(_)), "{refused}");
+            assert!(ledger.is_poisoned());
+            // The disk and the stated root agree: the tree in memory is taken from them.
+            ledger.recover().unwrap();
+            assert_eq!((ledger.size(), ledger.root()), (300, root));
+            assert_eq!(ledger.append(batch(300, 1)).unwrap().first(), 300);
+            drop(ledger);
+            let (ledger, _) = Ledger::open(store, "test/memory/0", Options::default()).unwrap();
+            assert_eq!(ledger.size(), 301);
+        }
+    }
+
+    /// Whatever differs between what was meant and what is stored, reading back finds it.
+    #[test]
+    fn g1_whatever_reads_back_changed_is_not_answered_for() {
+        type Change = fn(&redb::WriteTransaction);
+        let changes: [(&str, Change); 6] = [
+            ("nothing", |_| {}),
+            ("entry", |txn| drop(txn.open_table(ENTRIES).unwrap().insert(301, [9].as_slice()).unwrap())),
+            ("missing entry", |txn| drop(txn.open_table(ENTRIES).unwrap().remove(511).unwrap())),
+            ("surplus entry", |txn| {
+                drop(txn.open_table(ENTRIES).unwrap().insert(512, [9].as_slice()).unwrap())
+            }),
+            ("tile", |txn| drop(txn.open_table(TILES).unwrap().insert((0, 1), [9].as_slice()).unwrap())),
+            ("request row", |txn| drop(txn.open_table(REQUESTS).unwrap().insert(400, &[9; 80]).unwrap())),
+        ];
+        for (what, change) in changes {
+            let dir = tempfile::tempdir().unwrap();
+            let (_store, ledger) = start(&dir);
+            let prepared = ledger.prepare(batch(300, 212), vec![None; 212]).unwrap();
+            let segments = ledger.shared.segments();
+            let db = &segments.active.as_ref().unwrap().db;
+            commit(db, &prepared, false).unwrap();
+            let txn = db.begin_write().unwrap();
+            change(&txn);
+            txn.commit().unwrap();
+            let txn = segment::begin(db, "segment").unwrap();
+            let read = reread(&txn, "segment", &prepared, &ledger.frontier);
+            assert_eq!(read.is_ok(), what == "nothing", "{what}: {read:?}");
+        }
+    }
+}

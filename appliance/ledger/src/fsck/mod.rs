@@ -1,0 +1,232 @@
+//! fsck: the judge. Recomputes everything that can be recomputed from the entries and names what does not agree.
+//!
+//! It shares the table layouts with the writer and as little code as possible beyond that: tiles are rebuilt with
+//! rs_merkle, an implementation that is not ours, so a mistake in our tree would not confirm itself.
+//!
+//! Refuses: to write, unless repair is asked for; then only tables that follow from the entries are rebuilt, and
+//! only in segments whose entries lead to the recorded root. Entries, headers, heads and request rows are never
+//! touched: they are evidence.
+//!
+//! What it can tell: a changed entry is found by its tile, or by its request row, or by the judge of its meaning;
+//! among the last entries that fill no tile yet and have neither, the whole stretch is named.
+
+mod segment;
+
+use crate::companion::NEW;
+use crate::edge::Edge;
+use crate::error::{During, ReadError, StorageFault};
+use crate::openings::{self, Openings};
+use crate::segment::current_segments;
+use crate::side::{self, SideObjects};
+use crate::store::Store;
+use bulla_formats::hash::{Hash, empty_root};
+use bulla_formats::merkle::Frontier;
+use std::fmt;
+use std::sync::Arc;
+use thiserror::Error;
+
+/// Problems kept word for word; beyond, they are only counted.
+const PROBLEMS_MAX: usize = 1000;
+
+/// What an entry means is its judge's matter; the ledger only knows bytes and the tree.
+pub trait EntryJudge {
+    /// Called once per entry in order. `before` is the tree of the entries before it, so that an entry's statement
+    /// about the tree before its batch can be checked: the first entry of a batch states `before` itself.
+    fn judge(&mut self, index: u64, entry: &[u8], before: &Frontier) -> Result<Judged, String>;
+}
+
+/// What the judge says about a good entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Judged {
+    /// The judge does not know what digest the entry is about; the digest tables are compared with each other only.
+    Opaque,
+    /// The entry is about this document digest (algorithm, digest), or about none.
+    Digest(Option<(u8, Vec<u8>)>),
+}
+
+/// Judges nothing: for checking the tree alone.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TreeOnly;
+
+impl EntryJudge for TreeOnly {
+    fn judge(&mut self, _: u64, _: &[u8], _: &Frontier) -> Result<Judged, String> {
+        Ok(Judged::Opaque)
+    }
+}
+
+/// What fsck may do.
+#[derive(Debug, Clone, Copy)]
+pub struct FsckOptions {
+    /// Rebuild derived tables (tiles, digest tables) that are wrong. Without it nothing is written.
+    pub repair: bool,
+    /// For how many indexes an idempotency key must be unique; as in [`crate::Options`].
+    pub request_window: u64,
+}
+
+impl Default for FsckOptions {
+    fn default() -> Self {
+        Self { repair: false, request_window: crate::Options::default().request_window }
+    }
+}
+
+/// Something that does not agree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The file inside the log directory.
+    pub file: String,
+    /// First entry concerned.
+    pub index: u64,
+    /// What does not agree.
+    pub what: String,
+    /// Whether it can be rebuilt from the entries.
+    pub derived: bool,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if self.derived { "rebuildable" } else { "DAMAGE" };
+        write!(f, "{kind}: entry {} in {}: {}", self.index, self.file, self.what)
+    }
+}
+
+/// What repair wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rebuilt {
+    /// Tiles written or removed.
+    pub tiles: u64,
+    /// Digest rows written or removed, in both digest tables.
+    pub digests: u64,
+}
+
+/// The verdict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FsckReport {
+    /// Entries that the log states to have.
+    pub entries: u64,
+    /// Root recomputed from the entries; meaningful when no problem is damage.
+    pub root: Hash,
+    /// Lowest index that any problem concerns, and the problem.
+    pub first_bad: Option<(u64, String)>,
+    /// The problems, the first thousand.
+    pub problems: Vec<Problem>,
+    /// How many there were.
+    pub problems_total: u64,
+    /// What was rebuilt. The problems it solved stay listed.
+    pub rebuilt: Rebuilt,
+}
+
+impl FsckReport {
+    /// Whether nothing at all was found.
+    pub fn is_clean(&self) -> bool {
+        self.problems_total == 0
+    }
+
+    pub(crate) fn add(&mut self, file: &str, index: u64, what: impl Into<String>, derived: bool) {
+        let problem = Problem { file: file.to_owned(), index, what: what.into(), derived };
+        if self.first_bad.as_ref().is_none_or(|(first, _)| index < *first) {
+            self.first_bad = Some((index, problem.what.clone()));
+        }
+        self.problems_total += 1;
+        if self.problems.len() < PROBLEMS_MAX {
+            self.problems.push(problem);
+        }
+    }
+}
+
+/// Why no verdict could be reached.
+#[derive(Debug, Error)]
+pub enum FsckError {
+    /// There is no segment in the directory.
+    #[error("there is no log in this directory")]
+    Missing,
+    /// The directory cannot be listed, or repair could not write.
+    #[error(transparent)]
+    Storage(#[from] StorageFault),
+}
+
+/// Checks the log of `origin`; `progress(done, total)` is called now and then with entry counts.
+pub fn fsck(
+    store: &Arc<dyn Store>,
+    origin: &str,
+    options: FsckOptions,
+    judge: &mut dyn EntryJudge,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<FsckReport, FsckError> {
+    let names = store.list().during("list", "the log directory")?;
+    let files = current_segments(&names);
+    let Some(last) = files.last() else { return Err(FsckError::Missing) };
+    let mut report = FsckReport {
+        entries: 0,
+        root: empty_root(),
+        first_bad: None,
+        problems: Vec::new(),
+        problems_total: 0,
+        rebuilt: Rebuilt::default(),
+    };
+    if files[0].first != 0 {
+        report.add(&files[0].name(), 0, "the segments before it are missing", false);
+    }
+    let stated: Vec<Option<Stated>> =
+        files.iter().map(|file| segment::read_stated(store.as_ref(), file, origin)).collect();
+    report.entries = stated.last().and_then(Option::as_ref).map_or(last.first, |stated| stated.size);
+    let mut walk = segment::Walk::new(store.as_ref(), origin, options, judge, progress, report.entries);
+    for (at, file) in files.iter().enumerate() {
+        let next = files.get(at + 1).map(|next| (next.first, stated[at + 1].as_ref().map(|next| &next.edge)));
+        walk.check(file, next, &mut report)?;
+    }
+    if let Some(edge) = walk.finish() {
+        report.root = edge.root();
+    }
+    check_companions(store, &names, &mut report);
+    Ok(report)
+}
+
+/// Openings must decrypt, side objects must hash to their names. Openings past the end are leftovers of a crash
+/// that the next start removes: no problem.
+fn check_companions(store: &Arc<dyn Store>, names: &[String], report: &mut FsckReport) {
+    let present = |name: &str| names.iter().any(|each| each == name && !each.ends_with(NEW));
+    if present(openings::NAME) {
+        let openings = Openings::frozen(Arc::clone(store));
+        if let Err(error) = check_openings(&openings, report) {
+            report.add(openings::NAME, report.entries, error.to_string(), false);
+        }
+    }
+    if present(side::NAME) {
+        match SideObjects::frozen(Arc::clone(store)).damaged() {
+            Ok(damaged) => damaged.iter().for_each(|name| {
+                report.add(side::NAME, report.entries, format!("the object {name} has another hash"), false);
+            }),
+            Err(error) => report.add(side::NAME, report.entries, error.to_string(), false),
+        }
+    }
+}
+
+fn check_openings(openings: &Openings, report: &mut FsckReport) -> Result<(), ReadError> {
+    const CHUNK: usize = 1024;
+    let mut start = 0;
+    loop {
+        let indexes = openings.indexes(start, CHUNK)?;
+        for index in &indexes {
+            if *index >= report.entries {
+                break;
+            }
+            match openings.read(*index) {
+                Ok(Some(_)) => {}
+                Ok(None) => report.add(openings::NAME, *index, "the openings have no key", false),
+                Err(error) => report.add(openings::NAME, *index, error.to_string(), false),
+            }
+        }
+        match indexes.last() {
+            Some(last) if indexes.len() == CHUNK => start = last + 1,
+            _ => return Ok(()),
+        }
+    }
+}
+
+/// What a segment says about itself, before anything of it is checked.
+struct Stated {
+    /// Right edge of the tree that it continues.
+    edge: Edge,
+    /// Entries in the log after its last batch.
+    size: u64,
+}

@@ -1,0 +1,47 @@
+//! The append-only log of a box, in redb and nothing else.
+//!
+//! Start reading at [`Ledger::append`] (how an entry becomes durable), then `open` (what is believed after a
+//! crash), `recover` (what happens after a failed write) and [`fsck`] (the judge of all of them).
+//!
+//! Refuses: to know what an entry means; to answer before the batch is durable, read back and hashed again; to
+//! write to a file after a write of unknown effect.
+//!
+//! Files, under one locked directory (see [`Store`]):
+//!
+//! | file | holds | ground truth |
+//! |---|---|---|
+//! | `seg-<first index>[-g<k>].redb` | entries, full tiles, request and digest rows, header, head | entries, header, head, request rows |
+//! | `openings.redb` | openings of commitments under erasable keys | yes, until erased |
+//! | `side.redb` | objects that entries refer to by hash | yes |
+//! | `control.redb` | counter intent, journal, small values | yes |
+#![forbid(unsafe_code)]
+
+mod append;
+mod backend;
+mod companion;
+mod control;
+mod edge;
+mod error;
+mod fsck;
+mod index;
+mod open;
+mod openings;
+mod reader;
+mod recover;
+mod segment;
+mod shared;
+mod side;
+mod snapshot;
+mod store;
+mod tables;
+
+pub use append::{AppendError, Committed, Ledger, NewEntry};
+pub use control::{Control, Intent, JournalRow};
+pub use error::{Damage, ReadError, StorageFault};
+pub use fsck::{EntryJudge, FsckError, FsckOptions, FsckReport, Judged, Problem, Rebuilt, TreeOnly, fsck};
+pub use open::{OpenError, Opened, Options};
+pub use reader::{Entries, Reader};
+pub use recover::RecoverError;
+pub use snapshot::Snapshot;
+pub use store::{DirStore, Store};
+pub use tables::Request;

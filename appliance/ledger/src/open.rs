@@ -1,0 +1,338 @@
+//! Creating a log, and starting on one that is there: what is believed after a crash.
+//!
+//! Creation is its own act; starting on a missing log is an error, because a lost disk must not quietly become a
+//! second history under the same origin.
+//!
+//! Refuses: another origin, a gap between segments, a root that does not follow from the entries.
+//!
+//! Invariants: the active segment is verified completely (every entry hashed, every tile and request row compared,
+//! nothing past the head), which is what makes redb's one-phase commit enough: its checksum is not keyed and LAN
+//! clients shape the input, but a state it wrongly took for complete would not add up here. Older segments were
+//! proven when they closed; at start their headers must chain and their last tile must match. fsck reads them all.
+
+use crate::append::Ledger;
+use crate::backend::Writable;
+use crate::companion::NEW;
+use crate::control::{self, Control};
+use crate::edge::{Edge, FullTile};
+use crate::error::{Damage, During, ReadError, StorageFault};
+use crate::index::{DigestMap, RequestWindow};
+use crate::openings::{self, Openings};
+use crate::segment::{
+    SegmentFile, begin, create, current_segments, frontier_of, has_sorted_digests, read_meta, scan,
+    write_tiles,
+};
+use crate::shared::{Companions, Indexes, Segments, Shared};
+use crate::side::{self, SideObjects};
+use crate::store::Store;
+use crate::tables::{DIGEST_ROWS, ENTRIES, Head, Header, REQUESTS, Request, TILES};
+use bulla_formats::hash::{Hash, empty_root, leaf_hash};
+use bulla_formats::tile::TILE_WIDTH;
+use redb::ReadTransaction;
+use std::sync::Arc;
+use thiserror::Error;
+
+/// What can be chosen. The defaults are the product's; tests choose small segments.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// A segment closes at the first batch end at or past a multiple of this. Default 2^20: it bounds the repair
+    /// after a crash (0.7 s) and the memory of the active segment's indexes. At least 1, at most 2^24.
+    pub segment_entries: u64,
+    /// For how many indexes an idempotency key counts. Default 2^20.
+    pub request_window: u64,
+    /// Bytes that must stay free; below, appends are refused before anything is promised. Default 256 MiB.
+    pub reserve_bytes: u64,
+    /// Page cache of the segment that takes entries, bytes. Default 64 MiB.
+    pub active_cache_bytes: usize,
+    /// Page cache of each closed segment that is open for reading, bytes. Default 8 MiB.
+    pub closed_cache_bytes: usize,
+    /// Commit entries in two phases. Default false: start-up verifies every table of the active segment.
+    pub two_phase_commit: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            segment_entries: 1 << 20,
+            request_window: 1 << 20,
+            reserve_bytes: 256 << 20,
+            active_cache_bytes: 64 << 20,
+            closed_cache_bytes: 8 << 20,
+            two_phase_commit: false,
+        }
+    }
+}
+
+/// Why a log could not be created or started.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// There is no log here. Create one, or find the disk that has it.
+    #[error("there is no log in this directory; create one explicitly, or restore the disk that holds it")]
+    Missing,
+    /// There already is a log here.
+    #[error("there already is a log in this directory ({0}); it is never overwritten")]
+    Exists(String),
+    /// An option is outside its range.
+    #[error("a segment takes 1 to 2^24 entries, not {0}")]
+    SegmentEntries(u64),
+    /// The disk fails, or what it holds does not add up.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+impl From<StorageFault> for OpenError {
+    fn from(fault: StorageFault) -> Self {
+        OpenError::Read(fault.into())
+    }
+}
+
+impl From<Damage> for OpenError {
+    fn from(damage: Damage) -> Self {
+        OpenError::Read(damage.into())
+    }
+}
+
+/// What a start found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    /// Entries in the log.
+    pub size: u64,
+    /// Root of the log.
+    pub root: Hash,
+    /// What was put right or is worth a journal line, in words.
+    pub notes: Vec<String>,
+}
+
+impl Ledger {
+    /// Creates the log of `origin` in an empty store.
+    pub fn create(store: Arc<dyn Store>, origin: &str, options: Options) -> Result<Ledger, OpenError> {
+        let names = prepare_store(store.as_ref(), &options)?.0;
+        if let Some(name) = names.iter().find(|name| name.ends_with(".redb") && *name != control::NAME) {
+            return Err(OpenError::Exists(name.clone()));
+        }
+        let header = Header { origin: origin.to_owned(), root: empty_root(), edge: Edge::default() };
+        let (file, writable) = create(store.as_ref(), &header, options.active_cache_bytes)?;
+        let indexes = Indexes {
+            digests: vec![DigestMap::new(0)],
+            requests: RequestWindow::new(options.request_window),
+        };
+        let segments = Segments { files: vec![file], active: Some(writable) };
+        assemble(store, origin, options, &names, segments, indexes, header.edge)
+    }
+
+    /// Starts on the log of `origin`; verifies before it believes.
+    pub fn open(
+        store: Arc<dyn Store>,
+        origin: &str,
+        options: Options,
+    ) -> Result<(Ledger, Opened), OpenError> {
+        let (names, mut notes) = prepare_store(store.as_ref(), &options)?;
+        let files = current_segments(&names);
+        let Some((active, closed)) = files.split_last() else { return Err(OpenError::Missing) };
+        for name in
+            names.iter().filter(|name| SegmentFile::parse(name).is_some_and(|it| !files.contains(&it)))
+        {
+            notes.push(format!("{name} is superseded by a later generation and not read"));
+        }
+
+        let writable = Writable::open(store.as_ref(), &active.name(), options.active_cache_bytes)?;
+        let txn = begin(&writable.db, &active.name())?;
+        let (header, head) = read_meta(&txn, active, origin)?;
+        let mut indexes =
+            Indexes { digests: Vec::new(), requests: RequestWindow::new(options.request_window) };
+        let window_start = indexes.requests.start(head.size);
+
+        if files[0].first != 0 {
+            return Err(Damage::new(&files[0].name(), 0, "the segments before it are missing").into());
+        }
+        // The end of the previous segment, as its own head row states it.
+        let mut previous: Option<Head> = None;
+        for (file, end) in closed.iter().zip(files[1..].iter().map(|next| next.first)) {
+            let db = crate::backend::open_frozen(store.as_ref(), &file.name(), options.closed_cache_bytes)?;
+            let txn = begin(&db, &file.name())?;
+            let (header, head) = read_meta(&txn, file, origin)?;
+            check_chain(previous.replace(head), file, &header)?;
+            notes.extend(check_last_tile(&txn, file, end)?);
+            load_closed(&txn, file, end, window_start, &mut indexes)?;
+        }
+        check_chain(previous, active, &header)?;
+
+        let (edge, wrong_tiles) =
+            verify_active(&txn, active, &header, head.size, window_start, &mut indexes)?;
+        if edge.root() != head.root {
+            let what = "the entries do not have the root that the head row states";
+            return Err(Damage::new(&active.name(), head.batch_first, what).into());
+        }
+        drop(txn);
+        if !wrong_tiles.is_empty() {
+            notes.push(format!("{}: {} tiles rebuilt from the entries", active.name(), wrong_tiles.len()));
+            rebuild_tiles(&writable, &wrong_tiles).during("commit tiles to", &active.name())?;
+        }
+
+        let segments = Segments { files: files.clone(), active: Some(writable) };
+        let ledger = assemble(store, origin, options, &names, segments, indexes, edge)?;
+        let opened = Opened { size: ledger.size(), root: ledger.root(), notes };
+        Ok((ledger, opened))
+    }
+}
+
+/// Removes files that never became what their name says, and lists the rest.
+fn prepare_store(store: &dyn Store, options: &Options) -> Result<(Vec<String>, Vec<String>), OpenError> {
+    if !(1..=1 << 24).contains(&options.segment_entries) {
+        return Err(OpenError::SegmentEntries(options.segment_entries));
+    }
+    let names = store.list().during("list", "the log directory")?;
+    let (torn, names): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| name.ends_with(NEW));
+    for name in &torn {
+        store.remove(name).during("remove", name)?;
+    }
+    if !torn.is_empty() {
+        store.sync_dir().during("make durable the removals in", "the log directory")?;
+    }
+    Ok((names, torn.iter().map(|name| format!("{name} was never completed and is removed")).collect()))
+}
+
+fn assemble(
+    store: Arc<dyn Store>,
+    origin: &str,
+    options: Options,
+    names: &[String],
+    segments: Segments,
+    indexes: Indexes,
+    edge: Edge,
+) -> Result<Ledger, OpenError> {
+    let present = |name: &str| names.iter().any(|each| each == name);
+    let openings = Openings::new(Arc::clone(&store), present(openings::NAME));
+    openings.clip(edge.size())?;
+    let side = SideObjects::new(Arc::clone(&store), present(side::NAME));
+    let control = Control::new(Arc::clone(&store), present(control::NAME));
+    let companions = Companions { openings, side, control };
+    let frontier = frontier_of(&edge)
+        .ok_or_else(|| Damage::new("the log", edge.size(), "the right edge lost a hash in memory"))?;
+    let shared = Shared::new(store, origin.to_owned(), options, companions, segments, indexes, edge);
+    Ok(Ledger { shared: Arc::new(shared), frontier, poisoned: false })
+}
+
+/// Every table of the segment that takes entries, against its entries; fills the indexes on the way.
+fn verify_active(
+    txn: &ReadTransaction,
+    file: &SegmentFile,
+    header: &Header,
+    size: u64,
+    window_start: u64,
+    indexes: &mut Indexes,
+) -> Result<(Edge, Vec<FullTile>), ReadError> {
+    let name = file.name();
+    let reading = "read";
+    let requests = txn.open_table(REQUESTS).during(reading, &name)?;
+    let digests = txn.open_table(DIGEST_ROWS).during(reading, &name)?;
+    let entries = txn.open_table(ENTRIES).during(reading, &name)?;
+    let past = |index: u64| Damage::new(&name, index, "a row past the head row");
+    if let Some(row) = entries.range(size..).during(reading, &name)?.next() {
+        return Err(past(row.during(reading, &name)?.0.value()).into());
+    }
+    let mut request_rows = requests.range(file.first..).during(reading, &name)?;
+    let mut digest_rows = digests.range(file.first..).during(reading, &name)?;
+    let mut next_request = request_rows.next().transpose().during(reading, &name)?;
+    let mut next_digest = digest_rows.next().transpose().during(reading, &name)?;
+    let mut map = DigestMap::new(file.first);
+    let found = scan(txn, &name, header, size, |index, _, leaf| {
+        if let Some((at, row)) = &next_request
+            && at.value() == index
+        {
+            let request = Request::check_row(row.value(), index, leaf)
+                .ok_or_else(|| Damage::new(&name, index, "its request row belongs to another entry"))?;
+            if index >= window_start {
+                indexes.requests.insert(index, &request.key);
+            }
+            next_request = request_rows.next().transpose().during(reading, &name)?;
+        }
+        if let Some((at, row)) = &next_digest
+            && at.value() == index
+        {
+            map.insert(index, *row.value());
+            next_digest = digest_rows.next().transpose().during(reading, &name)?;
+        }
+        Ok(())
+    })?;
+    if let Some(index) = next_request.map(|row| row.0.value()).or(next_digest.map(|row| row.0.value())) {
+        return Err(past(index).into());
+    }
+    indexes.digests.push(map);
+    Ok((found.edge, found.wrong_tiles))
+}
+
+/// A segment begins where the one before it ended, with the same root. (Where that one goes on past the clip, after
+/// a recovery, only fsck's full scan can compare the roots.)
+fn check_chain(previous: Option<Head>, file: &SegmentFile, header: &Header) -> Result<(), Damage> {
+    let Some(previous) = previous else { return Ok(()) };
+    if previous.size < file.first {
+        return Err(Damage::new(&file.name(), previous.size, "entries before this segment are missing"));
+    }
+    if previous.size == file.first && previous.root != header.root {
+        return Err(Damage::new(
+            &file.name(),
+            file.first,
+            "it does not continue the tree of the segment before it",
+        ));
+    }
+    Ok(())
+}
+
+/// The last full tile of a closed segment against its entries. A wrong one is a note: entries are still there, and
+/// a damaged index must not keep the box from sealing.
+fn check_last_tile(txn: &ReadTransaction, file: &SegmentFile, end: u64) -> Result<Option<String>, ReadError> {
+    let name = file.name();
+    let width = u64::from(TILE_WIDTH);
+    let last = (end / width).checked_sub(1).filter(|tile| tile * width >= file.first);
+    let Some(tile) = last else { return Ok(None) };
+    let entries = txn.open_table(ENTRIES).during("read", &name)?;
+    let mut hashes = Vec::with_capacity(usize::from(TILE_WIDTH) * 32);
+    for row in entries.range(tile * width..(tile + 1) * width).during("read", &name)? {
+        hashes.extend_from_slice(&leaf_hash(row.during("read", &name)?.1.value()).0);
+    }
+    let stored = txn.open_table(TILES).during("read", &name)?.get((0, tile)).during("read", &name)?;
+    let right = stored.is_some_and(|stored| stored.value() == hashes);
+    Ok((!right).then(|| format!("{name}: its last tile is not what its entries imply; run fsck")))
+}
+
+/// The in-memory indexes of a closed segment: its digests if it has no sorted table, its requests if recent.
+fn load_closed(
+    txn: &ReadTransaction,
+    file: &SegmentFile,
+    end: u64,
+    window_start: u64,
+    indexes: &mut Indexes,
+) -> Result<(), ReadError> {
+    let name = file.name();
+    if !has_sorted_digests(txn, &name)? {
+        let mut map = DigestMap::new(file.first);
+        let rows = txn.open_table(DIGEST_ROWS).during("read", &name)?;
+        for row in rows.range(file.first..end).during("read", &name)? {
+            let (index, key) = row.during("read", &name)?;
+            map.insert(index.value(), *key.value());
+        }
+        indexes.digests.push(map);
+    }
+    if end <= window_start {
+        return Ok(());
+    }
+    let (requests, entries) =
+        (txn.open_table(REQUESTS).during("read", &name)?, txn.open_table(ENTRIES).during("read", &name)?);
+    for row in requests.range(window_start.max(file.first)..end).during("read", &name)? {
+        let (index, row) = row.during("read", &name)?;
+        let index = index.value();
+        let entry = entries.get(index).during("read", &name)?;
+        let entry = entry.ok_or_else(|| Damage::new(&name, index, "the entry is missing"))?;
+        let request = Request::check_row(row.value(), index, &leaf_hash(entry.value()))
+            .ok_or_else(|| Damage::new(&name, index, "its request row belongs to another entry"))?;
+        indexes.requests.insert(index, &request.key);
+    }
+    Ok(())
+}
+
+fn rebuild_tiles(writable: &Writable, tiles: &[FullTile]) -> Result<(), redb::Error> {
+    let txn = writable.db.begin_write()?;
+    write_tiles(&txn, tiles)?;
+    Ok(txn.commit()?)
+}

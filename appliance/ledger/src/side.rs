@@ -1,0 +1,80 @@
+//! Side objects: raw quotes, foreign replies, signed notes; whatever an entry refers to by its SHA-256.
+//!
+//! Committed before the entry that refers to them. Refuses: handing out bytes that do not hash to their name.
+
+use crate::companion::{Companion, Kind, copy_table};
+use crate::error::{Damage, ReadError, StorageFault};
+use crate::store::Store;
+use bulla_formats::hash::{Hash, sha256};
+use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
+use std::sync::Arc;
+
+/// SHA-256 of the object to the object.
+const OBJECTS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("objects-1");
+
+pub(crate) const NAME: &str = "side.redb";
+
+/// Replies of remote services end up here: bytes that outsiders shape.
+const KIND: Kind = Kind { name: NAME, two_phase: true, copy: copy_tables };
+
+fn copy_tables(from: Option<&ReadTransaction>, to: &WriteTransaction) -> Result<(), redb::Error> {
+    copy_table(OBJECTS, from, to)
+}
+
+#[derive(Debug)]
+pub(crate) struct SideObjects(Companion);
+
+impl SideObjects {
+    pub(crate) fn new(store: Arc<dyn Store>, present: bool) -> Self {
+        Self(Companion::new(store, KIND, present))
+    }
+
+    /// For looking only: reads through an overlay and never writes the file.
+    pub(crate) fn frozen(store: Arc<dyn Store>) -> Self {
+        Self(Companion::frozen(store, KIND))
+    }
+
+    /// Names of the objects whose bytes have another hash.
+    pub(crate) fn damaged(&self) -> Result<Vec<Hash>, StorageFault> {
+        let damaged = self.0.read(|txn| {
+            let mut damaged = Vec::new();
+            for row in txn.open_table(OBJECTS)?.iter()? {
+                let (name, object) = row?;
+                let name = Hash(*name.value());
+                if sha256(&[object.value()]) != name {
+                    damaged.push(name);
+                }
+            }
+            Ok(damaged)
+        })?;
+        Ok(damaged.unwrap_or_default())
+    }
+
+    /// Stores objects, durably.
+    pub(crate) fn store<'a>(&self, objects: impl Iterator<Item = &'a [u8]>) -> Result<(), StorageFault> {
+        let mut objects = objects.peekable();
+        if objects.peek().is_none() {
+            return Ok(());
+        }
+        self.0.write(|txn| {
+            let mut table = txn.open_table(OBJECTS)?;
+            for object in objects {
+                table.insert(&sha256(&[object]).0, object)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The object with this SHA-256.
+    pub(crate) fn read(&self, hash: &Hash) -> Result<Option<Vec<u8>>, ReadError> {
+        let object = self
+            .0
+            .read(|txn| Ok(txn.open_table(OBJECTS)?.get(&hash.0)?.map(|object| object.value().to_vec())))?;
+        match object.flatten() {
+            Some(object) if sha256(&[&object]) != *hash => {
+                Err(Damage::new(NAME, 0, format!("the object {hash} has another hash")).into())
+            }
+            object => Ok(object),
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! The tables of a segment and the bytes of their rows. A table's name carries the version of its rows.
+//!
+//! | table | key | value |
+//! |---|---|---|
+//! | `entries-1` | index u64 | the entry |
+//! | `tiles-1` | (level u8, n u64) | 8192 bytes: a full tile, stored in the segment that holds its last leaf |
+//! | `requests-1` | index u64 | idempotency key 32, request fingerprint 32, binding 16 |
+//! | `digest-rows-1` | index u64 | digest algorithm 1, first 16 bytes of the digest |
+//! | `digests-1` | algorithm 1, digest 16, index u64 BE | nothing; sorted, written once when the segment closes |
+//! | `meta-1` | `header`, `head` | [`Header`], [`Head`] |
+//!
+//! Refuses: rows of any other length or version.
+//! Invariants: integers are big-endian; entries, header and head are ground truth, the rest is derived from them or
+//! bound to them, so that a row which belongs to another entry cannot pass.
+
+use crate::edge::Edge;
+use bulla_formats::hash::{Hash, sha256};
+use redb::TableDefinition;
+
+pub(crate) const ENTRIES: TableDefinition<u64, &[u8]> = TableDefinition::new("entries-1");
+pub(crate) const TILES: TableDefinition<(u8, u64), &[u8]> = TableDefinition::new("tiles-1");
+pub(crate) const REQUESTS: TableDefinition<u64, &[u8; REQUEST_BYTES]> = TableDefinition::new("requests-1");
+pub(crate) const DIGEST_ROWS: TableDefinition<u64, &DigestKey> = TableDefinition::new("digest-rows-1");
+pub(crate) const DIGESTS: TableDefinition<&[u8; SORTED_DIGEST_BYTES], ()> = TableDefinition::new("digests-1");
+pub(crate) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta-1");
+
+pub(crate) const HEADER: &str = "header";
+pub(crate) const HEAD: &str = "head";
+
+/// Version of the header row, and with it of the whole segment file.
+const HEADER_VERSION: u16 = 1;
+/// Bytes of a `requests-1` row.
+pub(crate) const REQUEST_BYTES: usize = 32 + 32 + 16;
+/// Algorithm and truncated digest. 16 bytes find the candidates; the entry itself decides.
+pub(crate) const DIGEST_KEY_BYTES: usize = 1 + 16;
+/// A document digest as both digest tables hold it.
+pub(crate) type DigestKey = [u8; DIGEST_KEY_BYTES];
+/// A digest and the entry that has it: the order of the sorted table.
+pub(crate) type DigestRow = (DigestKey, u64);
+/// Bytes of a `digests-1` key.
+pub(crate) const SORTED_DIGEST_BYTES: usize = DIGEST_KEY_BYTES + 8;
+/// Domain label of the request row's binding.
+const REQUEST_BINDING: &[u8] = b"bulla/request-row/v1\0";
+
+/// First row of a segment: whose log, from which index on, on top of which tree.
+/// The right edge lets a segment be opened without reading the ones before it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) origin: String,
+    pub(crate) root: Hash,
+    pub(crate) edge: Edge,
+}
+
+impl Header {
+    pub(crate) fn first(&self) -> u64 {
+        self.edge.size()
+    }
+
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = HEADER_VERSION.to_be_bytes().to_vec();
+        bytes.extend_from_slice(&(self.origin.len() as u32).to_be_bytes());
+        bytes.extend_from_slice(self.origin.as_bytes());
+        bytes.extend_from_slice(&self.root.0);
+        bytes.extend_from_slice(&self.edge.to_bytes());
+        bytes
+    }
+
+    /// Refuses other versions, trailing bytes and an edge that does not have the stated root.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, &'static str> {
+        const SHORT: &str = "the segment header is cut short";
+        let (version, rest) = bytes.split_first_chunk::<2>().ok_or(SHORT)?;
+        if u16::from_be_bytes(*version) != HEADER_VERSION {
+            return Err("the segment header has an unknown version; it was written by a newer program");
+        }
+        let (origin_len, rest) = rest.split_first_chunk::<4>().ok_or(SHORT)?;
+        let (origin, rest) = rest.split_at_checked(u32::from_be_bytes(*origin_len) as usize).ok_or(SHORT)?;
+        let origin = std::str::from_utf8(origin).map_err(|_| "the origin is not UTF-8")?.to_owned();
+        let (root, rest) = rest.split_first_chunk::<32>().ok_or(SHORT)?;
+        let edge = Edge::parse(rest).ok_or("the right edge in the segment header is malformed")?;
+        let root = Hash(*root);
+        if edge.root() != root {
+            return Err("the right edge in the segment header does not have the root stated beside it");
+        }
+        Ok(Self { origin, root, edge })
+    }
+}
+
+/// Last row of a segment: the tree after its last batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub(crate) size: u64,
+    pub(crate) root: Hash,
+    /// First index of the last batch; equals `size` in a segment without entries.
+    pub(crate) batch_first: u64,
+}
+
+impl Head {
+    pub(crate) fn to_bytes(self) -> [u8; 48] {
+        let mut bytes = [0; 48];
+        bytes[..8].copy_from_slice(&self.size.to_be_bytes());
+        bytes[8..40].copy_from_slice(&self.root.0);
+        bytes[40..].copy_from_slice(&self.batch_first.to_be_bytes());
+        bytes
+    }
+
+    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
+        let (size, rest) = bytes.split_first_chunk::<8>()?;
+        let (root, rest) = rest.split_first_chunk::<32>()?;
+        let batch_first = u64::from_be_bytes(rest.try_into().ok()?);
+        Some(Self { size: u64::from_be_bytes(*size), root: Hash(*root), batch_first })
+    }
+}
+
+/// What makes a request the same request: the idempotency key as hashed by the caller, and what was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Request {
+    /// Hash of the client's identity and its idempotency key, 32 bytes.
+    pub key: [u8; 32],
+    /// Hash of the request, 32 bytes; another fingerprint under the same key is another request.
+    pub fingerprint: [u8; 32],
+}
+
+impl Request {
+    /// The row, bound to its entry: a row moved to another index, or left over from an entry that was never
+    /// acknowledged, is told from a true one.
+    pub(crate) fn to_row(self, index: u64, leaf: &Hash) -> [u8; REQUEST_BYTES] {
+        let binding = sha256(&[REQUEST_BINDING, &index.to_be_bytes(), &leaf.0, &self.key, &self.fingerprint]);
+        let mut row = [0; REQUEST_BYTES];
+        row[..32].copy_from_slice(&self.key);
+        row[32..64].copy_from_slice(&self.fingerprint);
+        row[64..].copy_from_slice(&binding.0[..16]);
+        row
+    }
+
+    /// Key and fingerprint of a row whose binding has been checked when it was loaded.
+    pub(crate) fn from_row(row: &[u8; REQUEST_BYTES]) -> Self {
+        let (mut key, mut fingerprint) = ([0; 32], [0; 32]);
+        key.copy_from_slice(&row[..32]);
+        fingerprint.copy_from_slice(&row[32..64]);
+        Self { key, fingerprint }
+    }
+
+    /// The row's request, if the row was written for this entry at this index.
+    pub(crate) fn check_row(row: &[u8; REQUEST_BYTES], index: u64, leaf: &Hash) -> Option<Self> {
+        let request = Self::from_row(row);
+        (request.to_row(index, leaf) == *row).then_some(request)
+    }
+}
+
+/// Truncated document digest: what both digest tables hold. `None` unless the digest has 32 to 64 bytes.
+pub(crate) fn digest_key(algorithm: u8, digest: &[u8]) -> Option<DigestKey> {
+    if !(32..=64).contains(&digest.len()) {
+        return None;
+    }
+    let mut key = [algorithm; DIGEST_KEY_BYTES];
+    key[1..].copy_from_slice(&digest[..16]);
+    Some(key)
+}
+
+/// Key of the sorted digest table.
+pub(crate) fn sorted_digest(key: &DigestKey, index: u64) -> [u8; SORTED_DIGEST_BYTES] {
+    let mut row = [0; SORTED_DIGEST_BYTES];
+    row[..DIGEST_KEY_BYTES].copy_from_slice(key);
+    row[DIGEST_KEY_BYTES..].copy_from_slice(&index.to_be_bytes());
+    row
+}
+
+/// Splits a key of the sorted digest table.
+pub(crate) fn split_sorted_digest(row: &[u8; SORTED_DIGEST_BYTES]) -> DigestRow {
+    let (mut key, mut index) = ([0; DIGEST_KEY_BYTES], [0; 8]);
+    key.copy_from_slice(&row[..DIGEST_KEY_BYTES]);
+    index.copy_from_slice(&row[DIGEST_KEY_BYTES..]);
+    (key, u64::from_be_bytes(index))
+}

@@ -1,0 +1,450 @@
+//! fsck as the judge: it finds what was changed, names the first entry concerned, and repairs only what follows.
+//!
+//! Method: a log with closed segments, a recovery in its middle, tiles, requests, openings and side objects is
+//! built once; each test copies the disk and changes one thing in it, through redb or bit by bit.
+#![allow(clippy::unwrap_used)] // a panic in a test is the report
+
+mod common;
+
+use bulla_formats::hash::{Hash, leaf_hash};
+use bulla_formats::merkle::Frontier;
+use bulla_ledger::{
+    EntryJudge, FsckOptions, FsckReport, Judged, Ledger, NewEntry, OpenError, ReadError, Store, fsck,
+};
+use common::crash_store::{CrashStore, Fault};
+use common::{Acknowledged, judge_ledger, options, plain_entry, reopen, rich_entry, run_fsck};
+use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
+use std::io;
+use std::sync::OnceLock;
+
+const ENTRIES: TableDefinition<u64, &[u8]> = TableDefinition::new("entries-1");
+const TILES: TableDefinition<(u8, u64), &[u8]> = TableDefinition::new("tiles-1");
+const REQUESTS: TableDefinition<u64, &[u8; 80]> = TableDefinition::new("requests-1");
+const DIGEST_ROWS: TableDefinition<u64, &[u8; 17]> = TableDefinition::new("digest-rows-1");
+const DIGESTS: TableDefinition<&[u8; 25], ()> = TableDefinition::new("digests-1");
+const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta-1");
+
+const SEGMENT: u64 = 600;
+/// seg 0: 0..600, closed by rollover; seg 600: clipped at 900 by a recovery; seg 900: closed at 1200; seg 1200.
+const FILES: [&str; 4] = [
+    "seg-0000000000000000.redb",
+    "seg-0000000000000258.redb",
+    "seg-0000000000000384.redb",
+    "seg-00000000000004b0.redb",
+];
+const SIZE: u64 = 1300;
+
+struct Fixture {
+    store: CrashStore,
+    acknowledged: Acknowledged,
+}
+
+fn fixture() -> &'static Fixture {
+    static FIXTURE: OnceLock<Fixture> = OnceLock::new();
+    FIXTURE.get_or_init(|| {
+        // The first life counts operations, so that the second can fail the last one of the append at 900: that
+        // batch is done although it failed, and its rows stay in the file past the clip.
+        let (last_operation, _) = build(None);
+        build(Some(last_operation)).1
+    })
+}
+
+/// Builds the log; returns the number of the last disk operation of the first append at 900.
+fn build(failing: Option<u64>) -> (u64, Fixture) {
+    let store = CrashStore::new();
+    let mut ledger = Ledger::create(store.shared(), common::ORIGIN, options(SEGMENT)).unwrap();
+    let mut acknowledged = Acknowledged::default();
+    let mut last_operation = 0;
+    for first in (0..SIZE).step_by(100) {
+        let new = |index| if index % 5 == 0 { plain_entry(index) } else { rich_entry(index) };
+        let batch: Vec<NewEntry> = (first..first + 100).map(new).collect();
+        if let Some(operation) = failing.filter(|_| first == 900) {
+            store.aim(operation, Fault::DoneButErrored);
+            ledger.append(vec![rich_entry(5000), rich_entry(5001)]).unwrap_err();
+            ledger.recover().unwrap();
+        }
+        if failing.is_none() && first == 900 {
+            ledger.append(vec![rich_entry(5000), rich_entry(5001)]).unwrap();
+            last_operation = store.operations() - 1;
+            break;
+        }
+        acknowledged.append(&mut ledger, batch);
+    }
+    drop(ledger);
+    (last_operation, Fixture { store, acknowledged })
+}
+
+/// redb on a file of the failing disk.
+#[derive(Debug)]
+struct Boxed(Box<dyn StorageBackend>);
+
+impl StorageBackend for Boxed {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read(offset, out)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write(offset, data)
+    }
+}
+
+fn edit(store: &CrashStore, file: &str, change: impl FnOnce(&redb::WriteTransaction)) {
+    let db = Database::builder().create_with_backend(Boxed(store.open(file).unwrap())).unwrap();
+    let txn = db.begin_write().unwrap();
+    change(&txn);
+    txn.commit().unwrap();
+}
+
+fn flip_entry(store: &CrashStore, file: &str, index: u64) {
+    edit(store, file, |txn| {
+        let mut table = txn.open_table(ENTRIES).unwrap();
+        let mut entry = table.get(index).unwrap().unwrap().value().to_vec();
+        entry[0] ^= 1;
+        table.insert(index, entry.as_slice()).unwrap();
+    });
+}
+
+fn file_of(store: &CrashStore, index: u64) -> String {
+    let mut files: Vec<(u64, String)> = store
+        .names()
+        .into_iter()
+        .filter_map(|name| Some((u64::from_str_radix(name.strip_prefix("seg-")?.get(..16)?, 16).ok()?, name)))
+        .collect();
+    files.sort();
+    files.into_iter().rev().find(|(first, _)| *first <= index).unwrap().1
+}
+
+/// Repair must not touch what is not derived: the same damage is there afterwards.
+fn repair_changes_nothing(store: &CrashStore, report: &FsckReport) {
+    assert!(report.problems.iter().any(|problem| !problem.derived), "{:?}", report.problems);
+    let repaired = run_fsck(&store.shared(), true);
+    assert_eq!(repaired.first_bad, report.first_bad);
+    assert_eq!(run_fsck(&store.shared(), false).first_bad, report.first_bad);
+}
+
+#[test]
+fn a_sound_log_is_clean_and_fsck_writes_nothing() {
+    let Fixture { store, acknowledged } = fixture();
+    let store = store.copy();
+    let operations = store.operations();
+    let report = run_fsck(&store.shared(), false);
+    assert!(report.is_clean(), "{:?}", report.problems);
+    assert_eq!((report.entries, report.first_bad.clone()), (acknowledged.size(), None));
+    assert_eq!(report.root, reopen(&store.copy().shared(), &options(SEGMENT)).unwrap().root());
+    assert_eq!(store.operations(), operations);
+    let segments = store.names().into_iter().filter(|name| name.starts_with("seg-")).count();
+    assert!(segments >= FILES.len(), "{:?}", store.names());
+    judge_ledger(&reopen(&store.shared(), &options(SEGMENT)).unwrap(), acknowledged, &[]).unwrap();
+}
+
+#[test]
+fn g2_a_changed_entry_is_named() {
+    let Fixture { store, acknowledged } = fixture();
+    for index in [0, 1, 255, 256, 300, 511, 700, 767, 950, 1100, 1199] {
+        let store = store.copy();
+        flip_entry(&store, &file_of(&store, index), index);
+        let report = run_fsck(&store.shared(), false);
+        assert_eq!(report.first_bad.as_ref().map(|bad| bad.0), Some(index), "{:?}", report.problems);
+        repair_changes_nothing(&store, &report);
+    }
+    // Past the last full tile the request row tells, where there is one.
+    let last = acknowledged.size() - 1;
+    let tail = last & !0xff;
+    for index in tail..=last {
+        let store = store.copy();
+        flip_entry(&store, &file_of(&store, index), index);
+        let report = run_fsck(&store.shared(), false);
+        let rich = acknowledged.batch[index as usize].request.is_some();
+        let named = report.first_bad.as_ref().unwrap().0;
+        let stretch = tail.max(1200);
+        assert!(if rich { named == index || named == stretch } else { named == stretch }, "{index}: {named}");
+        if rich {
+            assert!(report.problems.iter().any(|problem| problem.index == index), "{:?}", report.problems);
+        }
+    }
+}
+
+#[test]
+fn g2_a_changed_entry_keeps_the_log_from_starting() {
+    let Fixture { store, acknowledged } = fixture();
+    let store = store.copy();
+    let index = acknowledged.size() - 1;
+    flip_entry(&store, &file_of(&store, index), index);
+    let refused = Ledger::open(store.shared(), common::ORIGIN, options(SEGMENT)).unwrap_err();
+    assert!(matches!(refused, OpenError::Read(ReadError::Damaged(_))), "{refused}");
+}
+
+#[test]
+fn g2_a_removed_entry_is_named() {
+    let Fixture { store, .. } = fixture();
+    for index in [0, 599, 600, 1000, 1250] {
+        let store = store.copy();
+        edit(&store, &file_of(&store, index), |txn| {
+            txn.open_table(ENTRIES).unwrap().remove(index).unwrap();
+        });
+        let report = run_fsck(&store.shared(), false);
+        assert_eq!(report.first_bad.as_ref().map(|bad| bad.0), Some(index), "{:?}", report.problems);
+        repair_changes_nothing(&store, &report);
+    }
+}
+
+#[test]
+fn a_damaged_tile_is_rebuilt_and_never_keeps_the_log_from_starting() {
+    let Fixture { store, acknowledged } = fixture();
+    for (tile, damage) in [(0u64, 0usize), (1, 1), (2, 2), (3, 0), (4, 1)] {
+        let store = store.copy();
+        edit(&store, &file_of(&store, tile * 256 + 255), |txn| {
+            let mut tiles = txn.open_table(TILES).unwrap();
+            let mut bytes = tiles.get((0, tile)).unwrap().unwrap().value().to_vec();
+            match damage {
+                0 => bytes[100] ^= 1,
+                1 => bytes.truncate(8000),
+                _ => {}
+            }
+            if damage == 2 {
+                tiles.remove((0, tile)).unwrap();
+            } else {
+                tiles.insert((0, tile), bytes.as_slice()).unwrap();
+            }
+        });
+        let report = run_fsck(&store.shared(), false);
+        assert_eq!(report.first_bad.as_ref().map(|bad| bad.0), Some(tile * 256), "{:?}", report.problems);
+        assert!(report.problems.iter().all(|problem| problem.derived), "{:?}", report.problems);
+        // Entries stay readable, sealing goes on, and no wrong proof is handed out.
+        let other = store.copy();
+        let mut ledger = reopen(&other.shared(), &options(SEGMENT)).unwrap();
+        ledger.append(vec![plain_entry(1)]).unwrap();
+        assert_eq!(ledger.reader().entries(0..ledger.size()).filter_map(Result::ok).count() as u64, SIZE + 1);
+        let snapshot = ledger.reader().snapshot();
+        if let Ok(proof) = snapshot.inclusion_proof(tile * 256 + 3) {
+            let leaf = leaf_hash(&acknowledged.batch[tile as usize * 256 + 3].entry);
+            let root = snapshot.root();
+            bulla_formats::merkle::verify_inclusion(tile * 256 + 3, SIZE + 1, &leaf, &proof, &root).unwrap();
+        }
+        let repaired = run_fsck(&store.shared(), true);
+        assert_eq!(repaired.rebuilt.tiles, 1);
+        assert!(run_fsck(&store.shared(), false).is_clean());
+        judge_ledger(&reopen(&store.shared(), &options(SEGMENT)).unwrap(), acknowledged, &[]).unwrap();
+    }
+}
+
+#[test]
+fn g3_a_request_row_of_another_entry_is_named() {
+    let Fixture { store, .. } = fixture();
+    for index in [1, 601, 1251] {
+        let store = store.copy();
+        edit(&store, &file_of(&store, index), |txn| {
+            let mut requests = txn.open_table(REQUESTS).unwrap();
+            let other = *requests.get(index + 1).unwrap().unwrap().value();
+            requests.insert(index, &other).unwrap();
+        });
+        let report = run_fsck(&store.shared(), false);
+        assert_eq!(report.first_bad.as_ref().map(|bad| bad.0), Some(index), "{:?}", report.problems);
+        repair_changes_nothing(&store, &report);
+    }
+    let store = store.copy();
+    edit(&store, &file_of(&store, SIZE - 1), |txn| {
+        txn.open_table(REQUESTS).unwrap().insert(SIZE, &[7; 80]).unwrap();
+    });
+    assert_eq!(run_fsck(&store.shared(), false).first_bad.unwrap().0, SIZE);
+    Ledger::open(store.shared(), common::ORIGIN, options(SEGMENT)).map(drop).unwrap_err();
+}
+
+/// Knows the entries of these tests: their digest follows from their number.
+struct KnowsDigests<'a>(&'a [NewEntry]);
+
+impl EntryJudge for KnowsDigests<'_> {
+    fn judge(&mut self, index: u64, _: &[u8], before: &Frontier) -> Result<Judged, String> {
+        assert_eq!(before.size(), index);
+        Ok(Judged::Digest(self.0[index as usize].digest.clone()))
+    }
+}
+
+fn fsck_with_digests(store: &CrashStore, repair: bool) -> FsckReport {
+    let mut judge = KnowsDigests(&fixture().acknowledged.batch);
+    let options = FsckOptions { repair, ..FsckOptions::default() };
+    fsck(&store.shared(), common::ORIGIN, options, &mut judge, &mut |_, _| {}).unwrap()
+}
+
+#[test]
+fn a_damaged_digest_index_is_named_and_rebuilt() {
+    let Fixture { store, acknowledged } = fixture();
+    let row_of = |index: u64| {
+        let (algorithm, digest) = acknowledged.batch[index as usize].digest.clone().unwrap();
+        let mut row = [algorithm; 25];
+        row[1..17].copy_from_slice(&digest[..16]);
+        row[17..].copy_from_slice(&index.to_be_bytes());
+        row
+    };
+    assert!(fsck_with_digests(store, false).is_clean());
+    type Change = Box<dyn Fn(&redb::WriteTransaction)>;
+    let changes: [(u64, Change); 4] = [
+        (11, Box::new(move |txn| drop(txn.open_table(DIGESTS).unwrap().remove(&row_of(11)).unwrap()))),
+        (13, Box::new(|txn| drop(txn.open_table(DIGEST_ROWS).unwrap().insert(13, &[9; 17]).unwrap()))),
+        (1252, Box::new(|txn| drop(txn.open_table(DIGEST_ROWS).unwrap().remove(1252).unwrap()))),
+        (1255, Box::new(|txn| drop(txn.open_table(DIGEST_ROWS).unwrap().insert(1255, &[9; 17]).unwrap()))),
+    ];
+    for (index, change) in changes {
+        let store = store.copy();
+        edit(&store, &file_of(&store, index), change);
+        let report = fsck_with_digests(&store, false);
+        // A missing sorted row shows at the row that is met in its place.
+        assert!(
+            !report.is_clean() && report.problems.iter().all(|problem| problem.derived),
+            "{:?}",
+            report.problems
+        );
+        assert!(
+            index == 11 || report.first_bad.as_ref().map(|bad| bad.0) == Some(index),
+            "{:?}",
+            report.problems
+        );
+        assert!(fsck_with_digests(&store, true).rebuilt.digests > 0);
+        assert!(fsck_with_digests(&store, false).is_clean());
+        judge_ledger(&reopen(&store.shared(), &options(SEGMENT)).unwrap(), acknowledged, &[]).unwrap();
+    }
+}
+
+#[test]
+fn g2_a_changed_header_or_head_is_named() {
+    let Fixture { store, .. } = fixture();
+    for (file, row, at) in [
+        (FILES[0], "head", 20),
+        (FILES[3], "head", 20),
+        (FILES[3], "header", 40),
+        (FILES[2], "header", 30),
+        (FILES[1], "header", 0),
+    ] {
+        let store = store.copy();
+        edit(&store, file, |txn| {
+            let mut meta = txn.open_table(META).unwrap();
+            let mut bytes = meta.get(row).unwrap().unwrap().value().to_vec();
+            bytes[at] ^= 1;
+            meta.insert(row, bytes.as_slice()).unwrap();
+        });
+        let report = run_fsck(&store.shared(), false);
+        assert!(
+            report.problems.iter().any(|problem| !problem.derived && problem.file == file),
+            "{:?}",
+            report.problems
+        );
+        let refused = Ledger::open(store.shared(), common::ORIGIN, options(SEGMENT)).map(drop);
+        refused.expect_err("a start does not believe it either");
+    }
+}
+
+#[test]
+fn a_missing_segment_and_another_origin_are_refused() {
+    let Fixture { store, .. } = fixture();
+    for file in FILES {
+        let store = store.copy();
+        Store::remove(&store, file).unwrap();
+        let clean = run_fsck(&store.shared(), false).is_clean();
+        let opens = Ledger::open(store.shared(), common::ORIGIN, options(SEGMENT)).is_ok();
+        // Without the last file the log is a shorter one; only the counter and the peers can know better (G2).
+        assert_eq!((clean, opens), (file == FILES[3], file == FILES[3]), "{file}");
+    }
+    let refused = Ledger::open(store.copy().shared(), "fleet.example/other/0", options(SEGMENT)).unwrap_err();
+    assert!(matches!(refused, OpenError::Read(ReadError::Damaged(_))), "{refused}");
+    let refused = Ledger::create(store.copy().shared(), common::ORIGIN, options(SEGMENT)).unwrap_err();
+    assert!(matches!(refused, OpenError::Exists(_)), "{refused}");
+    let refused = Ledger::open(CrashStore::new().shared(), common::ORIGIN, options(SEGMENT)).unwrap_err();
+    assert!(matches!(refused, OpenError::Missing), "{refused}");
+}
+
+#[test]
+fn damaged_openings_and_side_objects_are_named() {
+    const OPENINGS: TableDefinition<u64, &[u8]> = TableDefinition::new("openings-1");
+    const OBJECTS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("objects-1");
+    let copy = fixture().store.copy();
+    edit(&copy, "openings.redb", |txn| {
+        let mut openings = txn.open_table(OPENINGS).unwrap();
+        // Another entry's openings under this index do not pass either.
+        let other = openings.get(8).unwrap().unwrap().value().to_vec();
+        openings.insert(7, other.as_slice()).unwrap();
+    });
+    let report = run_fsck(&copy.shared(), false);
+    assert_eq!((report.problems_total, report.first_bad.unwrap().0), (1, 7));
+    let copy = fixture().store.copy();
+    edit(&copy, "side.redb", |txn| {
+        let mut objects = txn.open_table(OBJECTS).unwrap();
+        let name = *objects.first().unwrap().unwrap().0.value();
+        objects.insert(&name, b"something else".as_slice()).unwrap();
+    });
+    let report = run_fsck(&copy.shared(), false);
+    assert_eq!((report.problems_total, report.problems[0].file.as_str()), (1, "side.redb"));
+}
+
+/// The first entry of each batch states the tree before it, as real entries do; here every entry does.
+struct ChainJudge(Option<Hash>);
+
+impl EntryJudge for ChainJudge {
+    fn judge(&mut self, index: u64, entry: &[u8], before: &Frontier) -> Result<Judged, String> {
+        self.0 = Some(before.root());
+        if entry == before.root().0 {
+            Ok(Judged::Opaque)
+        } else {
+            Err(format!("entry {index} states another tree"))
+        }
+    }
+}
+
+#[test]
+fn the_judge_sees_the_tree_before_each_entry_and_its_finding_is_reported() {
+    let store = CrashStore::new();
+    let mut ledger = Ledger::create(store.shared(), common::ORIGIN, options(3)).unwrap();
+    for index in 0..8 {
+        let entry = if index == 6 { vec![0; 32] } else { ledger.root().0.to_vec() };
+        ledger.append(vec![NewEntry { entry, ..NewEntry::default() }]).unwrap();
+    }
+    drop(ledger);
+    let mut judge = ChainJudge(None);
+    let mut calls = Vec::new();
+    let report =
+        fsck(&store.shared(), common::ORIGIN, FsckOptions::default(), &mut judge, &mut |done, total| {
+            calls.push((done, total))
+        })
+        .unwrap();
+    assert_eq!(report.first_bad, Some((6, "entry 6 states another tree".to_owned())));
+    assert_eq!(report.problems_total, 1);
+    assert_eq!(calls.last(), Some(&(8, 8)));
+}
+
+#[test]
+fn random_bit_flips_on_the_disk_are_reported_or_harmless() {
+    let Fixture { store, acknowledged } = fixture();
+    let (mut seed, mut found) = (0x9e37_79b9_7f4a_7c15_u64, 0);
+    for _ in 0..60 {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let copy = store.copy();
+        let file = FILES[(seed >> 60) as usize % FILES.len()];
+        copy.flip(file, (seed >> 16) % copy.file_len(file), (seed & 7) as u8);
+        if run_fsck(&copy.shared(), false).is_clean() {
+            // The bit was in a page that nobody refers to: then everything must still be there.
+            judge_ledger(&reopen(&copy.shared(), &options(SEGMENT)).unwrap(), acknowledged, &[]).unwrap();
+        } else {
+            found += 1;
+        }
+    }
+    assert!(found > 2, "only {found} flips hit a page in use");
+}
+
+#[test]
+fn the_fixture_has_the_shape_that_the_tests_speak_of() {
+    let store = fixture().store.copy();
+    let db = Database::builder().create_with_backend(Boxed(store.open(FILES[1]).unwrap())).unwrap();
+    let past_clip = db.begin_read().unwrap().open_table(ENTRIES).unwrap().range(900..).unwrap().count();
+    assert_eq!(past_clip, 2);
+    assert_eq!(fixture().acknowledged.size(), SIZE);
+    FILES
+        .iter()
+        .for_each(|file| assert!(store.names().iter().any(|name| name == file), "{:?}", store.names()));
+}
