@@ -1,0 +1,27 @@
+//! The keys of a box behind one service: in a TPM 2.0, or in files for laptops.
+//!
+//! Does: makes the keys once, opens them again, quotes, certifies, signs, counts, seals. Reconnects by itself when the
+//! TPM or its daemon restarts.
+//! Refuses: another TPM than the one enrolled, signing outside data with the attestation key, replacing keys.
+//! Invariants: every attestation handed out has been verified first; no object or session is left in the TPM; with a
+//! TPM, no private key outside it exists in the clear.
+#![deny(unsafe_code)]
+
+mod actor;
+mod device;
+mod epoch_key;
+mod error;
+mod service;
+mod software;
+mod state;
+mod tpm;
+
+pub use device::{
+    Certification, CounterCertificate, Device, DeviceKey, ENDORSED_PCRS, Endorsement, Provider, Quote, Role,
+};
+pub use epoch_key::{EpochKey, SealingKey};
+pub use error::KeyError;
+pub use service::{DEADLINE, KeyService};
+
+/// The most bytes [`KeyService::seal`] takes: what the PC Client profile guarantees for a sealed object.
+pub const MAX_SEALED: usize = 128;
