@@ -1,0 +1,151 @@
+//! Who is calling, and what a role may do: the authorisation matrix.
+//!
+//! Refuses to do: fall back. A token that is not known is a 401 even when the connection has a good client
+//! certificate, so that a mistyped token never acts as somebody else.
+//! Invariant: a [`Caller`] was registered and not revoked when its request began.
+
+use super::{Connection, Shared};
+use crate::clients::{RegisteredClient, Role};
+use crate::problem::{Kind, Problem};
+use axum::extract::FromRequestParts;
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use bulla_formats::body::seal::Client;
+use std::sync::Arc;
+
+/// What a route asks for. Routes without a [`Caller`] are open to everybody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Right {
+    /// `POST /v1/seals`.
+    Seal,
+    /// `GET /v1/seals/{id}` and its file.
+    ReadSeals,
+    /// Opened personal data of seals that somebody else made.
+    ReadOpenings,
+    /// `POST /v1/verify`.
+    Verify,
+    /// `GET /v1/status`.
+    ReadStatus,
+    /// `GET /metrics`.
+    ReadMetrics,
+    /// `POST /v1/epochs`.
+    Rotate,
+}
+
+/// The authorisation matrix.
+fn allows(role: Role, right: Right) -> bool {
+    match right {
+        Right::Seal => role == Role::Scanner,
+        Right::ReadSeals | Right::Verify | Right::ReadStatus => true,
+        Right::ReadOpenings | Right::ReadMetrics => matches!(role, Role::Reader | Role::Operator),
+        Right::Rotate => role == Role::Operator,
+    }
+}
+
+/// An authenticated client.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    client: Arc<RegisteredClient>,
+}
+
+impl Caller {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.client.name
+    }
+
+    /// As seals name it.
+    pub fn client(&self) -> Client {
+        Client { id: self.client.name.clone(), method: self.client.seal_method() }
+    }
+
+    /// Whether its role has this right.
+    pub fn has(&self, right: Right) -> bool {
+        allows(self.client.role, right)
+    }
+
+    /// 403 unless its role has this right.
+    pub fn need(&self, right: Right) -> Result<(), Problem> {
+        if self.has(right) {
+            return Ok(());
+        }
+        let detail = format!(
+            "{:?} is registered as {}, which does not include this; use a client of another role",
+            self.client.name,
+            self.client.role.name()
+        );
+        Err(Problem::new(Kind::Forbidden, detail))
+    }
+}
+
+impl FromRequestParts<Shared> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Shared) -> Result<Self, Problem> {
+        let client = match parts.headers.get(AUTHORIZATION) {
+            Some(value) => {
+                let token = value.to_str().ok().and_then(bearer_token).ok_or_else(|| {
+                    refused(
+                        "the Authorization header is not \"Bearer <token>\"; send the token of `scanner add`",
+                    )
+                })?;
+                api.clients.by_token(token)?
+            }
+            None => {
+                let connection = parts.extensions.get::<Arc<Connection>>();
+                match connection.and_then(|connection| connection.common_name.as_deref()) {
+                    Some(name) => api.clients.by_common_name(name)?,
+                    None => {
+                        return Err(refused(
+                            "no credential was sent; send \"Authorization: Bearer <token>\", or use a client \
+                             certificate that is registered here",
+                        ));
+                    }
+                }
+            }
+        };
+        let client = client.ok_or_else(|| {
+            refused("the credential is not known here, or revoked; ask the operator to add this client")
+        })?;
+        Ok(Caller { client })
+    }
+}
+
+fn refused(detail: &'static str) -> Problem {
+    Problem::new(Kind::Unauthenticated, detail)
+}
+
+/// The scheme is case-insensitive (RFC 9110 section 11.1).
+fn bearer_token(value: &str) -> Option<&str> {
+    let (scheme, token) = value.split_once(' ')?;
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_matrix_is_the_documented_one() {
+        use Right::{ReadMetrics, ReadOpenings, ReadSeals, ReadStatus, Rotate, Seal, Verify};
+        let all = [Seal, ReadSeals, ReadOpenings, Verify, ReadStatus, ReadMetrics, Rotate];
+        for (role, granted) in [
+            (Role::Scanner, &[Seal, ReadSeals, Verify, ReadStatus][..]),
+            (Role::Reader, &[ReadSeals, ReadOpenings, Verify, ReadStatus, ReadMetrics]),
+            (Role::Operator, &[ReadSeals, ReadOpenings, Verify, ReadStatus, ReadMetrics, Rotate]),
+        ] {
+            for right in all {
+                assert_eq!(allows(role, right), granted.contains(&right), "{role:?} {right:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_bearer_credentials_are_read() {
+        assert_eq!(bearer_token("Bearer bulla_x"), Some("bulla_x"));
+        assert_eq!(bearer_token("bearer bulla_x"), Some("bulla_x"));
+        for bad in ["Bearer", "Bearer ", "Basic bulla_x", "bulla_x"] {
+            assert_eq!(bearer_token(bad), None, "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,402 @@
+//! `POST /v1/seals`, `GET /v1/seals/{id}` and its file.
+//!
+//! Three ways to hand in a document: its bytes as the body, a multipart form, or its digest. All become one
+//! [`SealOrder`]; nothing is sealed before the whole body has come and held every digest announced for it.
+//! Refuses to do: keep a document; look at personal data beyond passing it on.
+
+use super::access::{Caller, Right};
+use super::content_digest::{CONTENT_DIGEST, CheckedHasher, announced};
+use super::description::{Description, Target};
+use super::receipt::{self, Made, ReceiptView, SEAL_MEDIA_TYPE};
+use super::upload::{Incoming, STRUCTURED_BYTES_MAX, empty, of_form, text_field};
+use super::{Api, Connection, Shared};
+use crate::driver::{AttestError, LookupError, Receipt, RequestKey, SealOrder, Sealer};
+use crate::problem::{Kind, Problem, unknown_relation};
+use axum::body::Body;
+use axum::extract::{Path, Query, Request, State};
+use axum::http::header::{ACCEPT, CONTENT_DISPOSITION, CONTENT_TYPE, LOCATION};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use axum::response::Response;
+use bulla_formats::body::seal::{DigestAlgorithm, DocumentDigest, Observation, Opening, Relation, SealBody};
+use bulla_formats::der::Octets32;
+use bulla_formats::entry::Entry;
+use bulla_formats::hash::{Hash, sha256};
+use bulla_formats::seal_file::SealFile;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+const DIGEST_MEDIA_TYPE: &str = "application/vnd.bulla.digest+json";
+/// Seconds to wait for a fact when the client names none.
+const DEADLINE_DEFAULT: u64 = 10;
+/// Most seconds to wait for a fact.
+const DEADLINE_MAX: u64 = 60;
+
+#[derive(serde::Deserialize, Default)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct SealQuery {
+    wait: Option<String>,
+    deadline_seconds: Option<u64>,
+    digest: Option<String>,
+}
+
+/// The query, understood.
+#[derive(Debug, PartialEq, Eq)]
+struct Options {
+    /// How long to wait for `attested`; `None`: not at all.
+    wait: Option<Duration>,
+    /// For uploads.
+    algorithm: DigestAlgorithm,
+}
+
+impl Options {
+    fn read(uri: &Uri) -> Result<Self, Problem> {
+        let query = match uri.query() {
+            None | Some("") => SealQuery::default(),
+            Some(_) => {
+                let query: Result<Query<SealQuery>, _> = Query::try_from_uri(uri);
+                query.map_err(|error| Problem::invalid(format!("the query is not understood ({error})")))?.0
+            }
+        };
+        let algorithm = match &query.digest {
+            None => DigestAlgorithm::Sha256,
+            Some(name) => DigestAlgorithm::from_name(name)
+                .ok_or_else(|| Problem::invalid("digest is one of sha-256, sha-512, sha3-256"))?,
+        };
+        let seconds = query.deadline_seconds.unwrap_or(DEADLINE_DEFAULT);
+        if seconds > DEADLINE_MAX {
+            return Err(Problem::invalid("deadlineSeconds is at most 60"));
+        }
+        let wait = match query.wait.as_deref() {
+            None | Some("sealed") => None,
+            Some("attested") => Some(Duration::from_secs(seconds)),
+            Some(_) => return Err(Problem::invalid("wait is one of sealed, attested")),
+        };
+        Ok(Options { wait, algorithm })
+    }
+}
+
+/// What has come in, whichever way.
+struct Handed {
+    digest: DocumentDigest,
+    observation: Observation,
+    description: Description,
+}
+
+/// `POST /v1/seals`.
+pub async fn create(
+    State(api): State<Shared>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, Problem> {
+    caller.need(Right::Seal)?;
+    let options = Options::read(request.uri())?;
+    let (parts, body) = request.into_parts();
+    let headers = parts.headers;
+    let key = idempotency_key(&headers)?;
+    let handed = match essence(&headers) {
+        Some(DIGEST_MEDIA_TYPE) => take_digest(&api, &headers, body).await?,
+        Some("multipart/form-data") => take_form(&api, &headers, body, options.algorithm).await?,
+        _ => take_bytes(&api, &headers, body, options.algorithm).await?,
+    };
+    let begun = Instant::now();
+    let relations = relations(&api, &handed.description).await?;
+    let transport =
+        parts.extensions.get::<Arc<Connection>>().map_or("https", |connection| connection.transport);
+    let request = key.map(|key| RequestKey {
+        key: sha256(&[b"bulla/request-key/v1\0", caller.name().as_bytes(), &[0], key]).0,
+        fingerprint: handed.description.fingerprint(&handed.digest, handed.observation),
+    });
+    let order = SealOrder {
+        digest: handed.digest,
+        observation: handed.observation,
+        client: caller.client(),
+        transport: transport.to_owned(),
+        openings: handed.description.openings()?,
+        media_type: handed.description.media_type,
+        relations,
+        request,
+    };
+    let mut receipt =
+        api.sealer.seal(order).await.map_err(|error| Problem::of_seal_error(error, &api.sealer))?;
+    api.metrics.seal(begun.elapsed());
+    let waited = match options.wait {
+        None => None,
+        Some(deadline) => Some(wait_for_attestation(&api, &mut receipt, deadline).await?),
+    };
+    answer(&api, &headers, receipt, waited)
+}
+
+async fn wait_for_attestation(
+    api: &Shared,
+    receipt: &mut Receipt,
+    deadline: Duration,
+) -> Result<&'static str, Problem> {
+    match api.sealer.attested(receipt.index, deadline).await {
+        Ok(()) => {
+            let (sealer, index) = (api.sealer.clone(), receipt.index);
+            receipt.seal = blocking(move || sealer.seal_file(index, true)).await?;
+            Ok("attested")
+        }
+        Err(AttestError::TimedOut) => Ok("timed-out"),
+        Err(AttestError::NotHardware) => Ok("not-hardware"),
+    }
+}
+
+fn answer(
+    api: &Api,
+    headers: &HeaderMap,
+    receipt: Receipt,
+    waited: Option<&'static str>,
+) -> Result<Response, Problem> {
+    let id = Sealer::id(receipt.index, &receipt.leaf_hash);
+    let status = if receipt.replayed { StatusCode::OK } else { StatusCode::CREATED };
+    let mut response = if wants_seal(headers) {
+        receipt::respond(status, SEAL_MEDIA_TYPE, receipt.seal.encode())
+    } else {
+        let earlier = receipt::ids(&api.sealer, &receipt.earlier);
+        let made = Made { waited, replayed: receipt.replayed, earlier };
+        ReceiptView::new(&id, receipt.leaf_hash, &receipt.content, &receipt.seal).made(made).respond(status)
+    };
+    let location = HeaderValue::from_maybe_shared(format!("/v1/seals/{id}").into_bytes()).map_err(|_| {
+        Problem::new(Kind::Internal, "the id does not fit a header; ask for the seal by its digest")
+    })?;
+    response.headers_mut().insert(LOCATION, location);
+    Ok(response)
+}
+
+async fn take_digest(api: &Api, headers: &HeaderMap, body: Body) -> Result<Handed, Problem> {
+    Description::refuse_headers(headers)?;
+    let body = Incoming::new(headers, body, STRUCTURED_BYTES_MAX, api.config.body_idle())?.collect().await?;
+    // Here Content-Digest is of the order, not of the document.
+    let mut check = CheckedHasher::new(DigestAlgorithm::Sha256, announced(headers)?);
+    check.update(&body);
+    check.finish()?;
+    let (digest, description) = Description::from_digest_json(&body)?;
+    Ok(Handed { digest, observation: Observation::DigestClaimed, description })
+}
+
+async fn take_bytes(
+    api: &Api,
+    headers: &HeaderMap,
+    body: Body,
+    algorithm: DigestAlgorithm,
+) -> Result<Handed, Problem> {
+    let _permit = api.upload_permit()?;
+    let description = Description::from_headers(headers)?;
+    let hasher = CheckedHasher::new(algorithm, announced(headers)?);
+    let mut incoming =
+        Incoming::new(headers, body, api.config.limits.document_bytes_max, api.config.body_idle())?;
+    let digest = incoming.hash(hasher).await?;
+    api.metrics.document_bytes.fetch_add(incoming.seen(), Relaxed);
+    Ok(Handed { digest, observation: Observation::BytesObserved, description })
+}
+
+async fn take_form(
+    api: &Api,
+    headers: &HeaderMap,
+    body: Body,
+    algorithm: DigestAlgorithm,
+) -> Result<Handed, Problem> {
+    let _permit = api.upload_permit()?;
+    Description::refuse_headers(headers)?;
+    if headers.contains_key(CONTENT_DIGEST) {
+        let detail = "for a form, Content-Digest would be of the form and not of the document; put it into the \
+                      headers of the document's part";
+        return Err(Problem::invalid(detail).and_close());
+    }
+    let largest = api.config.limits.document_bytes_max;
+    let incoming = Incoming::new(headers, body, largest + STRUCTURED_BYTES_MAX, api.config.body_idle())?;
+    let mut form = incoming.multipart(headers, largest)?;
+    let mut description = Description::default();
+    let mut digest = None;
+    while let Some(mut field) = form.next_field().await.map_err(of_form)? {
+        let name = field.name().unwrap_or_default().to_owned();
+        if name != "document" {
+            description.take_field(&name, text_field(field).await?)?;
+            continue;
+        }
+        if digest.is_some() {
+            return Err(Problem::invalid("the form has two documents; seal each by itself").and_close());
+        }
+        description.set_media_type(field.content_type().map(AsRef::as_ref))?;
+        let mut hasher = CheckedHasher::new(algorithm, announced(field.headers())?);
+        while let Some(piece) = field.chunk().await.map_err(of_form)? {
+            hasher.update(&piece);
+        }
+        digest = Some(hasher.finish()?);
+    }
+    let digest: DocumentDigest = digest
+        .ok_or_else(|| Problem::invalid("the form has no field named document; add the file as such"))?;
+    let size = digest.size.filter(|size| *size > 0).ok_or_else(empty)?;
+    api.metrics.document_bytes.fetch_add(size, Relaxed);
+    Ok(Handed { digest, observation: Observation::BytesObserved, description: description.check()? })
+}
+
+async fn relations(api: &Shared, description: &Description) -> Result<Vec<Relation>, Problem> {
+    let mut relations = Vec::with_capacity(description.relations.len());
+    for (kind, target) in &description.relations {
+        let leaf = match target {
+            Target::Leaf(leaf) => *leaf,
+            Target::Id(id) => {
+                let (sealer, wanted) = (api.sealer.clone(), id.clone());
+                match tokio::task::spawn_blocking(move || sealer.resolve(&wanted)).await {
+                    Ok(Ok((_, leaf))) => leaf,
+                    Ok(Err(LookupError::Unknown | LookupError::NotASeal)) => {
+                        return Err(unknown_relation(id));
+                    }
+                    Ok(Err(error @ LookupError::Storage(_))) => return Err(error.into()),
+                    Err(_) => return Err(stopped()),
+                }
+            }
+        };
+        relations.push(Relation { kind: *kind, entry: Octets32::new(leaf.0) });
+    }
+    Ok(relations)
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<&[u8]>, Problem> {
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(first) = values.next() else { return Ok(None) };
+    let key = first.as_bytes();
+    if values.next().is_some() || key.is_empty() || key.len() > 255 {
+        return Err(Problem::invalid("Idempotency-Key is given once and has 1 to 255 characters"));
+    }
+    Ok(Some(key))
+}
+
+/// Media type without parameters, when it is spelled in lower case as everybody does.
+fn essence(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(CONTENT_TYPE)?.to_str().ok()?;
+    Some(value.split(';').next().unwrap_or_default().trim())
+}
+
+fn wants_seal(headers: &HeaderMap) -> bool {
+    let accepted = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    accepted.split(',').any(|one| one.split(';').next().is_some_and(|one| one.trim() == SEAL_MEDIA_TYPE))
+}
+
+/// What `GET` found.
+struct Found {
+    id: String,
+    leaf_hash: Hash,
+    entry: Entry,
+    body: SealBody,
+    seal: SealFile,
+}
+
+/// `GET /v1/seals/{id}`.
+pub async fn read(
+    State(api): State<Shared>,
+    caller: Caller,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let found = find(&api, &caller, id).await?;
+    if wants_seal(&headers) {
+        return file(&found);
+    }
+    let openings: Vec<Opening> = found
+        .seal
+        .openings
+        .iter()
+        .map(|bytes| Opening::decode(bytes))
+        .collect::<Result<_, _>>()
+        .map_err(|error| LookupError::Storage(error.to_string()))?;
+    let view = ReceiptView::new(&found.id, found.leaf_hash, found.entry.content(), &found.seal);
+    Ok(view.document(&found.body, &openings).respond(StatusCode::OK))
+}
+
+/// `GET /v1/seals/{id}/seal-file`.
+pub async fn read_file(
+    State(api): State<Shared>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    file(&find(&api, &caller, id).await?)
+}
+
+fn file(found: &Found) -> Result<Response, Problem> {
+    let mut response = receipt::respond(StatusCode::OK, SEAL_MEDIA_TYPE, found.seal.encode());
+    let name = format!("attachment; filename=\"{}.seal\"", found.id);
+    let name = HeaderValue::from_maybe_shared(name.into_bytes())
+        .map_err(|_| Problem::new(Kind::Internal, "the id does not fit a header; ask without /seal-file"))?;
+    response.headers_mut().insert(CONTENT_DISPOSITION, name);
+    Ok(response)
+}
+
+/// The seal of `id` with what `caller` may see: openings of other clients' seals need a right of their own.
+async fn find(api: &Shared, caller: &Caller, id: String) -> Result<Found, Problem> {
+    caller.need(Right::ReadSeals)?;
+    let (sealer, all, name) = (api.sealer.clone(), caller.has(Right::ReadOpenings), caller.name().to_owned());
+    blocking(move || {
+        let (index, leaf_hash) = sealer.resolve(&id)?;
+        let entry = sealer.entry(index)?;
+        if entry.kind() != Some(bulla_formats::entry::Kind::Seal) {
+            return Err(LookupError::NotASeal);
+        }
+        let body = SealBody::decode(&entry.content().body)
+            .map_err(|error| LookupError::Storage(error.to_string()))?;
+        let seal = sealer.seal_file(index, all || body.client.id == name)?;
+        Ok(Found { id, leaf_hash, entry, body, seal })
+    })
+    .await
+}
+
+/// Runs a look-up beside the connections: a cold disk answers in milliseconds.
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, LookupError> + Send + 'static,
+) -> Result<T, Problem> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result.map_err(Problem::from),
+        Err(_) => Err(stopped()),
+    }
+}
+
+fn stopped() -> Problem {
+    Problem::new(
+        Kind::Internal,
+        "the look-up did not finish; try again, and look at the box's log if it repeats",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_are_strict() {
+        let read = |text: &'static str| Options::read(&Uri::from_static(text));
+        let plain = Options { wait: None, algorithm: DigestAlgorithm::Sha256 };
+        assert_eq!(read("/v1/seals").unwrap(), plain);
+        let waiting = read("/v1/seals?wait=attested&deadlineSeconds=3&digest=sha3-256").unwrap();
+        let expected = Options { wait: Some(Duration::from_secs(3)), algorithm: DigestAlgorithm::Sha3_256 };
+        assert_eq!(waiting, expected);
+        for bad in
+            ["/?wait=mirrored(2)", "/?deadlineSeconds=61", "/?digest=md5", "/?bogus=1", "/?deadlineSeconds=x"]
+        {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn keys_and_media_types_are_read_from_headers() {
+        let one = |name: &'static str, value: &str| {
+            HeaderMap::from_iter([(
+                axum::http::HeaderName::from_static(name),
+                HeaderValue::from_str(value).unwrap(),
+            )])
+        };
+        assert_eq!(idempotency_key(&HeaderMap::new()).unwrap(), None);
+        assert_eq!(idempotency_key(&one(IDEMPOTENCY_KEY, "a b")).unwrap(), Some(&b"a b"[..]));
+        assert!(idempotency_key(&one(IDEMPOTENCY_KEY, "")).is_err());
+        assert!(idempotency_key(&one(IDEMPOTENCY_KEY, &"x".repeat(256))).is_err());
+        assert_eq!(
+            essence(&one("content-type", "multipart/form-data; boundary=x")),
+            Some("multipart/form-data")
+        );
+        assert!(wants_seal(&one("accept", "text/html, application/vnd.bulla.seal+json;q=0.9")));
+        assert!(!wants_seal(&one("accept", "*/*")));
+    }
+}

@@ -1,0 +1,107 @@
+//! What the box says about itself: health, readiness, status, metrics, its CA.
+//!
+//! Refuses to do: be ready while it does not seal; publish a number that names a document or a person.
+
+use super::Shared;
+use super::access::{Caller, Right};
+use super::receipt::respond;
+use crate::driver::Condition;
+use crate::problem::{Kind, Problem};
+use crate::telemetry::{family, line};
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use std::sync::atomic::Ordering::Relaxed;
+
+const CA_FINGERPRINT: HeaderName = HeaderName::from_static("bulla-ca-fingerprint");
+
+/// `GET /healthz`: the process answers.
+pub async fn healthz() -> Response {
+    respond(StatusCode::OK, "text/plain; charset=utf-8", "ok\n")
+}
+
+/// `GET /readyz`: the box seals.
+pub async fn readyz(State(api): State<Shared>) -> Result<Response, Problem> {
+    match api.sealer.status().condition {
+        Condition::Sealing => Ok(respond(StatusCode::OK, "text/plain; charset=utf-8", "ready\n")),
+        Condition::DiskFull => Err(Problem::new(
+            Kind::Locked,
+            "the disk is full below the reserve; free space, and the box seals again by itself",
+        )
+        .retry_after(30)),
+        Condition::Poisoned { reason } => Err(Problem::new(
+            Kind::Locked,
+            format!("storage failed ({reason}); the box recovers by itself when it can"),
+        )
+        .retry_after(5)),
+        Condition::RollbackSuspected { finding } => Err(Problem::rollback_suspected(&finding)),
+    }
+}
+
+/// `GET /v1/status`.
+pub async fn status(State(api): State<Shared>, caller: Caller) -> Result<Response, Problem> {
+    caller.need(Right::ReadStatus)?;
+    let text = serde_json::to_string(&api.sealer.status())
+        .map_err(|error| Problem::new(Kind::Internal, format!("the status cannot be written ({error})")))?;
+    Ok(respond(StatusCode::OK, "application/json", text))
+}
+
+/// `GET /v1/ca` and `/v1/ca.pem`: what clients put into their trust store, after comparing the fingerprint.
+pub async fn ca(State(api): State<Shared>) -> Response {
+    let mut response = (StatusCode::OK, [(CONTENT_TYPE, HeaderValue::from_static("application/x-pem-file"))])
+        .into_response();
+    *response.body_mut() = api.certificates.ca_pem().to_owned().into();
+    if let Ok(value) =
+        HeaderValue::from_maybe_shared(format!("sha256:{}", api.certificates.ca_fingerprint()).into_bytes())
+    {
+        response.headers_mut().insert(CA_FINGERPRINT, value);
+    }
+    response
+}
+
+/// `GET /metrics`: Prometheus text.
+pub async fn metrics(State(api): State<Shared>, caller: Caller) -> Result<Response, Problem> {
+    caller.need(Right::ReadMetrics)?;
+    let mut out = String::with_capacity(8 << 10);
+    api.metrics.render(&mut out);
+    let (counters, status) = (api.sealer.counters(), api.sealer.status());
+    for (name, help, counter) in [
+        ("bulla_seals_total", "Seals made.", &counters.seals),
+        ("bulla_entries_total", "Entries written.", &counters.entries),
+        ("bulla_batches_total", "Commits.", &counters.batches),
+        ("bulla_attestations_total", "Heads quoted by the TPM.", &counters.attestations),
+        ("bulla_attestation_failures_total", "Attestations that failed.", &counters.attestation_failures),
+        (
+            "bulla_tpm_nv_increments_total",
+            "Moves of the TPM's rollback counter.",
+            &counters.counter_increments,
+        ),
+        ("bulla_disk_full_total", "Times that seals were refused for want of space.", &counters.disk_full),
+        ("bulla_poisonings_total", "Writes of unknown effect.", &counters.poisonings),
+        ("bulla_recoveries_total", "Recoveries after such writes.", &counters.recoveries),
+    ] {
+        family(&mut out, name, "counter", help);
+        line(&mut out, name, "", counter.load(Relaxed));
+    }
+    let sealing = status.condition == Condition::Sealing;
+    for (name, help, value) in [
+        ("bulla_log_entries", "Entries in the log.", status.size),
+        ("bulla_attested_entries", "Entries that a TPM quote covers.", status.attested_size),
+        ("bulla_key_epoch", "Key epoch in force.", status.epoch),
+        (
+            "bulla_key_epoch_extended",
+            "1 while the epoch has outlived its policy.",
+            status.epoch_extended.into(),
+        ),
+        ("bulla_sealing", "1 while the box seals.", sealing.into()),
+        ("bulla_uptime_seconds", "Seconds since the start.", status.uptime_seconds),
+    ] {
+        family(&mut out, name, "gauge", help);
+        line(&mut out, name, "", value);
+    }
+    let name = "bulla_last_attestation_seconds";
+    family(&mut out, name, "gauge", "How long the newest attestation took.");
+    line(&mut out, name, "", counters.attestation_millis.load(Relaxed) as f64 / 1e3);
+    Ok(respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", out))
+}

@@ -1,0 +1,145 @@
+//! `POST /v1/verify`: is there a seal for these bytes, and does a `.seal` file hold.
+//!
+//! Refuses to do: say "forged". Bytes without a seal are bytes for which no seal is known here; a file is
+//! judged by this box's own trust file, and the report says which check failed.
+
+use super::access::{Caller, Right};
+use super::receipt::{SEAL_MEDIA_TYPE, respond};
+use super::seals::blocking;
+use super::upload::{Incoming, STRUCTURED_BYTES_MAX, empty, of_form};
+use super::{Api, Shared};
+use crate::driver::{LookupError, Sealer};
+use crate::problem::{Kind, Problem};
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use bulla_formats::body::seal::{DigestAlgorithm, DocumentDigest, DocumentHasher, SealBody};
+use bulla_formats::entry::Kind as EntryKind;
+use bulla_formats::seal_file::{SEAL_BYTES_MAX, SealFile};
+use bulla_formats::verify::{verify as judge, wanted_digest};
+use serde_json::json;
+
+/// Most seals named for one document, newest first.
+const SEALS_MAX: usize = 100;
+const ALGORITHMS: [DigestAlgorithm; 3] =
+    [DigestAlgorithm::Sha256, DigestAlgorithm::Sha512, DigestAlgorithm::Sha3_256];
+
+/// `POST /v1/verify`.
+pub async fn verify(
+    State(api): State<Shared>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, Problem> {
+    caller.need(Right::Verify)?;
+    let (parts, body) = request.into_parts();
+    let headers = parts.headers;
+    let essence = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    match essence.split(';').next().unwrap_or_default().trim() {
+        SEAL_MEDIA_TYPE => {
+            let limit = SEAL_BYTES_MAX as u64;
+            let seal = Incoming::new(&headers, body, limit, api.config.body_idle())?.collect().await?;
+            Ok(report(&api, &seal, None))
+        }
+        "multipart/form-data" => form(&api, &headers, body).await,
+        _ => bytes(&api, &headers, body).await,
+    }
+}
+
+async fn bytes(api: &Shared, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
+    let _permit = api.upload_permit()?;
+    let mut incoming =
+        Incoming::new(headers, body, api.config.limits.document_bytes_max, api.config.body_idle())?;
+    let mut hashers = ALGORITHMS.map(DocumentHasher::new);
+    while let Some(piece) = incoming.piece().await? {
+        hashers.iter_mut().for_each(|hasher| hasher.update(&piece));
+    }
+    if incoming.seen() == 0 {
+        return Err(empty());
+    }
+    let digests = hashers.map(DocumentHasher::finish);
+    let sealer = api.sealer.clone();
+    let seals = blocking(move || known(&sealer, &digests)).await?;
+    let known = !seals.is_empty();
+    let sentence = if known {
+        "This box has sealed these bytes."
+    } else {
+        "No seal is known for these bytes on this box."
+    };
+    let body = json!({"known": known, "sentence": sentence, "seals": seals});
+    Ok(respond(StatusCode::OK, "application/json", body.to_string()))
+}
+
+/// Ids of the seals of any of these digests, newest first. Index and hash are confirmed by the entry itself.
+fn known(sealer: &Sealer, digests: &[DocumentDigest]) -> Result<Vec<String>, LookupError> {
+    let mut found = Vec::new();
+    for digest in digests {
+        for index in sealer.find_digest(digest, SEALS_MAX)? {
+            let entry = sealer.entry(index)?;
+            let body = SealBody::decode(&entry.content().body).ok().filter(|body| {
+                entry.kind() == Some(EntryKind::Seal)
+                    && body.algorithm == digest.algorithm
+                    && body.digest.as_ref() == digest.value.as_slice()
+            });
+            if body.is_some() {
+                found.push((index, entry.leaf_hash()));
+            }
+        }
+    }
+    found.sort_unstable_by_key(|(index, _)| std::cmp::Reverse(*index));
+    found.truncate(SEALS_MAX);
+    Ok(found.iter().map(|(index, leaf)| Sealer::id(*index, leaf)).collect())
+}
+
+async fn form(api: &Shared, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
+    let _permit = api.upload_permit()?;
+    let largest = api.config.limits.document_bytes_max;
+    let limit = largest + SEAL_BYTES_MAX as u64 + STRUCTURED_BYTES_MAX;
+    let incoming = Incoming::new(headers, body, limit, api.config.body_idle())?;
+    let mut form = incoming.multipart(headers, largest)?;
+    let (mut document, mut seal) = (None, None);
+    while let Some(mut field) = form.next_field().await.map_err(of_form)? {
+        let name = field.name().unwrap_or_default().to_owned();
+        match name.as_str() {
+            // Which digest the seal needs may not be known yet.
+            "document" if document.is_none() => {
+                let mut hashers = ALGORITHMS.map(DocumentHasher::new);
+                while let Some(piece) = field.chunk().await.map_err(of_form)? {
+                    hashers.iter_mut().for_each(|hasher| hasher.update(&piece));
+                }
+                document = Some(hashers.map(DocumentHasher::finish));
+            }
+            "seal" if seal.is_none() => {
+                let mut bytes = Vec::new();
+                while let Some(piece) = field.chunk().await.map_err(of_form)? {
+                    if bytes.len() + piece.len() > SEAL_BYTES_MAX {
+                        let detail = "a .seal file has at most 4 MiB; this is none";
+                        return Err(Problem::new(Kind::TooLarge, detail).and_close());
+                    }
+                    bytes.extend_from_slice(&piece);
+                }
+                seal = Some(bytes);
+            }
+            other => {
+                return Err(Problem::invalid(format!(
+                    "the form's field {other:?} is unknown or given twice; send document and seal"
+                ))
+                .and_close());
+            }
+        }
+    }
+    let (Some(document), Some(seal)) = (document, seal) else {
+        return Err(Problem::invalid("the form needs both fields, document and seal"));
+    };
+    let wanted = SealFile::decode(&seal).ok().and_then(|file| wanted_digest(&file));
+    // A file that does not say is refused by the verifier before it looks at the document.
+    let wanted = wanted.unwrap_or(DigestAlgorithm::Sha256);
+    let digest = document.iter().find(|digest| digest.algorithm == wanted);
+    Ok(report(api, &seal, digest))
+}
+
+fn report(api: &Api, seal: &[u8], document: Option<&DocumentDigest>) -> Response {
+    let verification = judge(seal, api.sealer.trust(), document);
+    respond(StatusCode::OK, "application/json", verification.report.to_json().to_string())
+}

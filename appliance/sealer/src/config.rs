@@ -1,0 +1,457 @@
+//! Configuration: one TOML file, read once at start.
+//!
+//! Refuses to do: guess. Unknown keys, both or neither of `[tpm]` and `[software]`, and values outside
+//! their ranges are errors that say what to write instead. `docs/box.toml` is the commented sample.
+//! Invariant: a [`Config`] has passed every check of [`Config::parse`]; later code does not check again.
+
+use bulla_formats::entry::Residency;
+use bulla_formats::origin::check_fleet;
+use bulla_keys::Provider;
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("the configuration {path} cannot be read ({source}); check --config and the file's permissions")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+    /// Not TOML, an unknown key, or a value of the wrong type.
+    #[error("the configuration is not understood: {0}")]
+    Syntax(#[from] toml::de::Error),
+    /// A value is out of range, or two values exclude each other.
+    #[error("{key}: {reason}")]
+    Value {
+        /// The key, as `section.name`.
+        key: &'static str,
+        /// What is accepted.
+        reason: String,
+    },
+}
+
+/// Everything an operator can set.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Directory of everything the box keeps: keys, log, clients. Required. Losing it loses the log.
+    pub state_dir: PathBuf,
+    /// Address and port of the HTTPS listener. Default `0.0.0.0:8443`.
+    #[serde(default = "default_listen")]
+    pub listen: SocketAddr,
+    /// Who this box is.
+    pub identity: IdentityConfig,
+    /// Keys live in a TPM 2.0. Exactly one of this section and `[software]`.
+    pub tpm: Option<TpmConfig>,
+    /// Keys live in files. Exactly one of this section and `[tpm]`.
+    pub software: Option<SoftwareConfig>,
+    /// How seals are made.
+    #[serde(default)]
+    pub sealing: SealingConfig,
+    /// How the TPM vouches for the log.
+    #[serde(default)]
+    pub attestation: AttestationConfig,
+    /// Transport security.
+    #[serde(default)]
+    pub tls: TlsConfig,
+    /// What one client may ask of the box.
+    #[serde(default)]
+    pub limits: LimitsConfig,
+    /// Logging.
+    #[serde(default)]
+    pub log: LogConfig,
+}
+
+/// `[identity]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IdentityConfig {
+    /// Fleet domain, a lower-case DNS name. Required. Part of the log's name: fixed once `init` has run.
+    pub fleet: String,
+    /// DNS names and IP addresses under which clients reach the box; they go into its TLS certificate.
+    /// Default `["localhost"]`. A name that is missing here makes clients refuse the connection.
+    #[serde(default = "default_names")]
+    pub names: Vec<String>,
+}
+
+/// `[tpm]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TpmConfig {
+    /// Where the TPM is: `device:/dev/tpmrm0`, or `swtpm:host=127.0.0.1,port=2321`.
+    pub tcti: String,
+}
+
+/// `[software]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SoftwareConfig {
+    /// Must be `true`: states that no hardware stands behind this box's seals, and every seal says so.
+    pub accept: bool,
+}
+
+/// Where sealing keys live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ResidencyConfig {
+    /// One TPM signature per seal; for small branches.
+    Tpm,
+    /// In RAM, endorsed by a TPM quote.
+    TpmEndorsedRam,
+    /// In RAM, endorsed by a key in a file.
+    Software,
+}
+
+/// `[sealing]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SealingConfig {
+    /// `tpm-endorsed-ram` (default with `[tpm]`), `tpm`, or `software` (only and always with `[software]`).
+    pub residency: Option<ResidencyConfig>,
+    /// Longest life of a sealing key in seconds. Default 86400.
+    pub epoch_max_seconds: u64,
+    /// Most seals of one sealing key. Default 1000000.
+    pub epoch_max_seals: u64,
+    /// Most entries of one commit. Default 512. Larger batches give throughput and cost latency.
+    pub batch_max: usize,
+    /// Most seals waiting for a commit. Default 4096. Beyond it clients get 503 `overloaded`.
+    pub queue_max: usize,
+    /// Free bytes below which new seals are refused with 507 `disk-full`. Default 67108864 (64 MiB).
+    pub reserve_bytes: u64,
+}
+
+impl Default for SealingConfig {
+    fn default() -> Self {
+        SealingConfig {
+            residency: None,
+            epoch_max_seconds: 86_400,
+            epoch_max_seals: 1_000_000,
+            batch_max: 512,
+            queue_max: 4_096,
+            reserve_bytes: 64 << 20,
+        }
+    }
+}
+
+/// `[attestation]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AttestationConfig {
+    /// Longest time in seconds a seal stays without a TPM quote over it. Default 60.
+    pub window_seconds: u64,
+    /// Shortest time in seconds between two increments of the TPM's rollback counter. Default 600.
+    /// Smaller values wear the TPM's flash.
+    pub counter_seconds: u64,
+    /// PCRs in every quote. Default 0-7 and 11-14.
+    pub pcrs: Vec<u8>,
+    /// Longest time in seconds to wait for one TPM answer. Default 30.
+    pub timeout_seconds: u64,
+}
+
+impl Default for AttestationConfig {
+    fn default() -> Self {
+        let pcrs = vec![0, 1, 2, 3, 4, 5, 6, 7, 11, 12, 13, 14];
+        AttestationConfig { window_seconds: 60, counter_seconds: 600, pcrs, timeout_seconds: 30 }
+    }
+}
+
+/// Oldest TLS version accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+pub enum TlsVersion {
+    /// TLS 1.3 only.
+    #[default]
+    #[serde(rename = "1.3")]
+    Tls13,
+    /// TLS 1.2 and 1.3, for scanners that know no better. The version used is in every seal.
+    #[serde(rename = "1.2")]
+    Tls12,
+}
+
+/// `[tls]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TlsConfig {
+    /// Oldest version accepted: `1.3` (default) or `1.2`.
+    pub min_version: TlsVersion,
+    /// PEM file of the CAs whose client certificates are looked at. Absent (default): tokens only.
+    /// A certificate counts only when its common name is registered with `scanner add --certificate`.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// `[limits]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsConfig {
+    /// Largest document in bytes. Default 1073741824 (1 GiB). Beyond it clients get 413.
+    pub document_bytes_max: u64,
+    /// Longest time in seconds for TLS handshake and for request headers; also how long an idle
+    /// HTTP/1.1 connection is kept. Default 10.
+    pub header_timeout_seconds: u64,
+    /// Longest pause in seconds inside a document that is being sent. Default 30. Then 408.
+    pub body_idle_seconds: u64,
+    /// Most open connections. Default 10000. More wait in the kernel's queue.
+    pub connections_max: usize,
+    /// Most documents on their way in at one time. Default 256. Beyond it clients get 503 `overloaded`.
+    pub uploads_max: usize,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        LimitsConfig {
+            document_bytes_max: 1 << 30,
+            header_timeout_seconds: 10,
+            body_idle_seconds: 30,
+            connections_max: 10_000,
+            uploads_max: 256,
+        }
+    }
+}
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Only what needs somebody to act.
+    Error,
+    /// And what may need it soon.
+    Warn,
+    /// And what the box does.
+    #[default]
+    Info,
+    /// And why.
+    Debug,
+    /// And every step.
+    Trace,
+}
+
+/// `[log]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// `error`, `warn`, `info` (default), `debug` or `trace`.
+    pub level: LogLevel,
+}
+
+fn default_listen() -> SocketAddr {
+    SocketAddr::from(([0, 0, 0, 0], 8443))
+}
+
+fn default_names() -> Vec<String> {
+    vec!["localhost".to_owned()]
+}
+
+impl Config {
+    /// Reads and checks the file at `path`.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        Self::parse(&text)
+    }
+
+    /// Reads and checks the text of a configuration.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        let config: Config = toml::from_str(text)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Where the keys live.
+    pub fn provider(&self) -> Provider {
+        match &self.tpm {
+            Some(tpm) => Provider::Tpm { tcti: tpm.tcti.clone() },
+            None => Provider::Software,
+        }
+    }
+
+    /// Where sealing keys live: what `sealing.residency` says, else the default of the provider.
+    pub fn residency(&self) -> Residency {
+        match (self.sealing.residency, &self.tpm) {
+            (Some(ResidencyConfig::Tpm), _) => Residency::Tpm,
+            (Some(ResidencyConfig::TpmEndorsedRam), _) | (None, Some(_)) => Residency::TpmEndorsedRam,
+            (Some(ResidencyConfig::Software), _) | (None, None) => Residency::Software,
+        }
+    }
+
+    /// `attestation.timeout_seconds`.
+    pub fn tpm_deadline(&self) -> Duration {
+        Duration::from_secs(self.attestation.timeout_seconds)
+    }
+
+    /// `limits.header_timeout_seconds`.
+    pub fn header_timeout(&self) -> Duration {
+        Duration::from_secs(self.limits.header_timeout_seconds)
+    }
+
+    /// `limits.body_idle_seconds`.
+    pub fn body_idle(&self) -> Duration {
+        Duration::from_secs(self.limits.body_idle_seconds)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        if !self.state_dir.is_absolute() {
+            return refuse("state_dir", "write an absolute path, e.g. \"/var/lib/bulla\"");
+        }
+        check_fleet(&self.identity.fleet)
+            .map_err(|error| ConfigError::Value { key: "identity.fleet", reason: error.to_string() })?;
+        if self.identity.names.is_empty() {
+            return refuse("identity.names", "name at least one DNS name or IP address of this box");
+        }
+        for name in &self.identity.names {
+            if rustls::pki_types::ServerName::try_from(name.as_str()).is_err() {
+                return refuse("identity.names", format!("{name:?} is neither a DNS name nor an IP address"));
+            }
+        }
+        self.check_provider()?;
+        self.check_ranges()
+    }
+
+    fn check_provider(&self) -> Result<(), ConfigError> {
+        match (&self.tpm, &self.software) {
+            (None, None) => refuse(
+                "tpm",
+                "say where keys live: add [tpm] with tcti = \"device:/dev/tpmrm0\", or, on a machine without \
+                 TPM, [software] with accept = true",
+            ),
+            (Some(_), Some(_)) => {
+                refuse("tpm", "keys live in one place: remove either the [tpm] or the [software] section")
+            }
+            (None, Some(software)) if !software.accept => refuse(
+                "software.accept",
+                "only true is accepted: it states that no hardware stands behind the seals; use [tpm] otherwise",
+            ),
+            (None, Some(_)) => match self.sealing.residency {
+                None | Some(ResidencyConfig::Software) => Ok(()),
+                Some(_) => refuse("sealing.residency", "without a TPM only \"software\" is possible"),
+            },
+            (Some(tpm), None) => {
+                if tpm.tcti.is_empty() {
+                    return refuse("tpm.tcti", "write e.g. \"device:/dev/tpmrm0\"");
+                }
+                if self.sealing.residency == Some(ResidencyConfig::Software) {
+                    return refuse(
+                        "sealing.residency",
+                        "a box with a TPM does not seal with software keys: write \"tpm-endorsed-ram\" or \"tpm\"",
+                    );
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn check_ranges(&self) -> Result<(), ConfigError> {
+        let (sealing, attestation, limits) = (&self.sealing, &self.attestation, &self.limits);
+        between("sealing.epoch_max_seconds", sealing.epoch_max_seconds, 60, 31_536_000)?;
+        between("sealing.epoch_max_seals", sealing.epoch_max_seals, 1, 1 << 40)?;
+        between("sealing.batch_max", sealing.batch_max as u64, 1, 4_096)?;
+        between("sealing.queue_max", sealing.queue_max as u64, 1, 1 << 20)?;
+        between("sealing.reserve_bytes", sealing.reserve_bytes, 1 << 20, 1 << 50)?;
+        between("attestation.window_seconds", attestation.window_seconds, 1, 86_400)?;
+        between("attestation.counter_seconds", attestation.counter_seconds, 0, 86_400)?;
+        between("attestation.timeout_seconds", attestation.timeout_seconds, 1, 600)?;
+        between("limits.document_bytes_max", limits.document_bytes_max, 1, 1 << 50)?;
+        between("limits.header_timeout_seconds", limits.header_timeout_seconds, 1, 600)?;
+        between("limits.body_idle_seconds", limits.body_idle_seconds, 1, 3_600)?;
+        between("limits.connections_max", limits.connections_max as u64, 1, 1 << 20)?;
+        between("limits.uploads_max", limits.uploads_max as u64, 1, 1 << 20)?;
+        let pcrs = &attestation.pcrs;
+        let ascending = pcrs.windows(2).all(|pair| pair[0] < pair[1]);
+        if pcrs.is_empty() || !ascending || pcrs.iter().any(|pcr| *pcr > 23) {
+            return refuse("attestation.pcrs", "list PCR numbers from 0 to 23, ascending, each once");
+        }
+        Ok(())
+    }
+}
+
+fn refuse(key: &'static str, reason: impl Into<String>) -> Result<(), ConfigError> {
+    Err(ConfigError::Value { key, reason: reason.into() })
+}
+
+fn between(key: &'static str, value: u64, low: u64, high: u64) -> Result<(), ConfigError> {
+    if (low..=high).contains(&value) {
+        Ok(())
+    } else {
+        refuse(key, format!("{value} is not between {low} and {high}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALL: &str = "state_dir = \"/var/lib/bulla\"\n[identity]\nfleet = \"bank.example\"\n";
+
+    fn with(more: &str) -> Result<Config, ConfigError> {
+        Config::parse(&format!("{SMALL}{more}"))
+    }
+
+    #[test]
+    fn the_sample_holds_the_defaults() {
+        let sample = Config::parse(include_str!("../../../docs/box.toml")).unwrap();
+        let small = with("[tpm]\ntcti = \"device:/dev/tpmrm0\"\n").unwrap();
+        assert_eq!(sample.residency(), Residency::TpmEndorsedRam);
+        assert_eq!(format!("{:?}", sample.limits), format!("{:?}", small.limits));
+        assert_eq!(format!("{:?}", sample.attestation), format!("{:?}", small.attestation));
+        assert_eq!(format!("{:?}", sample.tls), format!("{:?}", small.tls));
+        assert_eq!(format!("{:?}", sample.log), format!("{:?}", small.log));
+        assert_eq!(sample.sealing.batch_max, small.sealing.batch_max);
+        assert_eq!(sample.sealing.reserve_bytes, small.sealing.reserve_bytes);
+        assert_eq!(sample.listen, small.listen);
+    }
+
+    #[test]
+    fn keys_live_in_exactly_one_place() {
+        let none = with("").unwrap_err().to_string();
+        assert!(none.contains("[tpm]") && none.contains("[software]"), "{none}");
+        let both = with("[tpm]\ntcti = \"x\"\n[software]\naccept = true\n").unwrap_err().to_string();
+        assert!(both.contains("remove"), "{both}");
+        assert!(with("[software]\naccept = false\n").is_err());
+        assert_eq!(with("[software]\naccept = true\n").unwrap().residency(), Residency::Software);
+        assert!(with("[software]\naccept = true\n[sealing]\nresidency = \"tpm\"\n").is_err());
+        assert!(with("[tpm]\ntcti = \"x\"\n[sealing]\nresidency = \"software\"\n").is_err());
+        let tpm = with("[tpm]\ntcti = \"x\"\n[sealing]\nresidency = \"tpm\"\n").unwrap();
+        assert_eq!((tpm.residency(), tpm.provider()), (Residency::Tpm, Provider::Tpm { tcti: "x".into() }));
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_everywhere() {
+        for section in ["tpm", "identity", "sealing", "attestation", "tls", "limits", "log"] {
+            let base = format!("{SMALL}[software]\naccept = true\n");
+            let text = match section {
+                "identity" => base.replace("[identity]", "[identity]\nbogus = 1"),
+                _ => format!("{base}[{section}]\nbogus = 1\n"),
+            };
+            let error = Config::parse(&text).unwrap_err().to_string();
+            assert!(error.contains("bogus"), "{section}: {error}");
+        }
+        assert!(Config::parse(&format!("bogus = 1\n{SMALL}[software]\naccept = true\n")).is_err());
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused_by_name() {
+        for (more, key) in [
+            ("[limits]\nuploads_max = 0\n", "limits.uploads_max"),
+            ("[sealing]\nbatch_max = 100000\n", "sealing.batch_max"),
+            ("[attestation]\npcrs = [7, 0]\n", "attestation.pcrs"),
+            ("[attestation]\npcrs = [24]\n", "attestation.pcrs"),
+            ("[attestation]\nwindow_seconds = 0\n", "attestation.window_seconds"),
+        ] {
+            let error = with(&format!("[software]\naccept = true\n{more}")).unwrap_err().to_string();
+            assert!(error.starts_with(key), "{error}");
+        }
+        let good = format!("{SMALL}[software]\naccept = true\n");
+        for (from, to) in [
+            ("/var/lib/bulla", "relative"),
+            ("bank.example", "Bank.Example"),
+            ("[identity]", "[identity]\nnames = []"),
+            ("[identity]", "[identity]\nnames = [\"not a name\"]"),
+        ] {
+            assert!(Config::parse(&good.replacen(from, to, 1)).is_err(), "{to}");
+        }
+    }
+}

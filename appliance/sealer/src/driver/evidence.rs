@@ -1,0 +1,164 @@
+//! Evidence: puts together the `.seal` file of an entry.
+//!
+//! Refuses to do: sign anything; it only quotes what the log and its heads already say.
+
+use super::epochs::EpochEvidence;
+use super::writer::Sealed;
+use super::{LookupError, Published, Shared};
+use bulla_formats::body::attestation::AttestationBody;
+use bulla_formats::body::seal::Opening;
+use bulla_formats::der;
+use bulla_formats::entry::{Entry, Kind};
+use bulla_formats::hash::Hash;
+use bulla_formats::note::{SignedNote, checkpoint_text, log_line, quote_line};
+use bulla_formats::seal_file::{Head, SealFile};
+use bulla_ledger::ReadError;
+
+/// The file of an entry committed a moment ago, under the checkpoint of its own batch.
+pub fn fresh(shared: &Shared, sealed: &Sealed, openings: &[Opening]) -> Result<SealFile, LookupError> {
+    let openings = openings.iter().map(der::encode).collect();
+    let head = published_head(&sealed.published, sealed.entry.content().index, &sealed.epoch)?;
+    Ok(file(shared, sealed.entry.bytes().to_vec(), &sealed.epoch, head, openings))
+}
+
+/// The file of any entry: under the first attested head that covers it, else under the newest one.
+pub fn current(shared: &Shared, index: u64, with_openings: bool) -> Result<SealFile, LookupError> {
+    let entry = shared.entry(index)?;
+    if entry.kind() != Some(Kind::Seal) {
+        return Err(LookupError::NotASeal);
+    }
+    let epoch = shared.epochs.find(entry.content().epoch, index)?;
+    let head = match attested_head(shared, index, &epoch)? {
+        Some(head) => head,
+        None => {
+            let published = shared.published().ok_or_else(|| {
+                LookupError::Storage("nothing is signed while a rollback is suspected".to_owned())
+            })?;
+            published_head(&published, index, &epoch)?
+        }
+    };
+    let openings = if with_openings { openings(shared, index)? } else { Vec::new() };
+    Ok(file(shared, entry.bytes().to_vec(), &epoch, head, openings))
+}
+
+/// Openings are kept as a row of length-prefixed DER: uint16 BE length, opening.
+pub fn pack_openings(openings: &[Opening]) -> Option<Vec<u8>> {
+    if openings.is_empty() {
+        return None;
+    }
+    let mut packed = Vec::new();
+    for opening in openings {
+        let bytes = der::encode(opening);
+        let length = u16::try_from(bytes.len()).expect("Opening::check bounds values to 8192 bytes");
+        packed.extend_from_slice(&length.to_be_bytes());
+        packed.extend_from_slice(&bytes);
+    }
+    Some(packed)
+}
+
+fn openings(shared: &Shared, index: u64) -> Result<Vec<Vec<u8>>, LookupError> {
+    let Some(packed) = shared.reader.openings(index)? else { return Ok(Vec::new()) };
+    let mut rest = packed.as_slice();
+    let mut openings = Vec::new();
+    while let Some((length, tail)) = rest.split_first_chunk::<2>() {
+        let length = usize::from(u16::from_be_bytes(*length));
+        let (opening, tail) = tail
+            .split_at_checked(length)
+            .ok_or_else(|| LookupError::Storage(format!("the openings of entry {index} are damaged")))?;
+        openings.push(opening.to_vec());
+        rest = tail;
+    }
+    Ok(openings)
+}
+
+fn file(
+    shared: &Shared,
+    entry: Vec<u8>,
+    epoch: &EpochEvidence,
+    head: Head,
+    openings: Vec<Vec<u8>>,
+) -> SealFile {
+    SealFile {
+        origin: shared.origin.as_str().to_owned(),
+        entry,
+        epoch: epoch.bytes.clone(),
+        enrolment: shared.enrolment_der.clone(),
+        heads: vec![head],
+        openings,
+        unknown: serde_json::Map::new(),
+    }
+}
+
+fn published_head(published: &Published, index: u64, epoch: &EpochEvidence) -> Result<Head, LookupError> {
+    Ok(Head {
+        checkpoint: published.note.clone(),
+        entry_proof: proof(published.snapshot.inclusion_proof(index))?,
+        epoch_proof: proof(published.snapshot.inclusion_proof(epoch.index))?,
+        pcrs: None,
+    })
+}
+
+fn proof(hashes: Result<Vec<Hash>, ReadError>) -> Result<Vec<Vec<u8>>, LookupError> {
+    Ok(hashes?.iter().map(|hash| hash.0.to_vec()).collect())
+}
+
+/// The first attested head of more than `index` entries.
+fn attested_head(shared: &Shared, index: u64, epoch: &EpochEvidence) -> Result<Option<Head>, LookupError> {
+    let Some(body) = covering_attestation(shared, index)? else { return Ok(None) };
+    let Some(quote) = &body.quote else { return Ok(None) };
+    let (size, root) = (body.head.size, body.head.root());
+    let origin = shared.origin.as_str();
+    let log_key = shared.log_key.verifying_key().to_bytes();
+    let signature: &[u8; 64] = body
+        .log_signature
+        .as_ref()
+        .try_into()
+        .map_err(|_| LookupError::Storage("an attestation's log signature is damaged".to_owned()))?;
+    let note = SignedNote {
+        text: checkpoint_text(origin, size, &root),
+        lines: vec![
+            log_line(origin, &log_key, signature),
+            quote_line(origin, &shared.attestation_key, &quote.attest, &quote.signature),
+        ],
+    };
+    Ok(Some(Head {
+        checkpoint: note.encode(),
+        entry_proof: proof(shared.reader.inclusion_proof(index, size))?,
+        epoch_proof: proof(shared.reader.inclusion_proof(epoch.index, size))?,
+        pcrs: Some(quote.pcr_values()),
+    }))
+}
+
+/// The attestation whose head is the smallest that covers `index`.
+fn covering_attestation(shared: &Shared, index: u64) -> Result<Option<AttestationBody>, LookupError> {
+    if *shared.attested.borrow() <= index {
+        return Ok(None);
+    }
+    let known = {
+        let attestations = shared.attestations.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        attestations.range(index + 1..).next().map(|(_, entry)| *entry)
+    };
+    // An attestation entry stands after what it covers, at most a window of seals away; entries made
+    // before this start are looked for there.
+    let first_known = shared.status.size_at_start();
+    if index >= first_known {
+        return known.map(|entry| attestation(&shared.entry(entry)?)).transpose().map(Option::flatten);
+    }
+    for candidate in index + 1..first_known {
+        if let Some(body) = attestation(&shared.entry(candidate)?)?
+            && body.head.size > index
+            && body.quote.is_some()
+        {
+            return Ok(Some(body));
+        }
+    }
+    known.map(|entry| attestation(&shared.entry(entry)?)).transpose().map(Option::flatten)
+}
+
+fn attestation(entry: &Entry) -> Result<Option<AttestationBody>, LookupError> {
+    if entry.kind() != Some(Kind::Attestation) {
+        return Ok(None);
+    }
+    let body = AttestationBody::decode(&entry.content().body);
+    body.map(Some).map_err(|error| LookupError::Storage(format!("entry {}: {error}", entry.content().index)))
+}

@@ -1,0 +1,378 @@
+//! The driver: carries out what `protocol` decides, on ledger and keys.
+//!
+//! Threads: one *writer* owns the ledger and the sealing key; one *attestor* talks to the TPM beside
+//! it, so that a slow TPM never delays a seal; everything else is async and only asks. Queues: the
+//! writer's holds `queue_max` seals and refuses beyond (the client gets 503 at once).
+//! Refuses to do: answer before the entry is durable; seal while a rollback is suspected.
+//! Invariant: a [`Receipt`] exists only for an entry that a `bulla_ledger::Committed` covers (G1).
+
+mod attest;
+pub mod body;
+pub mod clock;
+mod epochs;
+mod evidence;
+mod start;
+mod status;
+mod writer;
+
+pub use start::start;
+pub use status::{Condition, Counters, Status};
+
+use bulla_formats::body::seal::{Client, DocumentDigest, Observation, Opening, Relation};
+use bulla_formats::enrolment::Hardware;
+use bulla_formats::entry::{Entry, EntryContent, Kind};
+use bulla_formats::hash::Hash;
+use bulla_formats::origin::Origin;
+use bulla_formats::seal_file::SealFile;
+use bulla_formats::trust::TrustFile;
+use bulla_ledger::{ReadError, Reader, Snapshot};
+use ed25519_dalek::SigningKey;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// A document to seal.
+#[derive(Debug, Clone)]
+pub struct SealOrder {
+    /// Its digest.
+    pub digest: DocumentDigest,
+    /// Media type as the client named it.
+    pub media_type: String,
+    /// What the box saw.
+    pub observation: Observation,
+    /// Who sent it.
+    pub client: Client,
+    /// How it travelled.
+    pub transport: String,
+    /// What the commitments open to, with their salts.
+    pub openings: Vec<Opening>,
+    /// Relations to other entries.
+    pub relations: Vec<Relation>,
+    /// Idempotency key, if the client gave one.
+    pub request: Option<RequestKey>,
+}
+
+/// An idempotency key and what it was used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestKey {
+    /// Hash of client and key.
+    pub key: [u8; 32],
+    /// Hash of the request.
+    pub fingerprint: [u8; 32],
+}
+
+/// A durable seal.
+#[derive(Debug)]
+pub struct Receipt {
+    /// Index of its entry.
+    pub index: u64,
+    /// Leaf hash of its entry.
+    pub leaf_hash: Hash,
+    /// The `.seal` file, with the openings the client sent.
+    pub seal: SealFile,
+    /// Header of the entry.
+    pub content: EntryContent,
+    /// Whether the idempotency key had been used before and this is the seal made then.
+    pub replayed: bool,
+    /// Earlier seals of the same digest, newest first, at most eight.
+    pub earlier: Vec<u64>,
+}
+
+/// Why there is no seal.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SealError {
+    /// The key was used before for something else.
+    #[error("this idempotency key was used for another request, sealed as entry {index}")]
+    KeyReused {
+        /// The entry it was used for.
+        index: u64,
+    },
+    /// Too little room; nothing was promised.
+    #[error("{free} bytes are free, {needed} must stay free")]
+    DiskFull {
+        /// Bytes free.
+        free: u64,
+        /// Bytes that must stay free.
+        needed: u64,
+    },
+    /// The queue is full.
+    #[error("too many seals are waiting")]
+    Overloaded,
+    /// The box does not seal now.
+    #[error("{reason}")]
+    Locked {
+        /// Why.
+        reason: String,
+    },
+    /// The disk may be an older copy; an operator must decide.
+    #[error("a rollback is suspected: {finding}")]
+    RollbackSuspected {
+        /// What was found at start.
+        finding: String,
+    },
+    /// The seal failed; it is not in the log under this answer, retry with the same idempotency key.
+    #[error("{reason}")]
+    Failed {
+        /// Why.
+        reason: String,
+    },
+    /// The order cannot be expressed as an entry.
+    #[error("{reason}")]
+    Invalid {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Why a wait for attestation ended without one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AttestError {
+    /// Not within the deadline; it is still tried.
+    #[error("the TPM has not attested in time; it is still tried")]
+    TimedOut,
+    /// This box has no TPM.
+    #[error("this box has no TPM and never attests")]
+    NotHardware,
+}
+
+/// Why an entry cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum LookupError {
+    /// There is none.
+    #[error("no such entry")]
+    Unknown,
+    /// There is one, but it is no seal.
+    #[error("the entry is not a seal")]
+    NotASeal,
+    /// It cannot be read.
+    #[error("{0}")]
+    Storage(String),
+}
+
+impl From<ReadError> for LookupError {
+    fn from(error: ReadError) -> Self {
+        LookupError::Storage(error.to_string())
+    }
+}
+
+/// The newest head: signed only after it was durable and had been read back.
+#[derive(Debug)]
+struct Published {
+    snapshot: Snapshot,
+    text: String,
+    signature: [u8; 64],
+    note: String,
+}
+
+/// What threads and handlers share.
+struct Shared {
+    origin: Origin,
+    enrolment_der: Vec<u8>,
+    attestation_key: Vec<u8>,
+    hardware: Hardware,
+    log_key: SigningKey,
+    reader: Reader,
+    trust: TrustFile,
+    epochs: epochs::EpochIndex,
+    published: RwLock<Option<Arc<Published>>>,
+    /// Size of the newest attested head.
+    attested: watch::Sender<u64>,
+    /// Attested head size to the attestation entry's index, for entries since this start.
+    attestations: Mutex<BTreeMap<u64, u64>>,
+    condition: RwLock<Condition>,
+    counters: Counters,
+    status: status::Facts,
+}
+
+enum Command {
+    Seal(Box<SealOrder>, oneshot::Sender<Result<writer::Sealed, SealError>>),
+    Append(Kind, Vec<u8>, oneshot::Sender<Result<u64, SealError>>),
+    NextEpoch(epochs::PreparedEpoch),
+    Rotate(String, oneshot::Sender<Result<u64, SealError>>),
+    Stop,
+}
+
+/// The sealing service of this box; clones share it.
+#[derive(Clone)]
+pub struct Sealer {
+    shared: Arc<Shared>,
+    queue: mpsc::Sender<Command>,
+    attestor: attest::Handle,
+    threads: Arc<Mutex<Vec<std::thread::JoinHandle<()>>>>,
+}
+
+impl Sealer {
+    /// Seals a document; the answer comes when its entry is durable (G1).
+    pub async fn seal(&self, order: SealOrder) -> Result<Receipt, SealError> {
+        self.shared.may_seal()?;
+        let digest = order.digest.clone();
+        let openings: Vec<Opening> = order.openings.clone();
+        let (reply, answer) = oneshot::channel();
+        self.queue.try_send(Command::Seal(Box::new(order), reply)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => SealError::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => stopping(),
+        })?;
+        let sealed = answer.await.map_err(|_| stopping())??;
+        let failed = |error: LookupError| SealError::Failed { reason: error.to_string() };
+        let seal = if sealed.replayed {
+            self.seal_file(sealed.entry.content().index, true).map_err(failed)?
+        } else {
+            evidence::fresh(&self.shared, &sealed, &openings).map_err(failed)?
+        };
+        let index = sealed.entry.content().index;
+        let mut earlier = self.find_digest(&digest, 9).map_err(failed)?;
+        earlier.retain(|found| *found < index);
+        earlier.truncate(8);
+        Ok(Receipt {
+            index,
+            leaf_hash: sealed.entry.leaf_hash(),
+            seal,
+            content: sealed.entry.content().clone(),
+            replayed: sealed.replayed,
+            earlier,
+        })
+    }
+
+    /// Waits until a TPM quote covers entry `index`; asks for one at once.
+    pub async fn attested(&self, index: u64, deadline: Duration) -> Result<(), AttestError> {
+        if self.shared.hardware == Hardware::Software {
+            return Err(AttestError::NotHardware);
+        }
+        let mut attested = self.shared.attested.subscribe();
+        self.attestor.someone_waits();
+        let covered = attested.wait_for(|size| *size > index);
+        match tokio::time::timeout(deadline, covered).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(AttestError::TimedOut),
+        }
+    }
+
+    /// The `.seal` file of an entry with the best evidence there is now.
+    pub fn seal_file(&self, index: u64, with_openings: bool) -> Result<SealFile, LookupError> {
+        evidence::current(&self.shared, index, with_openings)
+    }
+
+    /// An entry.
+    pub fn entry(&self, index: u64) -> Result<Entry, LookupError> {
+        self.shared.entry(index)
+    }
+
+    /// Seals of a digest, newest first.
+    pub fn find_digest(&self, digest: &DocumentDigest, limit: usize) -> Result<Vec<u64>, LookupError> {
+        Ok(self.shared.reader.find_digest(digest.algorithm as u8, &digest.value, limit)?)
+    }
+
+    /// The public id of an entry: `<index>-<first 16 hex digits of the leaf hash>`.
+    pub fn id(index: u64, leaf_hash: &Hash) -> String {
+        format!("{index}-{}", hex::encode(&leaf_hash.0[..8]))
+    }
+
+    /// Finds the entry of an id; a right index with a wrong hash is unknown.
+    pub fn resolve(&self, id: &str) -> Result<(u64, Hash), LookupError> {
+        let (number, _) = id.split_once('-').ok_or(LookupError::Unknown)?;
+        let index: u64 = number.parse().map_err(|_| LookupError::Unknown)?;
+        if index >= self.shared.reader.size() {
+            return Err(LookupError::Unknown);
+        }
+        let hash = self.shared.reader.leaf_hash(index)?;
+        if Self::id(index, &hash) == id { Ok((index, hash)) } else { Err(LookupError::Unknown) }
+    }
+
+    /// Read access to the log.
+    pub fn reader(&self) -> &Reader {
+        &self.shared.reader
+    }
+
+    /// The newest checkpoint; `None` while a rollback is suspected, when nothing is signed.
+    pub fn checkpoint(&self) -> Option<String> {
+        self.shared.published().map(|published| published.note.clone())
+    }
+
+    /// The trust file of this box's own fleet.
+    pub fn trust(&self) -> &TrustFile {
+        &self.shared.trust
+    }
+
+    /// The log's name.
+    pub fn origin(&self) -> &Origin {
+        &self.shared.origin
+    }
+
+    /// What the box is doing.
+    pub fn status(&self) -> Status {
+        self.shared.status()
+    }
+
+    /// Begins the next key epoch; returns the index of the entry that records the operator's act.
+    pub async fn rotate(&self, reason: String) -> Result<u64, SealError> {
+        self.shared.may_seal()?;
+        let (reply, answer) = oneshot::channel();
+        self.queue.send(Command::Rotate(reason, reply)).await.map_err(|_| stopping())?;
+        answer.await.map_err(|_| stopping())?
+    }
+
+    /// Counters for telemetry.
+    pub fn counters(&self) -> &Counters {
+        &self.shared.counters
+    }
+
+    /// Stops both threads after what is queued, and the TPM in order.
+    pub async fn close(self) {
+        self.attestor.stop();
+        let _ = self.queue.send(Command::Stop).await;
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(|p| p.into_inner()));
+        let join = move || {
+            for thread in threads {
+                if thread.join().is_err() {
+                    log::error!("a driver thread had panicked before the stop");
+                }
+            }
+        };
+        if tokio::task::spawn_blocking(join).await.is_err() {
+            log::error!("the driver threads could not be joined");
+        }
+    }
+}
+
+fn stopping() -> SealError {
+    SealError::Locked { reason: "the box is stopping; retry in a moment".to_owned() }
+}
+
+impl Shared {
+    fn published(&self) -> Option<Arc<Published>> {
+        self.published.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
+    fn set_condition(&self, condition: Condition) {
+        *self.condition.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = condition;
+    }
+
+    fn condition(&self) -> Condition {
+        let condition = self.condition.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
+        // Whoever waits for readiness before sending would otherwise wait for ever: room is looked at
+        // here, not only by the next seal.
+        if condition == Condition::DiskFull && self.status.has_room() {
+            self.set_condition(Condition::Sealing);
+            return Condition::Sealing;
+        }
+        condition
+    }
+
+    fn may_seal(&self) -> Result<(), SealError> {
+        match self.condition() {
+            Condition::Sealing => Ok(()),
+            // The writer is asked all the same: it may be able to recover.
+            Condition::Poisoned { .. } | Condition::DiskFull => Ok(()),
+            Condition::RollbackSuspected { finding } => Err(SealError::RollbackSuspected { finding }),
+        }
+    }
+
+    fn entry(&self, index: u64) -> Result<Entry, LookupError> {
+        if index >= self.reader.size() {
+            return Err(LookupError::Unknown);
+        }
+        let bytes = self.reader.entry(index)?;
+        Entry::decode(&bytes).map_err(|error| LookupError::Storage(format!("entry {index}: {error}")))
+    }
+}

@@ -1,0 +1,186 @@
+//! Start-up: open the log, hold it against the TPM counter, begin the epoch of this run, start threads.
+//!
+//! Refuses to do: seal, or sign any checkpoint, while the disk may be an older copy.
+//! Invariant: when [`start`] returns a sealer that seals, this run's key-epoch entry is durable.
+
+use super::attest::{ATTESTED_HINT, Attestor, Handle};
+use super::clock::{Steady, now_millis};
+use super::epochs::{EpochIndex, PreparedEpoch};
+use super::writer::{CurrentEpoch, Writer};
+use super::{Condition, Counters, Sealer, Shared, status};
+use crate::config::Config;
+use crate::identity::{self, Identity};
+use crate::trust;
+use anyhow::{Context, Result};
+use bulla_formats::body::attestation::AttestationBody;
+use bulla_formats::enrolment::Hardware;
+use bulla_formats::entry::{Entry, Kind};
+use bulla_ledger::{DirStore, Ledger, Reader};
+use bulla_protocol::epoch::{EpochLife, EpochPolicy};
+use bulla_protocol::rollback::{Finding, HeadOnDisk, Intent, Start, judge_start};
+use bulla_protocol::window::WindowPolicy;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, RwLock};
+use tokio::sync::{mpsc, watch};
+
+/// First pause after a failed attestation.
+const ATTEST_RETRY_MILLIS: u64 = 500;
+
+/// Starts sealing with `identity`.
+pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
+    let directory = identity::log_directory(&config.state_dir, &identity.origin);
+    let store =
+        Arc::new(DirStore::open(&directory).with_context(|| format!("cannot open {}", directory.display()))?);
+    let (ledger, opened) = Ledger::open(store, identity.origin.as_str(), identity::options(config))
+        .context("the log does not open; `bulla-box fsck` says what is damaged")?;
+    for note in &opened.notes {
+        log::warn!("log: {note}");
+    }
+    let hardware = identity.enrolment.content.hardware;
+    let finding = match hardware {
+        Hardware::Tpm => rollback(&ledger, &identity)?,
+        Hardware::Software => None,
+    };
+    let reader = ledger.reader();
+    let newest = Entry::decode(&reader.entry(ledger.size() - 1)?).context("the newest entry is damaged")?;
+    let epochs = EpochIndex::new(reader.clone(), ledger.control());
+    let last = epochs
+        .find(newest.content().epoch, newest.content().index)
+        .map_err(|error| anyhow::anyhow!("no key epoch to follow: {error}"))?;
+    let attested_size = newest_attested(&reader, &ledger);
+    let shared = Arc::new(Shared {
+        trust: trust::of_fleet(identity.origin.fleet(), identity.fleet_root, hardware),
+        attestation_key: identity.enrolment.content.attestation_key.to_vec(),
+        origin: identity.origin,
+        enrolment_der: identity.enrolment_der,
+        hardware,
+        log_key: identity.log_key,
+        epochs,
+        published: RwLock::new(None),
+        attested: watch::Sender::new(attested_size),
+        attestations: Mutex::new(BTreeMap::new()),
+        condition: RwLock::new(Condition::Sealing),
+        counters: Counters::default(),
+        status: status::Facts::new(
+            reader.size(),
+            newest.content().epoch,
+            directory,
+            config.sealing.reserve_bytes,
+        ),
+        reader,
+    });
+    let (queue, commands) = mpsc::channel(config.sealing.queue_max);
+    let (attestor, inbox) = Handle::new();
+    let sealer = Sealer {
+        shared: shared.clone(),
+        queue: queue.clone(),
+        attestor: attestor.clone(),
+        threads: Arc::default(),
+    };
+    if let Some(finding) = finding {
+        let finding = finding.to_string();
+        log::error!("rollback suspected: {finding}; the box is read-only until an operator decides");
+        let line = format!("rollback-suspected: {finding}");
+        if let Err(error) = ledger.control().journal(now_millis(), &line) {
+            log::error!("the finding could not be journalled: {error}");
+        }
+        identity.keys.shutdown();
+        shared.set_condition(Condition::RollbackSuspected { finding });
+        return Ok(sealer);
+    }
+
+    let residency = config.residency();
+    let number = newest.content().epoch + 1;
+    let first =
+        PreparedEpoch::make(&identity.keys, shared.origin.as_str(), number, last.leaf_hash, residency)
+            .context("the device does not endorse the key epoch of this run")?;
+    let steady = Steady::start();
+    let control = ledger.control();
+    let policy = EpochPolicy {
+        max_millis: config.sealing.epoch_max_seconds.saturating_mul(1_000),
+        max_seals: config.sealing.epoch_max_seals,
+    };
+    let mut writer = Writer {
+        shared: shared.clone(),
+        ledger,
+        epoch: CurrentEpoch { number: newest.content().epoch, key: None, residency, evidence: last },
+        life: EpochLife::begin(policy, 0),
+        policy,
+        next: None,
+        lamport: newest.content().lamport,
+        batch_max: config.sealing.batch_max,
+        steady,
+        attestor: attestor.clone(),
+        trouble: None,
+    };
+    writer.first_epoch(first)?;
+    let attest = Attestor {
+        shared,
+        keys: identity.keys,
+        control,
+        queue,
+        planner: Attestor::planner(WindowPolicy {
+            window: config.attestation.window_seconds.saturating_mul(1_000),
+            counter_interval: config.attestation.counter_seconds.saturating_mul(1_000),
+            retry: ATTEST_RETRY_MILLIS,
+        }),
+        pcrs: config.attestation.pcrs.clone(),
+        residency,
+        steady,
+        away_since: None,
+        epoch_wanted: None,
+    };
+    let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+        std::thread::Builder::new().name(name.to_owned()).spawn(work).context("cannot start a thread")
+    };
+    let threads = vec![
+        spawn("writer", Box::new(move || writer.run(commands)))?,
+        spawn("attestor", Box::new(move || attest.run(inbox)))?,
+    ];
+    *sealer.threads.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = threads;
+    Ok(sealer)
+}
+
+/// Applies the start rule of `bulla_protocol::rollback`; finishes an increment that a crash left open.
+fn rollback(ledger: &Ledger, identity: &Identity) -> Result<Option<Finding>> {
+    let counter = identity
+        .keys
+        .counter()
+        .context("the TPM counter cannot be read, and without it an older disk would go unnoticed")?
+        .context("the keys are in a TPM but have no counter; create the box anew")?;
+    let Some(intent) = ledger.control().intent()? else {
+        return Ok(Some(Finding::DiskBehind { counter, disk: 0 }));
+    };
+    let intent = Intent { counter: intent.counter, size: intent.size, root: intent.root };
+    let head = if ledger.size() < intent.size {
+        HeadOnDisk::Shorter { size: ledger.size() }
+    } else if ledger.reader().root_at(intent.size)? == intent.root {
+        HeadOnDisk::Present
+    } else {
+        HeadOnDisk::Different
+    };
+    match judge_start(&intent, head, counter) {
+        Start::Good => Ok(None),
+        Start::FinishIncrement => {
+            identity
+                .keys
+                .counter_increment()
+                .context("cannot finish the counter increment of the last run")?;
+            log::info!("the counter increment that the last run left open is finished");
+            Ok(None)
+        }
+        Start::Suspected(finding) => Ok(Some(finding)),
+    }
+}
+
+/// Size of the newest attested head, as far as the hint knows; the next attestation covers everything.
+fn newest_attested(reader: &Reader, ledger: &Ledger) -> u64 {
+    let read = || -> Option<u64> {
+        let index = u64::from_be_bytes(ledger.control().get(ATTESTED_HINT).ok()??.try_into().ok()?);
+        let entry = Entry::decode(&reader.entry(index).ok()?).ok()?;
+        (entry.kind() == Some(Kind::Attestation)).then_some(())?;
+        let body = AttestationBody::decode(&entry.content().body).ok()?;
+        body.quote.is_some().then_some(body.head.size)
+    };
+    read().unwrap_or(0)
+}

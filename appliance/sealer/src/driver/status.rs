@@ -1,0 +1,167 @@
+//! Status and counters: what the box says about itself to people and to telemetry.
+//!
+//! Refuses to do: name documents, users or secrets.
+
+use super::Shared;
+use super::clock::{Steady, now_millis};
+use bulla_formats::enrolment::Hardware;
+use serde::Serialize;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{PoisonError, RwLock};
+
+/// Whether the box seals, and if not, why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum Condition {
+    /// It seals.
+    Sealing,
+    /// Too little room; it seals again when there is.
+    DiskFull,
+    /// Storage failed; it recovers by itself when it can.
+    Poisoned {
+        /// What failed.
+        reason: String,
+    },
+    /// The disk may be an older copy: read-only until an operator decides.
+    RollbackSuspected {
+        /// What was found.
+        finding: String,
+    },
+}
+
+/// Counters since this start.
+#[derive(Debug, Default)]
+#[allow(missing_docs, reason = "each name is the metric's name in docs/api.md")]
+pub struct Counters {
+    pub seals: AtomicU64,
+    pub entries: AtomicU64,
+    pub batches: AtomicU64,
+    pub attestations: AtomicU64,
+    pub attestation_failures: AtomicU64,
+    pub attestation_millis: AtomicU64,
+    pub counter_increments: AtomicU64,
+    pub disk_full: AtomicU64,
+    pub poisonings: AtomicU64,
+    pub recoveries: AtomicU64,
+}
+
+/// What changes rarely and is only reported.
+#[derive(Debug)]
+pub struct Facts {
+    steady: Steady,
+    started_millis: u64,
+    size_at_start: u64,
+    epoch: AtomicU64,
+    epoch_extended: AtomicBool,
+    attestation_trouble: RwLock<Option<String>>,
+    log_directory: PathBuf,
+    reserve_bytes: u64,
+}
+
+impl Facts {
+    /// Facts of a box that starts with `size` entries in `epoch`, and keeps `reserve_bytes` free where
+    /// its log is.
+    pub fn new(size: u64, epoch: u64, log_directory: PathBuf, reserve_bytes: u64) -> Self {
+        Facts {
+            log_directory,
+            reserve_bytes,
+            steady: Steady::start(),
+            started_millis: now_millis(),
+            size_at_start: size,
+            epoch: AtomicU64::new(epoch),
+            epoch_extended: AtomicBool::new(false),
+            attestation_trouble: RwLock::new(None),
+        }
+    }
+
+    /// Whether more than the reserve is free; unknown counts as no.
+    pub fn has_room(&self) -> bool {
+        rustix::fs::statvfs(&self.log_directory)
+            .is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) > self.reserve_bytes)
+    }
+
+    /// Entries there were at start.
+    pub fn size_at_start(&self) -> u64 {
+        self.size_at_start
+    }
+
+    /// A new epoch is in force.
+    pub fn epoch_began(&self, number: u64) {
+        self.epoch.store(number, Relaxed);
+    }
+
+    /// Whether the epoch has outlived its policy.
+    pub fn extended(&self, extended: bool) {
+        self.epoch_extended.store(extended, Relaxed);
+    }
+
+    /// Why the last attestation failed; `None` when it did not.
+    pub fn attestation_trouble(&self, trouble: Option<String>) {
+        *self.attestation_trouble.write().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+}
+
+/// What `/v1/status` answers.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// Whether it seals.
+    pub condition: Condition,
+    /// Mode in force.
+    pub mode: &'static str,
+    /// Log origin.
+    pub origin: String,
+    /// `tpm` or `software`.
+    pub hardware: &'static str,
+    /// Entries in the log.
+    pub size: u64,
+    /// Root of the log, hex.
+    pub root: String,
+    /// Seals since this start.
+    pub seals_since_start: u64,
+    /// Key epoch in force.
+    pub epoch: u64,
+    /// Whether that epoch has outlived its policy for want of an endorsed successor.
+    pub epoch_extended: bool,
+    /// Entries that a TPM quote covers.
+    pub attested_size: u64,
+    /// Why the last attestation failed.
+    pub attestation_trouble: Option<String>,
+    /// Wall time of this start (Unix milliseconds).
+    pub started_millis: u64,
+    /// Seconds since this start, on a steady clock.
+    pub uptime_seconds: u64,
+    /// Program version.
+    pub version: &'static str,
+}
+
+impl Shared {
+    pub(super) fn status(&self) -> Status {
+        let facts = &self.status;
+        let snapshot = self.reader.snapshot();
+        Status {
+            condition: self.condition(),
+            mode: "air-gapped",
+            origin: self.origin.as_str().to_owned(),
+            hardware: match self.hardware {
+                Hardware::Tpm => "tpm",
+                Hardware::Software => "software",
+            },
+            size: snapshot.size(),
+            root: snapshot.root().to_string(),
+            seals_since_start: self.counters.seals.load(Relaxed),
+            epoch: facts.epoch.load(Relaxed),
+            epoch_extended: facts.epoch_extended.load(Relaxed),
+            attested_size: *self.attested.borrow(),
+            attestation_trouble: facts
+                .attestation_trouble
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
+            started_millis: facts.started_millis,
+            uptime_seconds: facts.steady.millis() / 1_000,
+            version: env!("CARGO_PKG_VERSION"),
+        }
+    }
+}

@@ -1,0 +1,559 @@
+//! The writer thread: the only owner of the ledger and of the sealing key.
+//!
+//! One round: take what has queued up -> decide about the epoch -> number and sign the entries ->
+//! one durable append -> (the ledger re-reads and recomputes the root) -> sign the checkpoint ->
+//! publish -> answer everyone. Batches form by themselves while the previous commit runs; a lone
+//! request is never delayed by a timer.
+//! Refuses to do: talk to the TPM in the default residency; answer anything before the append returned.
+//! Invariants: nothing signed in a round leaves this thread before the round's append succeeded; after
+//! an append of unknown effect the ledger is recovered onto a fresh file before anything else (G10).
+
+use super::body::{EntryMaker, MakeError};
+use super::clock::{Steady, local_time};
+use super::epochs::{EpochEvidence, PreparedEpoch};
+use super::{Command, Condition, Published, RequestKey, SealError, SealOrder, Shared, attest, evidence};
+use bulla_formats::body::incident::IncidentBody;
+use bulla_formats::body::operator_action::OperatorActionBody;
+use bulla_formats::body::seal::SealBody;
+use bulla_formats::der;
+use bulla_formats::entry::{Entry, Kind, LocalTime, Mode, Residency, TreeState};
+use bulla_formats::note::{SignedNote, checkpoint_text, log_line};
+use bulla_keys::SealingKey;
+use bulla_ledger::{AppendError, Committed, Ledger, NewEntry, Request};
+use bulla_protocol::epoch::{EpochDecision, EpochLife, EpochPolicy};
+use ed25519_dalek::Signer as _;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use tokio::sync::{mpsc, oneshot};
+
+/// Shortest pause between two attempts to recover a poisoned ledger.
+const RECOVERY_PAUSE_MILLIS: u64 = 1_000;
+
+/// A seal that is durable.
+#[derive(Debug, Clone)]
+pub struct Sealed {
+    /// Its entry.
+    pub entry: Arc<Entry>,
+    /// The key-epoch entry of its epoch.
+    pub epoch: Arc<EpochEvidence>,
+    /// The head right after its batch.
+    pub published: Arc<Published>,
+    /// Whether it was made for an earlier request with the same idempotency key.
+    pub replayed: bool,
+}
+
+/// The epoch in force.
+pub struct CurrentEpoch {
+    /// Its number.
+    pub number: u64,
+    /// Its sealing key; `None` for the epoch of an earlier run, whose key died with it.
+    pub key: Option<SealingKey>,
+    /// Where that lives.
+    pub residency: Residency,
+    /// Its key-epoch entry.
+    pub evidence: Arc<EpochEvidence>,
+}
+
+/// State of the writer thread.
+pub struct Writer {
+    pub(super) shared: Arc<Shared>,
+    pub(super) ledger: Ledger,
+    pub(super) epoch: CurrentEpoch,
+    pub(super) life: EpochLife,
+    pub(super) policy: EpochPolicy,
+    pub(super) next: Option<PreparedEpoch>,
+    pub(super) lamport: u64,
+    pub(super) batch_max: usize,
+    pub(super) steady: Steady,
+    pub(super) attestor: attest::Handle,
+    pub(super) trouble: Option<Trouble>,
+}
+
+/// A state that cannot be logged while it lasts.
+pub struct Trouble {
+    code: &'static str,
+    detail: String,
+    began: LocalTime,
+    last_attempt: u64,
+}
+
+type Reply<T> = oneshot::Sender<Result<T, SealError>>;
+
+/// Who gets which entry of the batch.
+enum Waiter {
+    Seal(Reply<Sealed>),
+    Append(Reply<u64>),
+}
+
+#[derive(Default)]
+struct Batch {
+    entries: Vec<Entry>,
+    rows: Vec<NewEntry>,
+    waiters: Vec<(usize, Waiter)>,
+    /// Same idempotency key twice in one batch: the second waits for the first's entry.
+    followers: Vec<(usize, Reply<Sealed>)>,
+    requests: HashMap<[u8; 32], (usize, [u8; 32])>,
+    seals: u64,
+}
+
+impl Batch {
+    fn push(&mut self, entry: Entry, row: NewEntry, waiter: Option<Waiter>) {
+        if let Some(waiter) = waiter {
+            self.waiters.push((self.entries.len(), waiter));
+        }
+        self.entries.push(entry);
+        self.rows.push(row);
+    }
+
+    fn refuse(self, error: &SealError) {
+        for (_, waiter) in self.waiters {
+            // A waiter that has hung up needs no answer.
+            match waiter {
+                Waiter::Seal(reply) => drop(reply.send(Err(error.clone()))),
+                Waiter::Append(reply) => drop(reply.send(Err(error.clone()))),
+            }
+        }
+        for (_, reply) in self.followers {
+            drop(reply.send(Err(error.clone())));
+        }
+    }
+}
+
+impl Writer {
+    /// Works until told to stop or until nobody can ask any more.
+    pub fn run(mut self, mut queue: mpsc::Receiver<Command>) {
+        let mut round = Vec::with_capacity(self.batch_max);
+        while let Some(first) = queue.blocking_recv() {
+            round.push(first);
+            while round.len() < self.batch_max {
+                let Ok(next) = queue.try_recv() else { break };
+                round.push(next);
+            }
+            if self.round(&mut round) {
+                return;
+            }
+        }
+    }
+
+    /// One round; returns whether to stop.
+    fn round(&mut self, commands: &mut Vec<Command>) -> bool {
+        let mut stop = false;
+        let mut work = Vec::with_capacity(commands.len());
+        let mut rotations = Vec::new();
+        for command in commands.drain(..) {
+            match command {
+                Command::NextEpoch(prepared) => self.take_next_epoch(prepared),
+                Command::Rotate(reason, reply) => {
+                    self.life.command();
+                    rotations.push((reason, reply));
+                }
+                Command::Stop => stop = true,
+                seal_or_append => work.push(seal_or_append),
+            }
+        }
+        if (!work.is_empty() || !rotations.is_empty()) && self.ready_again(&mut work, &mut rotations) {
+            self.commit(work, rotations);
+        }
+        stop
+    }
+
+    fn take_next_epoch(&mut self, prepared: PreparedEpoch) {
+        // A successor of an epoch that has meanwhile ended is useless: its statement names the wrong one.
+        if prepared.statement.epoch == self.epoch.number + 1 {
+            self.next = Some(prepared);
+        } else {
+            self.attestor.prepare_epoch(self.epoch.number + 1, self.epoch.evidence.leaf_hash);
+        }
+    }
+
+    /// When the last append had an unknown effect, recovers before anything else is written.
+    fn ready_again(&mut self, work: &mut Vec<Command>, rotations: &mut Vec<(String, Reply<u64>)>) -> bool {
+        if !self.ledger.is_poisoned() {
+            return true;
+        }
+        let now = self.steady.millis();
+        let waited = self.trouble.as_ref().is_none_or(|t| now >= t.last_attempt + RECOVERY_PAUSE_MILLIS);
+        if waited && self.recover() {
+            return true;
+        }
+        let reason = self.trouble.as_ref().map_or_else(String::new, |trouble| trouble.detail.clone());
+        let error =
+            SealError::Locked { reason: format!("storage failed and has not recovered yet: {reason}") };
+        refuse_all(std::mem::take(work), std::mem::take(rotations), &error);
+        false
+    }
+
+    fn recover(&mut self) -> bool {
+        let now = self.steady.millis();
+        match self.ledger.recover() {
+            Ok(()) => {
+                self.shared.counters.recoveries.fetch_add(1, Relaxed);
+                log::warn!("the log was taken up again on a fresh file at entry {}", self.ledger.size());
+                true
+            }
+            Err(error) => {
+                self.trouble_begins("storage-failed", error.to_string(), now);
+                self.shared.set_condition(Condition::Poisoned { reason: error.to_string() });
+                log::error!("the log cannot be taken up again: {error}");
+                false
+            }
+        }
+    }
+
+    fn trouble_begins(&mut self, code: &'static str, detail: String, now: u64) {
+        match &mut self.trouble {
+            Some(trouble) => {
+                trouble.detail = detail;
+                trouble.last_attempt = now;
+            }
+            None => {
+                // The control store is another file and keeps room of its own; when it fails too, the
+                // journal line is in the system's log at least.
+                let began = local_time();
+                if let Err(error) =
+                    self.ledger.control().journal(began.unix_millis, &format!("{code}: {detail}"))
+                {
+                    log::error!("{code} could not be journalled either: {error}");
+                }
+                self.trouble = Some(Trouble { code, detail, began, last_attempt: now });
+            }
+        }
+    }
+
+    fn commit(&mut self, work: Vec<Command>, rotations: Vec<(String, Reply<u64>)>) {
+        let mut batch = Batch::default();
+        let now = self.steady.millis();
+        let decision = self.life.decide(now, self.next.is_some());
+        let rotate = match decision {
+            EpochDecision::Rotate { extended } => self.next.take().map(|next| (next, extended)),
+            EpochDecision::Keep | EpochDecision::Extend => None,
+        };
+        let previous = TreeState::new(self.ledger.size(), self.ledger.root());
+        let number = rotate.as_ref().map_or(self.epoch.number, |(next, _)| next.statement.epoch);
+        let (key, residency) = match (&rotate, &self.epoch.key) {
+            (Some((next, _)), _) => (&next.key, next.residency),
+            (None, Some(key)) => (key, self.epoch.residency),
+            (None, None) => {
+                let reason = "this run has no sealing key yet".to_owned();
+                refuse_all(work, rotations, &SealError::Locked { reason });
+                return;
+            }
+        };
+        let mut maker = EntryMaker {
+            origin: &self.shared.origin,
+            mode: Mode::AirGapped,
+            epoch: number,
+            residency,
+            key,
+            next_index: previous.size,
+            previous,
+            lamport: self.lamport,
+        };
+        if let Some((next, extended)) = &rotate {
+            let message = next.statement.successor_message();
+            let predecessor = self.epoch.key.as_ref().and_then(|key| key.sign(&message).ok());
+            let body = next.body(maker.next_index, *extended, predecessor);
+            match maker.make(Kind::KeyEpoch, der::encode(&body)) {
+                Ok(entry) => {
+                    let row = NewEntry { entry: entry.bytes().to_vec(), ..NewEntry::default() };
+                    batch.push(entry, row, None);
+                }
+                Err(error) => log::error!("the next key epoch cannot begin: {error}"),
+            }
+        }
+        let begun = rotate.as_ref().is_some_and(|_| !batch.entries.is_empty());
+        if rotate.is_some() && !begun {
+            // Its own key cannot sign (a TPM key, and the TPM is away): nothing else could be signed either.
+            let error = SealError::Locked { reason: "the sealing key cannot sign now; retry".to_owned() };
+            refuse_all(work, rotations, &error);
+            return;
+        }
+        for (reason, reply) in rotations {
+            if !begun {
+                let reason = "the next epoch is not endorsed yet (the TPM is away or busy); it begins as soon as it is";
+                drop(reply.send(Err(SealError::Locked { reason: reason.to_owned() })));
+                continue;
+            }
+            push_body(&mut maker, &mut batch, Kind::OperatorAction, rotate_action(reason), Some(reply));
+        }
+        if let Some(trouble) = &self.trouble {
+            let ended = IncidentBody {
+                code: trouble.code.to_owned(),
+                began: trouble.began,
+                ended: Some(local_time()),
+                detail: trouble.detail.chars().take(500).collect(),
+            };
+            push_body(&mut maker, &mut batch, Kind::Incident, der::encode(&ended), None);
+        }
+        for command in work {
+            match command {
+                Command::Seal(order, reply) => self.push_seal(&mut maker, &mut batch, *order, reply),
+                Command::Append(kind, body, reply) => {
+                    push_body(&mut maker, &mut batch, kind, body, Some(reply))
+                }
+                _ => {}
+            }
+        }
+        let lamport = maker.lamport;
+        if batch.entries.is_empty() {
+            return;
+        }
+        match self.append(&batch) {
+            Ok(committed) => {
+                self.lamport = lamport;
+                if let Some((next, _)) = rotate {
+                    self.begin_epoch(next, &batch.entries[0]);
+                }
+                self.trouble = None;
+                self.shared.set_condition(Condition::Sealing);
+                self.answer(batch, committed);
+            }
+            Err(error) => {
+                // The endorsement is still good: its statement names no index.
+                if let Some((next, _)) = rotate {
+                    self.next = Some(next);
+                }
+                batch.refuse(&error);
+            }
+        }
+    }
+
+    fn push_seal(
+        &self,
+        maker: &mut EntryMaker<'_>,
+        batch: &mut Batch,
+        order: SealOrder,
+        reply: Reply<Sealed>,
+    ) {
+        let reply = match order.request {
+            None => reply,
+            Some(request) => match self.answer_known_request(batch, request, reply) {
+                Some(reply) => reply,
+                None => return,
+            },
+        };
+        let body = SealBody {
+            algorithm: order.digest.algorithm,
+            digest: order.digest.value.clone().into(),
+            size: order.digest.size,
+            media_type: order.media_type,
+            observation: order.observation,
+            client: order.client,
+            transport: order.transport,
+            commitments: order.openings.iter().map(|opening| opening.commitment()).collect(),
+            relations: order.relations,
+        };
+        let checked = body.check().and_then(|()| order.openings.iter().try_for_each(|o| o.check()));
+        let made = checked.map_err(MakeError::Body).and_then(|()| maker.make(Kind::Seal, der::encode(&body)));
+        match made {
+            Ok(entry) => {
+                if let Some(request) = order.request {
+                    batch.requests.insert(request.key, (batch.entries.len(), request.fingerprint));
+                }
+                let row = NewEntry {
+                    entry: entry.bytes().to_vec(),
+                    digest: Some((order.digest.algorithm as u8, order.digest.value)),
+                    request: order.request.map(|r| Request { key: r.key, fingerprint: r.fingerprint }),
+                    openings: evidence::pack_openings(&order.openings),
+                    side: Vec::new(),
+                };
+                batch.seals += 1;
+                batch.push(entry, row, Some(Waiter::Seal(reply)));
+            }
+            Err(error) => drop(reply.send(Err(make_error(error)))),
+        }
+    }
+
+    /// Gives the reply back when the key is new.
+    fn answer_known_request(
+        &self,
+        batch: &mut Batch,
+        request: RequestKey,
+        reply: Reply<Sealed>,
+    ) -> Option<Reply<Sealed>> {
+        if let Some((position, fingerprint)) = batch.requests.get(&request.key) {
+            if *fingerprint == request.fingerprint {
+                batch.followers.push((*position, reply));
+            } else {
+                let index = batch.entries[*position].content().index;
+                drop(reply.send(Err(SealError::KeyReused { index })));
+            }
+            return None;
+        }
+        let answer = match self.shared.reader.find_request(&request.key) {
+            Ok(None) => return Some(reply),
+            Ok(Some((index, fingerprint))) if fingerprint != request.fingerprint => {
+                Err(SealError::KeyReused { index })
+            }
+            Ok(Some((index, _))) => self.replay(index),
+            Err(error) => Err(SealError::Failed { reason: error.to_string() }),
+        };
+        drop(reply.send(answer));
+        None
+    }
+
+    fn replay(&self, index: u64) -> Result<Sealed, SealError> {
+        let failed = |error: super::LookupError| SealError::Failed { reason: error.to_string() };
+        let entry = self.shared.entry(index).map_err(failed)?;
+        let epoch = self.shared.epochs.find(entry.content().epoch, index).map_err(failed)?;
+        let published = self.shared.published().ok_or_else(super::stopping)?;
+        Ok(Sealed { entry: Arc::new(entry), epoch, published, replayed: true })
+    }
+
+    /// Appends durably. After an error of unknown effect: recovers onto a fresh file and appends the
+    /// same entries there, once.
+    fn append(&mut self, batch: &Batch) -> Result<Committed, SealError> {
+        let now = self.steady.millis();
+        match self.ledger.append(batch.rows.clone()) {
+            Ok(committed) => Ok(committed),
+            Err(AppendError::Full { free, needed }) => {
+                self.shared.counters.disk_full.fetch_add(1, Relaxed);
+                self.shared.set_condition(Condition::DiskFull);
+                self.trouble_begins("disk-full", format!("{free} bytes free, {needed} needed"), now);
+                Err(SealError::DiskFull { free, needed })
+            }
+            Err(error) if self.ledger.is_poisoned() => {
+                self.shared.counters.poisonings.fetch_add(1, Relaxed);
+                log::error!("an append had an unknown effect ({error}); the log goes to a fresh file");
+                self.trouble_begins("storage-failed", error.to_string(), now);
+                if !self.recover() {
+                    return Err(SealError::Failed { reason: format!("storage failed: {error}") });
+                }
+                self.ledger.append(batch.rows.clone()).map_err(|error| {
+                    self.shared.set_condition(Condition::Poisoned { reason: error.to_string() });
+                    SealError::Failed { reason: format!("storage failed twice: {error}") }
+                })
+            }
+            Err(error) => Err(SealError::Failed { reason: error.to_string() }),
+        }
+    }
+
+    /// The key-epoch entry is durable: its key is the one in force, the old one is zeroised by its drop.
+    fn begin_epoch(&mut self, next: PreparedEpoch, entry: &Entry) {
+        let evidence = EpochEvidence {
+            index: entry.content().index,
+            bytes: entry.bytes().to_vec(),
+            leaf_hash: entry.leaf_hash(),
+        };
+        let number = next.statement.epoch;
+        self.shared.epochs.committed(number, entry);
+        self.epoch = CurrentEpoch {
+            number,
+            key: Some(next.key),
+            residency: next.residency,
+            evidence: Arc::new(evidence),
+        };
+        self.life = EpochLife::begin(self.policy, self.steady.millis());
+        self.shared.status.epoch_began(number);
+        log::info!("key epoch {number} begins at entry {}", self.epoch.evidence.index);
+        self.attestor.prepare_epoch(number + 1, self.epoch.evidence.leaf_hash);
+    }
+
+    fn answer(&mut self, batch: Batch, committed: Committed) {
+        let published = Arc::new(publish(&self.shared, committed.snapshot().clone()));
+        *self.shared.published.write().unwrap_or_else(|poisoned| poisoned.into_inner()) =
+            Some(published.clone());
+        let counters = &self.shared.counters;
+        counters.batches.fetch_add(1, Relaxed);
+        counters.entries.fetch_add(batch.entries.len() as u64, Relaxed);
+        counters.seals.fetch_add(batch.seals, Relaxed);
+        self.life.sealed(batch.seals);
+        self.shared.status.extended(self.life.is_extended());
+        let entries: Vec<Arc<Entry>> = batch.entries.into_iter().map(Arc::new).collect();
+        let sealed = |position: usize, replayed: bool| Sealed {
+            entry: entries[position].clone(),
+            epoch: self.epoch.evidence.clone(),
+            published: published.clone(),
+            replayed,
+        };
+        for (position, waiter) in batch.waiters {
+            // A waiter that has hung up needs no answer: its seal is durable all the same.
+            match waiter {
+                Waiter::Seal(reply) => drop(reply.send(Ok(sealed(position, false)))),
+                Waiter::Append(reply) => drop(reply.send(Ok(entries[position].content().index))),
+            }
+        }
+        for (position, reply) in batch.followers {
+            drop(reply.send(Ok(sealed(position, true))));
+        }
+        if batch.seals > 0 {
+            self.attestor.sealed();
+        }
+    }
+
+    /// Starts the epoch of this run; called once, before the thread.
+    pub fn first_epoch(&mut self, first: PreparedEpoch) -> anyhow::Result<()> {
+        self.next = Some(first);
+        self.life.command();
+        self.commit(Vec::new(), Vec::new());
+        anyhow::ensure!(
+            self.next.is_none() && self.shared.published().is_some(),
+            "the key epoch of this run could not be written: {}",
+            self.trouble.as_ref().map_or("see the log", |trouble| trouble.detail.as_str())
+        );
+        Ok(())
+    }
+}
+
+/// Signs the checkpoint of a committed snapshot.
+pub(super) fn publish(shared: &Shared, snapshot: bulla_ledger::Snapshot) -> Published {
+    let origin = shared.origin.as_str();
+    let text = checkpoint_text(origin, snapshot.size(), &snapshot.root());
+    let signature = shared.log_key.sign(text.as_bytes()).to_bytes();
+    let line = log_line(origin, &shared.log_key.verifying_key().to_bytes(), &signature);
+    let note = SignedNote { text: text.clone(), lines: vec![line] }.encode();
+    Published { snapshot, text, signature, note }
+}
+
+fn push_body(
+    maker: &mut EntryMaker<'_>,
+    batch: &mut Batch,
+    kind: Kind,
+    body: Vec<u8>,
+    reply: Option<Reply<u64>>,
+) {
+    match maker.make(kind, body) {
+        Ok(entry) => {
+            let row = NewEntry { entry: entry.bytes().to_vec(), ..NewEntry::default() };
+            batch.push(entry, row, reply.map(Waiter::Append));
+        }
+        Err(error) => {
+            log::error!("a {} entry could not be made: {error}", kind.name());
+            if let Some(reply) = reply {
+                drop(reply.send(Err(make_error(error))));
+            }
+        }
+    }
+}
+
+fn rotate_action(reason: String) -> Vec<u8> {
+    der::encode(&OperatorActionBody {
+        action: "rotate-epoch".to_owned(),
+        parameters: Vec::new(),
+        reason,
+        approvals: Vec::new(),
+    })
+}
+
+fn refuse_all(work: Vec<Command>, rotations: Vec<(String, Reply<u64>)>, error: &SealError) {
+    for command in work {
+        match command {
+            Command::Seal(_, reply) => drop(reply.send(Err(error.clone()))),
+            Command::Append(_, _, reply) => drop(reply.send(Err(error.clone()))),
+            _ => {}
+        }
+    }
+    for (_, reply) in rotations {
+        drop(reply.send(Err(error.clone())));
+    }
+}
+
+fn make_error(error: MakeError) -> SealError {
+    match error {
+        MakeError::Body(error) => SealError::Invalid { reason: error.to_string() },
+        MakeError::Key(error) => {
+            SealError::Locked { reason: format!("the sealing key cannot sign: {error}") }
+        }
+    }
+}

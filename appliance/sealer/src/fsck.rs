@@ -1,0 +1,86 @@
+//! `bulla-box fsck`: judges the whole log of this box on disk, bytes and meaning, and rebuilds derived tables.
+//!
+//! The ledger recomputes tree and indexes, [`bulla_formats::audit`] judges what entries say, by this box's own
+//! fleet root. Refuses to do: run beside a running box; repair anything that does not follow from the entries.
+//! Invariant: a log is called clean only by a pass that changed nothing.
+
+use crate::config::Config;
+use crate::{identity, trust};
+use anyhow::{Context as _, Result};
+use bulla_formats::audit::LogAuditor;
+use bulla_formats::body::seal::SealBody;
+use bulla_formats::entry::Kind;
+use bulla_formats::merkle::Frontier;
+use bulla_formats::origin::Origin;
+use bulla_ledger::{DirStore, EntryJudge, FsckOptions, FsckReport, Judged, Store};
+use std::io::{IsTerminal as _, Write};
+use std::sync::Arc;
+
+struct Judge(LogAuditor);
+
+impl EntryJudge for Judge {
+    fn judge(&mut self, index: u64, entry: &[u8], _before: &Frontier) -> Result<Judged, String> {
+        if index != self.0.size() {
+            return Err(format!("it cannot be judged, because entry {} is missing", self.0.size()));
+        }
+        let entry = self.0.entry(entry).map_err(|error| error.to_string())?;
+        if entry.kind() != Some(Kind::Seal) {
+            return Ok(Judged::Digest(None));
+        }
+        let body = SealBody::decode(&entry.content().body).map_err(|error| error.to_string())?;
+        Ok(Judged::Digest(Some((body.algorithm as u8, body.digest.to_vec()))))
+    }
+}
+
+/// Checks the log, with `repair` also rebuilds derived tables and checks again. Returns whether it is clean.
+pub fn run(config: &Config, repair: bool, out: &mut impl Write) -> Result<bool> {
+    let (origin, directory) = identity::current_log(config)?;
+    let store = DirStore::open(&directory).with_context(|| {
+        format!("cannot open the log {}; stop the box first, or check a copy", directory.display())
+    })?;
+    let store: Arc<dyn Store> = Arc::new(store);
+    let mut report = pass(&store, config, &origin, repair)?;
+    if repair && !report.is_clean() {
+        print(&report, out)?;
+        let rebuilt = report.rebuilt;
+        writeln!(out, "rebuilt {} tile(s) and {} digest row(s)", rebuilt.tiles, rebuilt.digests)?;
+        report = pass(&store, config, &origin, false)?;
+    }
+    print(&report, out)?;
+    match &report.first_bad {
+        None => writeln!(
+            out,
+            "clean: {} has {} entries with root {}, and every entry, tree, table and signature holds",
+            origin, report.entries, report.root
+        )?,
+        Some((index, what)) => writeln!(
+            out,
+            "damaged: {} problem(s), the first bad entry is {index}: {what}; keep the directory as it is and \
+             bring back a copy, or, when every line says rebuildable, run with --repair",
+            report.problems_total
+        )?,
+    }
+    Ok(report.is_clean())
+}
+
+fn pass(store: &Arc<dyn Store>, config: &Config, origin: &Origin, repair: bool) -> Result<FsckReport> {
+    let (root, _, hardware) = identity::fleet_root(config)?;
+    let trust = trust::of_fleet(origin.fleet(), root, hardware);
+    let mut judge = Judge(LogAuditor::new(origin.clone(), Some(&trust)));
+    let watched = std::io::stderr().is_terminal();
+    let mut progress = |done: u64, total: u64| {
+        if watched {
+            eprint!("\r{done} of {total} entries");
+        }
+    };
+    let options = FsckOptions { repair, ..FsckOptions::default() };
+    let report = bulla_ledger::fsck(store, origin.as_str(), options, &mut judge, &mut progress);
+    if watched {
+        eprintln!();
+    }
+    report.context("the log cannot be checked")
+}
+
+fn print(report: &FsckReport, out: &mut impl Write) -> std::io::Result<()> {
+    report.problems.iter().try_for_each(|problem| writeln!(out, "{problem}"))
+}

@@ -1,0 +1,362 @@
+//! Identity: what makes this box this box, and how a log of it begins.
+//!
+//! Creation is an explicit act (`bulla-box init`); a start on missing state is an error, so that a
+//! lost disk never silently becomes a second history. A log that cannot be continued is succeeded by
+//! a new incarnation (`bulla-box succeed`), never restarted under its old name (G2).
+//! Refuses to do: overwrite state; hold the fleet root's secret longer than one signature.
+//! Invariant: a state directory either has a complete identity and a log with entry 0, or is not one.
+
+use crate::config::Config;
+use crate::driver::body::{self, EntryMaker};
+use crate::driver::clock::now_millis;
+use crate::tls;
+use anyhow::{Context, Result, bail, ensure};
+use bulla_formats::body::key_epoch::KeyEpochBody;
+use bulla_formats::body::succession::{Cause, SuccessionBody};
+use bulla_formats::der;
+use bulla_formats::enrolment::{Enrolment, EnrolmentContent, Hardware};
+use bulla_formats::entry::{Kind, Mode, Residency, TreeState};
+use bulla_formats::hash::empty_root;
+use bulla_formats::json::{base64_decode, base64_encode};
+use bulla_formats::origin::Origin;
+use bulla_keys::{EpochKey, KeyService, SealingKey};
+use bulla_ledger::{DirStore, Intent, Ledger, NewEntry, Options};
+use ed25519_dalek::{Signer, SigningKey};
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use zeroize::Zeroizing;
+
+const IDENTITY_FILE: &str = "identity.json";
+
+/// What a box needs to know of itself before it can seal.
+pub struct Identity {
+    /// Name of the log.
+    pub origin: Origin,
+    /// The enrolment, DER.
+    pub enrolment_der: Vec<u8>,
+    /// The enrolment.
+    pub enrolment: Enrolment,
+    /// Public key of the fleet root.
+    pub fleet_root: [u8; 32],
+    /// The log key.
+    pub log_key: SigningKey,
+    /// Keys of the device.
+    pub keys: KeyService,
+}
+
+/// What `init` and `succeed` tell the operator.
+pub struct Created {
+    /// Name of the new log.
+    pub origin: String,
+    /// What its keys rest on.
+    pub hardware: Hardware,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct IdentityFile {
+    version: u32,
+    origin: String,
+    enrolment: String,
+    fleet_root: String,
+    sealed_fleet_root: String,
+    sealed_log_key: String,
+    predecessors: Vec<Predecessor>,
+}
+
+#[derive(Serialize, Deserialize, Clone)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Predecessor {
+    origin: String,
+    log_directory: String,
+}
+
+/// Creates the state directory: keys, fleet of one, CA, log with entry 0.
+pub fn create(config: &Config) -> Result<Created> {
+    let state = &config.state_dir;
+    let empty = || fs::read_dir(state).map(|mut entries| entries.next().is_none()).unwrap_or(true);
+    ensure!(
+        empty(),
+        "{} is not empty; a box is created once, start it with `bulla-box run` or name another state_dir",
+        state.display()
+    );
+    let fresh = with_suffix(state, ".creating");
+    if fresh.exists() {
+        fs::remove_dir_all(&fresh)
+            .with_context(|| format!("cannot remove the half-made {}", fresh.display()))?;
+    }
+    make_private_dir(&fresh)?;
+    make_private_dir(&fresh.join("keys"))?;
+    let staged = Config { state_dir: fresh.clone(), ..config.clone() };
+    let keys = KeyService::create(&config.provider(), &fresh.join("keys"))
+        .context("cannot make the keys of this box; check the [tpm] section and that the TPM answers")?;
+    let fleet_root = secret_key()?;
+    tls::create_ca(&keys, &staged).context("cannot make the CA of this box")?;
+    let created = begin_log(&staged, &keys, &fleet_root, Vec::new(), None)?;
+    keys.shutdown();
+    // From here on the directory is complete; the rename makes it the state directory at once.
+    fs::rename(&fresh, state)
+        .with_context(|| format!("cannot move {} to {}", fresh.display(), state.display()))?;
+    sync_parent(state)?;
+    Ok(created)
+}
+
+/// Ends the current log and begins a new incarnation that names it.
+///
+/// For an operator who has seen `rollback-suspected` and cannot bring the newest disk back. The old
+/// log stays beside the new one, readable and provable, and is never written again.
+pub fn succeed(config: &Config, reason: &str) -> Result<Created> {
+    ensure!(
+        !reason.trim().is_empty() && reason.len() <= 1_000,
+        "say why, in 1 to 1000 characters (--reason)"
+    );
+    let state = &config.state_dir;
+    let file = read_file(state)?;
+    let keys = open_keys(config)?;
+    let old = log_directory(state, &Origin::parse(&file.origin)?);
+    let head = {
+        let (ledger, _) = Ledger::open(Arc::new(DirStore::open(&old)?), &file.origin, options(config))
+            .context("the old log does not open; run `bulla-box fsck` and bring a readable copy back")?;
+        TreeState::new(ledger.size(), ledger.root())
+    };
+    let secret =
+        keys.unseal(&base64_decode(&file.sealed_fleet_root)?).context("cannot unseal the fleet root")?;
+    let secret: &[u8; 32] = secret.as_slice().try_into().context("the sealed fleet root is not a key")?;
+    let fleet_root = SigningKey::from_bytes(secret);
+    let succession = SuccessionBody {
+        predecessor: file.origin.clone(),
+        head,
+        cause: Cause::Rollback,
+        reason: reason.to_owned(),
+    };
+    let mut predecessors = file.predecessors;
+    let name = old.file_name().context("a log directory has a name")?.to_string_lossy().into_owned();
+    predecessors.push(Predecessor { origin: file.origin, log_directory: name });
+    let created = begin_log(config, &keys, &fleet_root, predecessors, Some(succession))?;
+    keys.shutdown();
+    Ok(created)
+}
+
+/// Opens what `init` made.
+pub fn open(config: &Config) -> Result<Identity> {
+    let file = read_file(&config.state_dir)?;
+    let keys = open_keys(config)?;
+    let origin = Origin::parse(&file.origin)?;
+    ensure!(
+        origin.fleet() == config.identity.fleet,
+        "the state directory belongs to fleet {}, the configuration says {}; correct [identity] fleet",
+        origin.fleet(),
+        config.identity.fleet
+    );
+    let enrolment_der = base64_decode(&file.enrolment)?;
+    let enrolment = Enrolment::decode(&enrolment_der)?;
+    let fleet_root: [u8; 32] = base64_decode(&file.fleet_root)?
+        .try_into()
+        .map_err(|_| anyhow::anyhow!("{IDENTITY_FILE}: fleetRoot is not 32 bytes"))?;
+    enrolment.verify(origin.fleet(), &[fleet_root]).context("the enrolment on disk does not verify")?;
+    let secret = keys.unseal(&base64_decode(&file.sealed_log_key)?).context("cannot unseal the log key")?;
+    let secret: &[u8; 32] = secret.as_slice().try_into().context("the sealed log key is not a key")?;
+    let log_key = SigningKey::from_bytes(secret);
+    ensure!(
+        log_key.verifying_key().to_bytes() == *enrolment.content.log_key,
+        "the sealed log key is not the enrolled one; bring back the identity file that went with this enrolment"
+    );
+    Ok(Identity { origin, enrolment_der, enrolment, fleet_root, log_key, keys })
+}
+
+/// The directory of a log inside the state directory.
+pub fn log_directory(state: &Path, origin: &Origin) -> PathBuf {
+    state.join(format!("log-{}", origin.incarnation()))
+}
+
+/// Origin and log directory, readable without any key.
+pub fn current_log(config: &Config) -> Result<(Origin, PathBuf)> {
+    let origin = Origin::parse(&read_file(&config.state_dir)?.origin)?;
+    let directory = log_directory(&config.state_dir, &origin);
+    Ok((origin, directory))
+}
+
+/// Fleet root and fleet domain, readable without any key.
+pub fn fleet_root(config: &Config) -> Result<([u8; 32], Origin, Hardware)> {
+    let file = read_file(&config.state_dir)?;
+    let root = base64_decode(&file.fleet_root)?
+        .try_into()
+        .map_err(|_| anyhow::anyhow!("{IDENTITY_FILE}: fleetRoot is not 32 bytes"))?;
+    let enrolment = Enrolment::decode(&base64_decode(&file.enrolment)?)?;
+    Ok((root, Origin::parse(&file.origin)?, enrolment.content.hardware))
+}
+
+/// Ledger options of this configuration.
+pub fn options(config: &Config) -> Options {
+    Options { reserve_bytes: config.sealing.reserve_bytes, ..Options::default() }
+}
+
+fn open_keys(config: &Config) -> Result<KeyService> {
+    let keys = KeyService::open(&config.provider(), &config.state_dir.join("keys"))
+        .context("cannot open the keys of this box")?;
+    Ok(keys.with_deadline(config.tpm_deadline()))
+}
+
+/// Enrols a new incarnation, writes its log with entry 0 (and a succession entry), then the identity.
+fn begin_log(
+    config: &Config,
+    keys: &KeyService,
+    fleet_root: &SigningKey,
+    predecessors: Vec<Predecessor>,
+    succession: Option<SuccessionBody>,
+) -> Result<Created> {
+    let device = keys.description();
+    let fleet = &config.identity.fleet;
+    // The counter only ever grows, so its value names an incarnation that was never used before.
+    let counter = match device.hardware {
+        Hardware::Tpm => Some(keys.counter_increment().context("cannot move the TPM counter")?),
+        Hardware::Software => None,
+    };
+    let now = now_millis();
+    let origin = Origin::derive(fleet, &device.ek_spki_sha256, counter.unwrap_or(now))?;
+    let log_key = secret_key()?;
+    let content = EnrolmentContent {
+        version: 1,
+        fleet: fleet.clone(),
+        origin: origin.as_str().to_owned(),
+        hardware: device.hardware,
+        ek_spki_sha256: der::Octets32::new(device.ek_spki_sha256.0),
+        ek_certificates: device.ek_certificates.iter().map(|c| c.clone().into()).collect(),
+        attestation_key: device.attestation_public.clone().into(),
+        log_key: der::Octets32::new(log_key.verifying_key().to_bytes()),
+        enrolled_at: now,
+    };
+    let signature = fleet_root.sign(&content.message()).to_bytes().to_vec();
+    let enrolment = Enrolment { content, chain: Vec::new(), signature: signature.into() };
+    let enrolment_der = der::encode(&enrolment);
+
+    let log = log_directory(&config.state_dir, &origin);
+    make_private_dir(&log)?;
+    let mut ledger = Ledger::create(Arc::new(DirStore::open(&log)?), origin.as_str(), options(config))
+        .context("cannot create the log")?;
+    let residency = config.residency();
+    let key = match residency {
+        Residency::Tpm => SealingKey::Device(keys.clone()),
+        Residency::TpmEndorsedRam | Residency::Software => SealingKey::Ram(EpochKey::generate()?),
+    };
+    let statement = body::epoch_statement(origin.as_str(), 0, None, &key, residency, keys);
+    let endorsement =
+        body::endorse(keys, &statement).context("the device does not endorse the first epoch")?;
+    let first = KeyEpochBody {
+        statement,
+        first_index: 0,
+        previous_extended: false,
+        endorsement,
+        predecessor: None,
+        enrolment: Some(enrolment_der.clone().into()),
+    };
+    let mut maker = EntryMaker {
+        origin: &origin,
+        mode: Mode::AirGapped,
+        epoch: 0,
+        residency,
+        key: &key,
+        previous: TreeState::new(0, empty_root()),
+        next_index: 0,
+        lamport: 0,
+    };
+    let mut entries = vec![maker.make(Kind::KeyEpoch, der::encode(&first))?];
+    if let Some(succession) = succession {
+        entries.push(maker.make(Kind::Succession, der::encode(&succession))?);
+    }
+    let entries = entries
+        .iter()
+        .map(|entry| NewEntry { entry: entry.bytes().to_vec(), ..NewEntry::default() })
+        .collect();
+    let committed = ledger.append(entries).context("cannot write the first entries")?;
+    if let Some(counter) = counter {
+        // An intent is on disk from the first entry on; its absence later means a lost log.
+        let intent = Intent { counter, size: committed.size(), root: committed.root() };
+        ledger.control().commit_intent(intent).context("cannot write the first counter intent")?;
+    }
+    drop(ledger);
+
+    let secret = Zeroizing::new(fleet_root.to_bytes());
+    let log_secret = Zeroizing::new(log_key.to_bytes());
+    let file = IdentityFile {
+        version: 1,
+        origin: origin.as_str().to_owned(),
+        enrolment: base64_encode(&enrolment_der),
+        fleet_root: base64_encode(&fleet_root.verifying_key().to_bytes()),
+        sealed_fleet_root: base64_encode(
+            &keys.seal(secret.as_slice()).context("cannot seal the fleet root")?,
+        ),
+        sealed_log_key: base64_encode(&keys.seal(log_secret.as_slice()).context("cannot seal the log key")?),
+        predecessors,
+    };
+    // The identity comes last: until it names the new log, the old one (or nothing) is in force.
+    write_file(&config.state_dir, &file)?;
+    Ok(Created { origin: origin.as_str().to_owned(), hardware: device.hardware })
+}
+
+fn secret_key() -> Result<SigningKey> {
+    let mut seed = Zeroizing::new([0u8; 32]);
+    getrandom::fill(seed.as_mut()).map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
+    Ok(SigningKey::from_bytes(&seed))
+}
+
+fn read_file(state: &Path) -> Result<IdentityFile> {
+    let path = state.join(IDENTITY_FILE);
+    let text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => bail!(
+            "{} does not exist: this box has no state; create it with `bulla-box init`, or mount the disk it lives on",
+            path.display()
+        ),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    let file: IdentityFile =
+        serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))?;
+    ensure!(file.version == 1, "{} is of version {}; use a newer bulla-box", path.display(), file.version);
+    Ok(file)
+}
+
+fn write_file(directory: &Path, file: &IdentityFile) -> Result<()> {
+    let mut text = serde_json::to_vec_pretty(file)?;
+    text.push(b'\n');
+    write_atomically(&directory.join(IDENTITY_FILE), &text)
+}
+
+/// Replaces a file so that a crash leaves either the old or the new one; mode 0600.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let fresh = with_suffix(path, ".new");
+    let write = || -> std::io::Result<()> {
+        let mut file =
+            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&fresh, path)
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))?;
+    sync_parent(path)
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(suffix);
+    path.with_file_name(name)
+}
+
+fn sync_parent(path: &Path) -> Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let sync = || fs::File::open(parent)?.sync_all();
+    sync().with_context(|| format!("cannot sync {}", parent.display()))
+}
+
+fn make_private_dir(path: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("cannot create {}", path.display()))
+}
