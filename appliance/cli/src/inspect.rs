@@ -1,0 +1,360 @@
+//! `bulla inspect`: shows every field of a `.seal`, a trust file or an entry.
+//!
+//! Refuses to do: judge. What it prints is what the file says, and the first line says that it was not verified.
+
+use crate::exit::{Exit, Failure};
+use crate::extract;
+use crate::files;
+use crate::output;
+use bulla_formats::body::attestation::AttestationBody;
+use bulla_formats::body::incident::IncidentBody;
+use bulla_formats::body::key_epoch::{Endorsement, EpochKey, KeyEpochBody, TpmQuote};
+use bulla_formats::body::operator_action::OperatorActionBody;
+use bulla_formats::body::seal::{Assurance, ClientMethod, Field, Observation, Opening, SealBody};
+use bulla_formats::body::succession::SuccessionBody;
+use bulla_formats::enrolment::{Enrolment, Hardware};
+use bulla_formats::entry::{Entry, Kind};
+use bulla_formats::json;
+use bulla_formats::note::{SignedNote, parse_checkpoint_text};
+use bulla_formats::seal_file::{Head, SEAL_BYTES_MAX, SealFile};
+use bulla_formats::sig::Algorithm;
+use bulla_formats::tpm::{Attest, Attested, NvPublic, TpmtPublic};
+use bulla_formats::trust::{TrustFile, fingerprint};
+use clap::Args;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+
+/// Arguments of `bulla inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// A .seal, a trust file, or the DER of an entry
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Also write the parts of a .seal into DIR, as files that openssl reads
+    #[arg(long, value_name = "DIR")]
+    extract: Option<PathBuf>,
+}
+
+/// Prints what is in the file.
+pub fn run(args: &InspectArgs) -> Result<Exit, Failure> {
+    let shown = args.file.display();
+    let bytes = files::read_seal(&args.file)
+        .map_err(|error| Failure::usage(format!("{shown} cannot be read: {error}")))?;
+    let unknown = |error: &dyn std::fmt::Display| {
+        Failure::usage(format!("{shown} is no .seal, no trust file and no entry of this version: {error}"))
+    };
+    let json_start = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
+    let (what, value, seal) = if !json_start {
+        ("entry", entry(&Entry::decode(&bytes).map_err(|error| unknown(&error))?), None)
+    } else if is_trust(&bytes) {
+        let trust = TrustFile::decode(&bytes).map_err(|error| unknown(&error))?;
+        ("trust file", trust_file(&trust, &bytes), None)
+    } else {
+        let file = SealFile::decode(&bytes).map_err(|error| unknown(&error))?;
+        ("seal", seal_file(&file), Some(file))
+    };
+    let note = "NOT VERIFIED: this is what the file says; `bulla verify` judges it.";
+    if args.json {
+        output::print_json(&json!({"verified": false, "note": note, "what": what, "content": value}));
+    } else {
+        output::print(&format!("{note}\n{what}\n{}", output::tree(&value)));
+    }
+    if let Some(directory) = &args.extract {
+        let seal = seal.ok_or_else(|| {
+            Failure::usage(format!("{shown} is no .seal; only a .seal has parts to extract"))
+        })?;
+        let count = extract::write(&seal, directory).map_err(|error| {
+            Failure::usage(format!("{} cannot be written to: {error}", directory.display()))
+        })?;
+        output::complain(&format!("{count} files written to {}", directory.display()));
+    }
+    Ok(Exit::Ok)
+}
+
+fn is_trust(bytes: &[u8]) -> bool {
+    let value = json::parse(bytes, SEAL_BYTES_MAX).unwrap_or(Value::Null);
+    value.get("bulla").and_then(Value::as_str).is_some_and(|version| version.starts_with("trust/"))
+}
+
+/// A part that does not decode is shown with the reason and its bytes.
+fn or_raw<T, E: std::fmt::Display>(bytes: &[u8], decoded: Result<T, E>, show: impl Fn(&T) -> Value) -> Value {
+    match decoded {
+        Ok(value) => show(&value),
+        Err(error) => json!({"notReadable": error.to_string(), "bytes": hex::encode(bytes)}),
+    }
+}
+
+fn trust_file(trust: &TrustFile, bytes: &[u8]) -> Value {
+    let references: Vec<Value> = trust
+        .references
+        .iter()
+        .map(|reference| json!({"name": reference.name, "pcrs": pcrs(&reference.pcrs)}))
+        .collect();
+    json!({
+        "fingerprint": fingerprint(bytes),
+        "fleet": trust.fleet,
+        "issuedMillis": trust.issued_millis,
+        "roots": trust.roots.iter().map(hex::encode).collect::<Vec<_>>(),
+        "references": references,
+        "policy": {"acceptSoftware": trust.policy.accept_software, "requireFacts": trust.policy.require_facts},
+    })
+}
+
+fn seal_file(file: &SealFile) -> Value {
+    let openings: Vec<Value> =
+        file.openings.iter().map(|bytes| or_raw(bytes, Opening::decode(bytes), opening)).collect();
+    json!({
+        "origin": file.origin,
+        "entry": or_raw(&file.entry, Entry::decode(&file.entry), entry),
+        "openings": openings,
+        "epoch": or_raw(&file.epoch, Entry::decode(&file.epoch), entry),
+        "enrolment": or_raw(&file.enrolment, Enrolment::decode(&file.enrolment), enrolment),
+        "heads": file.heads.iter().map(head).collect::<Vec<_>>(),
+        "membersOfLaterVersions": file.unknown,
+    })
+}
+
+fn opening(opening: &Opening) -> Value {
+    let assurance = match opening.assurance {
+        Assurance::Asserted => "asserted",
+        Assurance::Authenticated => "authenticated",
+    };
+    json!({"name": opening.name, "value": opening.value, "assurance": assurance,
+        "salt": hex::encode(*opening.salt), "commitment": hex::encode(*opening.commitment().hash)})
+}
+
+fn enrolment(enrolment: &Enrolment) -> Value {
+    let content = &enrolment.content;
+    let (hardware, key) = match content.hardware {
+        Hardware::Tpm => ("tpm", public_area(&content.attestation_key)),
+        Hardware::Software => ("software", json!({"p256Point": hex::encode(&content.attestation_key)})),
+    };
+    let chain: Vec<Value> = enrolment
+        .chain
+        .iter()
+        .map(|certificate| {
+            let content = &certificate.content;
+            json!({"fleet": content.fleet, "role": "fleet-ca", "publicKey": hex::encode(*content.public_key),
+                "notBeforeMillis": content.not_before, "notAfterMillis": content.not_after})
+        })
+        .collect();
+    json!({
+        "fleet": content.fleet,
+        "origin": content.origin,
+        "hardware": hardware,
+        "ekSpkiSha256": hex::encode(*content.ek_spki_sha256),
+        "ekCertificates": content.ek_certificates.iter().map(|der| format!("{} bytes", der.len())).collect::<Vec<_>>(),
+        "attestationKey": key,
+        "logKey": hex::encode(*content.log_key),
+        "enrolledAtMillis": content.enrolled_at,
+        "chain": chain,
+    })
+}
+
+fn public_area(bytes: &[u8]) -> Value {
+    or_raw(bytes, TpmtPublic::parse(bytes), |key| {
+        json!({"name": hex::encode(key.name()), "attributes": format!("{:#010x}", key.attributes),
+            "scheme": format!("{:?}", key.scheme), "spki": hex::encode(key.spki_der())})
+    })
+}
+
+fn entry(entry: &Entry) -> Value {
+    let content = entry.content();
+    let kind = entry.kind().map_or(format!("unknown kind {}", content.kind), |kind| kind.name().into());
+    json!({
+        "leafHash": entry.leaf_hash().to_string(),
+        "version": content.version,
+        "index": content.index,
+        "lamport": content.lamport,
+        "localMillis": content.time.unix_millis,
+        "localUncertaintyMillis": content.time.uncertainty_millis,
+        "mode": content.mode.to_string(),
+        "drill": content.drill,
+        "epoch": content.epoch,
+        "residency": content.residency.to_string(),
+        "previous": {"size": content.previous.size, "root": content.previous.root().to_string()},
+        "evidence": content.evidence.as_ref().map(|e| json!({"index": e.index, "leafHash": hex::encode(*e.leaf_hash)})),
+        "kind": kind,
+        "body": body(entry.kind(), &content.body),
+        "signature": hex::encode(entry.signature()),
+    })
+}
+
+fn body(kind: Option<Kind>, bytes: &[u8]) -> Value {
+    match kind {
+        Some(Kind::Seal) => or_raw(bytes, SealBody::decode(bytes), seal_body),
+        Some(Kind::KeyEpoch) => or_raw(bytes, KeyEpochBody::decode(bytes), epoch_body),
+        Some(Kind::Attestation) => or_raw(bytes, AttestationBody::decode(bytes), attestation_body),
+        Some(Kind::Succession) => or_raw(bytes, SuccessionBody::decode(bytes), |body| {
+            json!({"predecessor": body.predecessor, "cause": format!("{:?}", body.cause), "reason": body.reason,
+                "head": {"size": body.head.size, "root": body.head.root().to_string()}})
+        }),
+        Some(Kind::OperatorAction) => or_raw(bytes, OperatorActionBody::decode(bytes), |body| {
+            let parameters: Vec<Value> =
+                body.parameters.iter().map(|p| json!({"name": p.name, "value": p.value})).collect();
+            json!({"action": body.action, "parameters": parameters, "reason": body.reason,
+                "approvals": body.approvals.len()})
+        }),
+        Some(Kind::Incident) => or_raw(bytes, IncidentBody::decode(bytes), |body| {
+            json!({"code": body.code, "beganMillis": body.began.unix_millis,
+                "endedMillis": body.ended.map(|time| time.unix_millis), "detail": body.detail})
+        }),
+        _ => json!({"opaque": hex::encode(bytes)}),
+    }
+}
+
+fn seal_body(body: &SealBody) -> Value {
+    let commitments: Vec<Value> = body
+        .commitments
+        .iter()
+        .map(|commitment| {
+            let field = match commitment.field {
+                Field::User => "user",
+                Field::DocumentId => "document-id",
+                Field::Metadata => "metadata",
+            };
+            json!({"field": field, "hash": hex::encode(*commitment.hash)})
+        })
+        .collect();
+    let relations: Vec<Value> =
+        body.related().map(|(kind, hash)| json!({"kind": kind.name(), "entry": hash.to_string()})).collect();
+    json!({
+        "algorithm": body.algorithm.name(),
+        "digest": hex::encode(&body.digest),
+        "size": body.size,
+        "mediaType": body.media_type,
+        "observation": match body.observation {
+            Observation::BytesObserved => "bytes-observed",
+            Observation::DigestClaimed => "digest-claimed",
+        },
+        "client": body.client.id,
+        "clientMethod": match body.client.method {
+            ClientMethod::BearerToken => "bearer-token",
+            ClientMethod::ClientCertificate => "client-certificate",
+            ClientMethod::Local => "local",
+        },
+        "transport": body.transport,
+        "commitments": commitments,
+        "relations": relations,
+    })
+}
+
+fn epoch_body(body: &KeyEpochBody) -> Value {
+    let statement = &body.statement;
+    json!({
+        "origin": statement.origin,
+        "epoch": statement.epoch,
+        "previous": statement.previous.as_ref().map(|hash| hex::encode(**hash)),
+        "firstIndex": body.first_index,
+        "previousExtended": body.previous_extended,
+        "keys": statement.keys.iter().map(epoch_key).collect::<Vec<_>>(),
+        "endorsement": match &body.endorsement {
+            Endorsement::Quote(quote) => tpm_quote(quote),
+            Endorsement::Software(signature) => json!({"softwareSignature": hex::encode(signature)}),
+        },
+        "signedByPredecessor": body.predecessor.is_some(),
+        "carriesEnrolment": body.enrolment.is_some(),
+    })
+}
+
+fn epoch_key(key: &EpochKey) -> Value {
+    json!({
+        "purpose": format!("{:?}", key.purpose).to_lowercase(),
+        "algorithm": match key.algorithm {
+            Algorithm::Ed25519 => "ed25519",
+            Algorithm::P256 => "p-256",
+        },
+        "residency": key.residency.to_string(),
+        "publicKey": hex::encode(&key.public_key),
+        "certification": key.certification.as_ref().map(|certification| json!({
+            "publicArea": public_area(&certification.public_area),
+            "attest": attest(&certification.attest),
+        })),
+    })
+}
+
+fn attestation_body(body: &AttestationBody) -> Value {
+    json!({
+        "head": {"size": body.head.size, "root": body.head.root().to_string()},
+        "logSignature": hex::encode(&body.log_signature),
+        "quote": body.quote.as_ref().map(tpm_quote),
+        "counter": body.counter.as_ref().map(|counter| json!({
+            "value": counter.value,
+            "attest": attest(&counter.attest),
+            "nvPublic": or_raw(&counter.nv_public, NvPublic::parse(&counter.nv_public), |public| {
+                json!({"index": format!("{:#010x}", public.index),
+                    "attributes": format!("{:#010x}", public.attributes), "dataSize": public.data_size})
+            }),
+        })),
+        "eventLog": body.event_log.as_ref().map(|hash| hex::encode(**hash)),
+        "reason": body.reason,
+    })
+}
+
+fn tpm_quote(quote: &TpmQuote) -> Value {
+    json!({"attest": attest(&quote.attest), "signature": hex::encode(&quote.signature),
+        "pcrs": pcrs(&quote.pcr_values())})
+}
+
+fn pcrs(values: &[(u8, [u8; 32])]) -> Value {
+    Value::Object(values.iter().map(|(pcr, value)| (pcr.to_string(), hex::encode(value).into())).collect())
+}
+
+/// The facts inside a TPMS_ATTEST.
+fn attest(bytes: &[u8]) -> Value {
+    or_raw(bytes, Attest::parse(bytes), |attest| {
+        let clock = &attest.clock_info;
+        let attested = match &attest.attested {
+            Attested::Quote { pcr_selection, pcr_digest } => {
+                json!({"pcrSelection": pcr_selection, "pcrDigest": pcr_digest.to_string()})
+            }
+            Attested::Certify { name, .. } => json!({"name": hex::encode(name)}),
+            Attested::Nv { index_name, contents, .. } => {
+                json!({"indexName": hex::encode(index_name), "contents": hex::encode(contents)})
+            }
+            Attested::Time { time, .. } => json!({"time": time}),
+        };
+        json!({
+            "type": attest.attested.name(),
+            "qualifyingData": hex::encode(&attest.extra_data),
+            "clock": clock.clock,
+            "resetCount": clock.reset_count,
+            "restartCount": clock.restart_count,
+            "clockSafe": clock.safe,
+            "firmwareVersion": format!("{:#018x}", attest.firmware_version),
+            "attested": attested,
+        })
+    })
+}
+
+fn head(head: &Head) -> Value {
+    let lengths =
+        json!({"entryProofHashes": head.entry_proof.len(), "epochProofHashes": head.epoch_proof.len()});
+    let note = or_raw(head.checkpoint.as_bytes(), SignedNote::parse(&head.checkpoint), |note| {
+        let lines: Vec<Value> = note
+            .lines
+            .iter()
+            .map(|line| {
+                json!({"name": line.name, "keyId": hex::encode(line.key_id), "bytes": line.body.len(),
+                    "attest": extract::quote_of(line).map(|(quoted, _)| attest(&quoted))})
+            })
+            .collect();
+        let checkpoint = or_raw(
+            note.text.as_bytes(),
+            parse_checkpoint_text(&note.text),
+            |(origin, size, root)| json!({"origin": origin, "size": size, "root": root.to_string()}),
+        );
+        json!({"checkpoint": checkpoint, "lines": lines})
+    });
+    let proof = |items: &[Vec<u8>]| items.iter().map(hex::encode).collect::<Vec<_>>();
+    json!({
+        "note": note,
+        "proofs": lengths,
+        "entryProof": proof(&head.entry_proof),
+        "epochProof": proof(&head.epoch_proof),
+        "pcrs": head.pcrs.as_ref().map(|list| pcrs(list)),
+    })
+}
