@@ -1,0 +1,228 @@
+//! Everything CI runs, in the order in which it is cheapest to fail: format, licences, lints, documentation, tests.
+//!
+//! - Each step is announced with the time so far; the first that fails ends the run with the command that repeats it.
+//! - `Cargo.lock` is taken as it is (`--locked`): what CI checked is what is committed.
+//! - Security advisories are not looked at, because their database is not in reach of every machine that runs this.
+//! - Tests run to the end even when some fail, and the last line counts them. An ignored test counts as a failure:
+//!   a check that is silently left out is worse than none.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::setup;
+use crate::workspace::Workspace;
+
+/// Runs all checks. An error says which step did not run or not pass; failed tests have told so themselves by then, and
+/// come back as [`ExitCode::FAILURE`], so that their count stays the last line.
+pub fn run(workspace: &Workspace) -> Result<ExitCode> {
+    let started = Instant::now();
+    let step = |title: &str, command: &mut Command| step(started, title, command);
+
+    step("format", workspace.cargo().args(["fmt", "--all", "--check"]))?;
+    let deny = setup::cargo_deny(workspace).context("cargo-deny is missing; run: cargo xtask setup")?;
+    step(
+        "licences, bans, sources",
+        Command::new(deny).current_dir(&workspace.root).args([
+            "--locked",
+            "--log-level",
+            "error",
+            "check",
+            "bans",
+            "licenses",
+            "sources",
+        ]),
+    )?;
+    step(
+        "lints",
+        workspace.cargo().args([
+            "clippy",
+            "--locked",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "--deny",
+            "warnings",
+        ]),
+    )?;
+    step(
+        "documentation",
+        workspace
+            .cargo()
+            .args(["doc", "--locked", "--workspace", "--no-deps"])
+            .env("RUSTDOCFLAGS", "--deny warnings"),
+    )?;
+    // Tests start the programs, so these must exist before any test runs; one invocation for programs and tests
+    // gives both the same features, and compiles each dependency once.
+    step(
+        "build of programs and tests",
+        workspace.cargo().args(["build", "--locked", "--workspace", "--all-targets"]),
+    )?;
+    run_tests(workspace, started)
+}
+
+/// Builds the programs and the benchmark for release and runs it; the table is its output.
+pub fn bench(workspace: &Workspace) -> Result<ExitCode> {
+    let started = Instant::now();
+    let programs = ["build", "--locked", "--release", "-p", "bulla-box", "-p", "bulla", "-p", "bulla-tests"];
+    step(started, "release build", workspace.cargo().args(programs))?;
+    let ceiling =
+        ["build", "--locked", "--release", "-p", "bulla-ledger", "--example", "group_commit_ceiling"];
+    step(started, "release build of the baseline", workspace.cargo().args(ceiling))?;
+    let release = workspace.target.join("release");
+    let mut bench = Command::new(release.join("bench"));
+    bench.current_dir(&workspace.root).env("BULLA_BOX_BIN", release.join("bulla-box"));
+    step(started, "benchmark", &mut bench)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The fault tests at full length, on the release build.
+pub fn soak(workspace: &Workspace) -> Result<ExitCode> {
+    let started = Instant::now();
+    let build = ["build", "--locked", "--release", "--workspace", "--all-targets"];
+    step(started, "release build", workspace.cargo().args(build))?;
+    let release = workspace.target.join("release");
+    let tests =
+        ["test", "--locked", "--release", "-p", "bulla-tests", "--", "--test-threads=1", "--nocapture"];
+    let mut soak = workspace.cargo();
+    soak.args(tests)
+        .env("BULLA_SOAK", "1")
+        .env("BULLA_BOX_BIN", release.join("bulla-box"))
+        .env("BULLA_BIN", release.join("bulla"));
+    step(started, "fault tests at full length", &mut soak)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn step(started: Instant, title: &str, command: &mut Command) -> Result<()> {
+    announce(started, title);
+    let status = command.status().with_context(|| format!("cannot start: {}", shell_line(command)))?;
+    ensure!(
+        status.success(),
+        "{title}: not passed ({status}). To repeat this step:\n    {}",
+        shell_line(command)
+    );
+    Ok(())
+}
+
+fn announce(started: Instant, title: &str) {
+    let Elapsed { minutes, seconds } = started.elapsed().into();
+    println!("=== {title} (after {minutes}:{seconds:02})");
+}
+
+fn run_tests(workspace: &Workspace, started: Instant) -> Result<ExitCode> {
+    announce(started, "tests");
+    let debug = workspace.target.join("debug");
+    let mut command = workspace.cargo();
+    command
+        .args(["test", "--locked", "--workspace", "--no-fail-fast"])
+        .env("BULLA_BOX_BIN", debug.join("bulla-box"))
+        .env("BULLA_BIN", debug.join("bulla"));
+    let again = shell_line(&command);
+    let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start cargo test")?;
+    let output = child.stdout.take().context("cargo test has no output to read")?;
+
+    let mut count = Count::default();
+    let mut out = std::io::stdout().lock();
+    for line in BufReader::new(output).split(b'\n') {
+        // Tests may print bytes that are no UTF-8; that is not a reason to stop reading.
+        let line = String::from_utf8_lossy(&line.context("cannot read what cargo test prints")?).into_owned();
+        writeln!(out, "{line}")?;
+        count.take(&line);
+    }
+    let status = child.wait().context("cannot wait for cargo test")?;
+    let complaint = if !status.success() || count.failed > 0 {
+        Some(format!("not passed ({status}). To repeat this step:\n    {again}"))
+    } else if count.ignored > 0 {
+        Some(format!("{} ignored: mend or remove ignored tests, nothing is skipped here", count.ignored))
+    } else if count.passed == 0 {
+        Some("cargo test counted no test at all: its output is not what this program expects".to_owned())
+    } else {
+        None
+    };
+    let Elapsed { minutes, seconds } = started.elapsed().into();
+    writeln!(out, "=== all steps took {minutes}:{seconds:02}")?;
+    if let Some(complaint) = &complaint {
+        writeln!(out, "tests: {complaint}")?;
+    }
+    writeln!(out, "{} passed, {} failed", count.passed, count.failed)?;
+    Ok(if complaint.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Sums over the `test result:` lines.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Count {
+    passed: u64,
+    failed: u64,
+    ignored: u64,
+}
+
+impl Count {
+    /// Takes `test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s`.
+    fn take(&mut self, line: &str) {
+        let Some(result) = line.strip_prefix("test result: ") else { return };
+        for part in result.split([';', '.']) {
+            let mut words = part.split_whitespace();
+            if let (Some(Ok(number)), Some(what)) = (words.next().map(str::parse::<u64>), words.next()) {
+                match what {
+                    "passed" => self.passed += number,
+                    "failed" => self.failed += number,
+                    "ignored" => self.ignored += number,
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+struct Elapsed {
+    minutes: u64,
+    seconds: u64,
+}
+
+impl From<Duration> for Elapsed {
+    fn from(elapsed: Duration) -> Self {
+        Self { minutes: elapsed.as_secs() / 60, seconds: elapsed.as_secs() % 60 }
+    }
+}
+
+/// The command as one would type it, with the environment it adds. Programs go by their names; no argument of ours
+/// needs more quoting than spaces do.
+fn shell_line(command: &Command) -> String {
+    let quoted = |text: String| if text.contains(' ') { format!("'{text}'") } else { text };
+    let variables = command.get_envs().filter_map(|(name, value)| {
+        Some(format!("{}={}", name.display(), quoted(value?.display().to_string())))
+    });
+    let program = std::path::Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
+    let arguments = command.get_args().map(|argument| quoted(argument.display().to_string()));
+    variables.chain([program.display().to_string()]).chain(arguments).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::{Count, shell_line};
+
+    #[test]
+    fn results_are_summed_and_other_lines_are_not() {
+        let mut count = Count::default();
+        for line in [
+            "running 3 tests",
+            "test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.10s",
+            "printed by a test: 9 failed;",
+            "test result: FAILED. 1 passed; 2 failed; 4 ignored; 0 measured; 0 filtered out; finished in 12.00s",
+        ] {
+            count.take(line);
+        }
+        assert_eq!(count, Count { passed: 4, failed: 2, ignored: 4 });
+    }
+
+    #[test]
+    fn a_command_to_repeat_can_be_pasted_into_a_shell() {
+        let mut command = Command::new("/somewhere/bin/cargo");
+        command.arg("doc").env("RUSTDOCFLAGS", "--deny warnings");
+        assert_eq!(shell_line(&command), "RUSTDOCFLAGS='--deny warnings' cargo doc");
+    }
+}

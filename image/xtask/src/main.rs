@@ -1,0 +1,71 @@
+//! `cargo xtask`: the one place that knows how to go from a fresh Debian 12 with Rust to a checked tree or a running
+//! box. Each subcommand does its own set-up; nothing else has to be typed first.
+//!
+//! It refuses to guess: a step that fails stops the run with the command that repeats it.
+//!
+//! - Nothing is written outside the target directory, except packages and toolchain components that were missing.
+//! - Every process it starts dies with it, however it dies (see [`xtask::child`]).
+
+mod checks;
+mod demo;
+mod setup;
+mod story;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Arg, ArgAction, Command};
+
+fn command_line() -> Command {
+    let no_setup = Arg::new("no-setup")
+        .long("no-setup")
+        .action(ArgAction::SetTrue)
+        .global(true)
+        .help("Use what is installed, install nothing");
+    Command::new("cargo xtask")
+        .bin_name("cargo xtask")
+        .about("Bulla's set-up, checks and demo")
+        .subcommand_required(true)
+        .arg(no_setup)
+        .subcommand(
+            Command::new("setup").about("Install what the other commands need: packages, rustup components"),
+        )
+        .subcommand(Command::new("test").about("Everything CI runs: format, lints, docs, licences, tests"))
+        .subcommand(
+            Command::new("demo")
+                .about("Seal, upgrade, verify and try to forge real documents on a box with a TPM"),
+        )
+        .subcommand(
+            Command::new("bench")
+                .about("Measure the release build; ratios against baselines of the same run"),
+        )
+        .subcommand(Command::new("soak").about("The fault tests of `test` at full length (about an hour)"))
+}
+
+fn main() -> ExitCode {
+    let arguments = command_line().get_matches();
+    let outcome = workspace::Workspace::find().and_then(|workspace| {
+        let prepare = |purpose| match arguments.get_flag("no-setup") {
+            true => Ok(()),
+            false => setup::prepare(&workspace, purpose),
+        };
+        match arguments.subcommand_name() {
+            Some("setup") => setup::prepare(&workspace, setup::Purpose::Test).map(|()| ExitCode::SUCCESS),
+            Some("test") => prepare(setup::Purpose::Test).and_then(|()| checks::run(&workspace)),
+            Some("demo") => {
+                prepare(setup::Purpose::Demo).and_then(|()| demo::run(&workspace)).map(|()| ExitCode::SUCCESS)
+            }
+            Some("bench") => prepare(setup::Purpose::Demo).and_then(|()| checks::bench(&workspace)),
+            Some("soak") => prepare(setup::Purpose::Test).and_then(|()| checks::soak(&workspace)),
+            // clap has refused every other name already; this is its list and ours drifting apart.
+            other => Err(anyhow::anyhow!("the subcommand {other:?} is declared but not connected")),
+        }
+    });
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("\nxtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

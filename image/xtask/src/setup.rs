@@ -1,0 +1,197 @@
+//! Set-up: finds out what a fresh Debian 12 or later lacks and installs it; does nothing where nothing is missing.
+//!
+//! - What is installed is what the dpkg database says, provided names included (Debian 13 renamed some libraries).
+//! - Packages come from the machine's own package sources through apt-get, toolchain components through rustup, and
+//!   cargo-deny, at a pinned version, from crates.io into the target directory.
+//! - It refuses to go on half equipped: what it cannot install, it names.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::workspace::Workspace;
+
+/// What the set-up is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Build the programs, run a box with a TPM.
+    Demo,
+    /// All of that, and every check.
+    Test,
+}
+
+/// Packages for building and running a box with a software TPM.
+const FOR_BOXES: &[&str] = &[
+    "build-essential",      // linker and C compiler
+    "curl",                 // a scanner, as far as the box can tell
+    "libtss2-dev",          // what bulla-keys links
+    "libtss2-tcti-device0", // the way to a chip, loaded at run time
+    "libtss2-tcti-swtpm0",  // the way to swtpm, loaded at run time
+    "pkg-config",           // finds libtss2
+    "swtpm",                // the software TPM
+    "swtpm-tools",          // manufactures it, with endorsement certificates
+    "util-linux",           // setpriv and unshare
+];
+/// Packages only tests need.
+const FOR_TESTS: &[&str] = &[
+    "e2fsprogs",  // small file systems to fill up
+    "openssl",    // the stranger that has to agree with our verifier
+    "strace",     // makes system calls fail
+    "tpm2-tools", // the other stranger
+];
+
+/// The version of cargo-deny that CI runs; its findings depend on it.
+const CARGO_DENY_VERSION: &str = "0.20.2";
+
+/// Makes sure that everything `purpose` needs is there.
+pub fn prepare(workspace: &Workspace, purpose: Purpose) -> Result<()> {
+    packages(purpose)?;
+    if purpose == Purpose::Test {
+        components()?;
+        if cargo_deny(workspace).is_none() {
+            build_cargo_deny(workspace)?;
+        }
+    }
+    Ok(())
+}
+
+/// cargo-deny at the pinned version: the one on PATH, or else the one built here.
+pub fn cargo_deny(workspace: &Workspace) -> Option<PathBuf> {
+    let candidates = [PathBuf::from("cargo-deny"), workspace.tools().join("bin/cargo-deny")];
+    candidates.into_iter().find(|program| {
+        Command::new(program).arg("--version").output().is_ok_and(|output| {
+            let printed = String::from_utf8_lossy(&output.stdout);
+            output.status.success() && printed.split_whitespace().any(|word| word == CARGO_DENY_VERSION)
+        })
+    })
+}
+
+fn packages(purpose: Purpose) -> Result<()> {
+    let installed = installed_packages()?;
+    let wanted = FOR_BOXES.iter().chain(if purpose == Purpose::Test { FOR_TESTS } else { &[] });
+    let missing: Vec<&str> = wanted.copied().filter(|name| !installed.contains(*name)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let by_hand = format!("apt-get install {}", missing.join(" "));
+    println!("set-up: {by_hand}");
+    let Some(prefix) = privilege()? else {
+        bail!("packages are missing, this is not root, and there is no sudo. As root, run:\n    {by_hand}");
+    };
+    apt_get(prefix, &["update", "-qq"])?;
+    let mut arguments = vec!["install", "-y", "-qq", "--no-install-recommends"];
+    arguments.extend(&missing);
+    apt_get(prefix, &arguments).with_context(|| format!("to see why, run as root: {by_hand}"))
+}
+
+/// Names of installed packages, and the names these provide.
+fn installed_packages() -> Result<HashSet<String>> {
+    const NO_DPKG: &str = "no dpkg here: the set-up knows Debian 12 and later. Elsewhere, install what its package list \
+                           (image/xtask/src/setup.rs) is called there, and use --no-setup";
+    let output = Command::new("dpkg-query")
+        .args(["--show", "--showformat", "${db:Status-Status}\t${Package}, ${Provides}\n"])
+        .output()
+        .context(NO_DPKG)?;
+    ensure!(output.status.success(), "dpkg-query: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(names_in(&String::from_utf8_lossy(&output.stdout)))
+}
+
+/// Reads lines of `status TAB name, provided (= version), provided`.
+fn names_in(listing: &str) -> HashSet<String> {
+    listing
+        .lines()
+        .filter_map(|line| line.strip_prefix("installed\t"))
+        .flat_map(|names| names.split(','))
+        .filter_map(|name| name.split_whitespace().next())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// How to run a command as root: directly, through sudo, or not at all.
+fn privilege() -> Result<Option<&'static [&'static str]>> {
+    let id = Command::new("id").arg("-u").output().context("cannot ask for the user id")?;
+    if id.stdout.trim_ascii() == b"0" {
+        return Ok(Some(&["env"]));
+    }
+    let has_sudo = Command::new("sudo").arg("--version").output().is_ok_and(|output| output.status.success());
+    Ok(has_sudo.then_some(&["sudo", "env"]))
+}
+
+fn apt_get(prefix: &[&str], arguments: &[&str]) -> Result<()> {
+    let status = Command::new(prefix[0])
+        .args(&prefix[1..])
+        .args(["DEBIAN_FRONTEND=noninteractive", "apt-get"])
+        .args(arguments)
+        .status()
+        .context("cannot start apt-get")?;
+    ensure!(status.success(), "apt-get {} failed ({status})", arguments.join(" "));
+    Ok(())
+}
+
+/// rustfmt and clippy, which a minimal toolchain leaves out.
+fn components() -> Result<()> {
+    let answers = |subcommand: &str| {
+        Command::new("cargo")
+            .args([subcommand, "--version"])
+            .output()
+            .is_ok_and(|output| output.status.success())
+    };
+    let missing: Vec<&str> = [("fmt", "rustfmt"), ("clippy", "clippy")]
+        .iter()
+        .filter(|(cargo, _)| !answers(cargo))
+        .map(|(_, name)| *name)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let by_hand = format!("rustup component add {}", missing.join(" "));
+    println!("set-up: {by_hand}");
+    match Command::new("rustup").args(["component", "add"]).args(&missing).status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => bail!("{by_hand} failed ({status})"),
+        Err(_) => bail!("the toolchain lacks {} and there is no rustup to add it", missing.join(" and ")),
+    }
+}
+
+/// Unoptimised and without debug information: it runs for seconds, so what counts is its compile time (under 90 s on
+/// two cores; optimised, it takes several times that).
+fn build_cargo_deny(workspace: &Workspace) -> Result<()> {
+    println!("set-up: building cargo-deny {CARGO_DENY_VERSION} (once, one or two minutes)");
+    let started = Instant::now();
+    let scratch = workspace.tools().join("build");
+    let status = workspace
+        .cargo()
+        .args(["install", "cargo-deny", "--version", CARGO_DENY_VERSION])
+        .args(["--locked", "--debug", "--no-default-features", "--quiet", "--root"])
+        .arg(workspace.tools())
+        .env("CARGO_TARGET_DIR", &scratch)
+        .env("CARGO_PROFILE_DEV_DEBUG", "0")
+        .status()
+        .context("cannot start cargo install")?;
+    ensure!(status.success(), "cargo-deny did not build ({status})");
+    println!("set-up: cargo-deny built in {} s", started.elapsed().as_secs());
+    // Half a gigabyte that nothing reads again.
+    fs::remove_dir_all(&scratch).with_context(|| format!("cannot remove {}", scratch.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::names_in;
+
+    #[test]
+    fn a_provided_name_counts_and_a_removed_package_does_not() {
+        let names = names_in(
+            "installed\tlibtss2-tcti-swtpm0t64, libtss2-tcti-swtpm0 (= 4.1.3-1.2), x\n\
+             config-files\tstrace, \n\
+             installed\tcurl, \n",
+        );
+        assert!(names.contains("libtss2-tcti-swtpm0") && names.contains("libtss2-tcti-swtpm0t64"));
+        assert!(names.contains("curl") && names.contains("x"));
+        assert!(!names.contains("strace"));
+        assert_eq!(names.len(), 4);
+    }
+}
