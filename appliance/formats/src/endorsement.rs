@@ -94,10 +94,12 @@ pub fn check_statement(
     demand(statement.epoch == content.epoch, "its epoch is not its statement's")?;
     let key = statement.sealing_key();
     demand(key.residency == content.residency, "its key lives elsewhere than it says")?;
-    demand(
-        (hardware == Hardware::Software) == (key.residency == Residency::Software),
-        "its key's residency does not fit the box's hardware",
-    )?;
+    let fits = |key: &EpochKey| (hardware == Hardware::Software) == (key.residency == Residency::Software);
+    demand(statement.keys.iter().all(fits), "a key's residency does not fit the box's hardware")?;
+    for key in &statement.keys {
+        PublicKey::from_bytes(key.algorithm, &key.public_key)
+            .map_err(|error| EndorsementError::Signature { what: "a key of its epoch", error })?;
+    }
     PublicKey::from_bytes(key.algorithm, &key.public_key)
         .map_err(|error| EndorsementError::Signature { what: "its sealing key", error })
 }

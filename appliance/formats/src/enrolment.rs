@@ -166,7 +166,10 @@ impl Enrolment {
         if content.version != 1 || enrolment.chain.iter().any(|c| c.content.version != 1) {
             return range("its version is not 1");
         }
+        let late =
+            |c: &FleetCertificate| c.content.not_before > NUMBER_MAX || c.content.not_after > NUMBER_MAX;
         if content.enrolled_at > NUMBER_MAX
+            || enrolment.chain.iter().any(late)
             || enrolment.chain.len() > CHAIN_MAX
             || content.ek_certificates.len() > 8
         {

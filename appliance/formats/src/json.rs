@@ -38,6 +38,12 @@ pub fn parse(bytes: &[u8], limit: usize) -> Result<Value, JsonError> {
     Ok(strict.0)
 }
 
+/// Whether a value is an array whose items are all objects. Derived readers also take an array for an
+/// object with the members in order; such a second spelling of one file is refused with this.
+pub fn is_array_of_objects(value: &Value) -> bool {
+    value.as_array().is_some_and(|items| items.iter().all(Value::is_object))
+}
+
 /// Standard alphabet, padded (RFC 4648 section 4).
 pub fn base64_encode(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)

@@ -212,6 +212,9 @@ fn check_critical(critical: Option<&Value>) -> Result<(), SealFileError> {
 }
 
 fn decode_head(value: Value) -> Result<Head, SealFileError> {
+    if !value.is_object() || value.get("pcrs").is_some_and(|pcrs| !json::is_array_of_objects(pcrs)) {
+        return Err(SealFileError::Member("heads"));
+    }
     let wire: HeadWire = serde_json::from_value(value).map_err(|_| SealFileError::Member("heads"))?;
     let proof = |items: &[String]| -> Result<Vec<Vec<u8>>, SealFileError> {
         if items.len() > 64 {

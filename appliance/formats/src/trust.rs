@@ -101,11 +101,27 @@ impl TrustFile {
             }
             _ => return Err(TrustError::Malformed("its member \"bulla\" is not \"trust/v1\"".into())),
         }
+        let references_ok = value.get("references").is_some_and(|references| {
+            json::is_array_of_objects(references)
+                && references
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .all(|reference| reference.get("pcrs").is_some_and(json::is_array_of_objects))
+        });
+        if !references_ok || !value.get("policy").is_some_and(Value::is_object) {
+            return Err(TrustError::Malformed(
+                "its references or policy are not the objects they must be".into(),
+            ));
+        }
         let wire: TrustWire =
             serde_json::from_value(value).map_err(|error| TrustError::Malformed(error.to_string()))?;
         if !wire.tsa_roots.is_empty() || !wire.revocations.is_empty() {
             let what = "it names TSA roots or revocations, which this version does not judge";
             return Err(TrustError::NotUnderstood(what.into()));
+        }
+        if wire.issued_millis > crate::entry::NUMBER_MAX {
+            return Err(TrustError::Malformed("issuedMillis is larger than 2^63 - 1".into()));
         }
         let malformed = |what: &str| TrustError::Malformed(what.to_owned());
         check_fleet(&wire.fleet).map_err(|error| TrustError::Malformed(error.to_string()))?;

@@ -189,6 +189,11 @@ impl KeyEpochBody {
             let reason = "exactly the first entry of a log starts epoch 0";
             return Err(DerError::Range { what: "key-epoch body", reason });
         }
+        let signed = body.predecessor.as_ref();
+        if signed.is_some_and(|signature| signature.len() != 64 || body.statement.epoch == 0) {
+            let reason = "a predecessor's signature is 64 bytes, and epoch 0 has no predecessor";
+            return Err(DerError::Range { what: "key-epoch body", reason });
+        }
         Ok(body)
     }
 }

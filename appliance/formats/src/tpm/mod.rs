@@ -175,6 +175,9 @@ pub fn check_ak_template(public: &TpmtPublic) -> Result<(), TpmError> {
 /// fixedTPM, fixedParent, sensitiveDataOrigin, noDA.
 pub fn check_signing_key_template(public: &TpmtPublic) -> Result<(), TpmError> {
     check_p256_signer(public)?;
+    if !matches!(public.scheme, Scheme::Null | Scheme::Ecdsa(HashAlgorithm::Sha256)) {
+        return Err(TpmError::Template { field: "scheme", expected: "NULL, or ECDSA with SHA-256" });
+    }
     public.require(attributes::RESTRICTED, false, "objectAttributes.restricted")
 }
 
@@ -190,6 +193,9 @@ fn check_p256_signer(public: &TpmtPublic) -> Result<(), TpmError> {
     public.p256_point()?;
     if public.name_algorithm != HashAlgorithm::Sha256 {
         return Err(TpmError::Template { field: "nameAlg", expected: "SHA-256" });
+    }
+    if public.symmetric != Symmetric::Null {
+        return Err(TpmError::Template { field: "symmetric", expected: "NULL" });
     }
     public.require(attributes::SIGN, true, "objectAttributes.sign")?;
     public.require(attributes::DECRYPT, false, "objectAttributes.decrypt")?;
