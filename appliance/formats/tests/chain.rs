@@ -76,6 +76,17 @@ fn g6_g8_attested_seal_verifies_on_its_own() {
 }
 
 #[test]
+fn g7_local_time_is_stated_as_advisory_and_never_as_a_bound() {
+    let (log, index) = software();
+    let Verification { report, seal } = judge(&log.seal_file(index, false), &log.trust());
+    let interval = report.interval.unwrap();
+    assert_eq!((interval.after, interval.before), (None, None), "no anchor, no bound");
+    assert_eq!(interval.local, seal.unwrap().entry().content().time);
+    let words = interval.to_string();
+    assert!(words.contains("no external lower bound") && words.contains("the box's own clock"), "{words}");
+}
+
+#[test]
 fn another_document_is_not_called_forged() {
     let (log, index) = software();
     let file = log.seal_file(index, false).encode();

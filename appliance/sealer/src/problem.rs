@@ -6,6 +6,7 @@
 
 use crate::clients::ClientsError;
 use crate::driver::{LookupError, SealError, Sealer};
+use axum::extract::rejection::PathRejection;
 use axum::http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -256,6 +257,12 @@ impl From<LookupError> for Problem {
                     .retry_after(5)
             }
         }
+    }
+}
+
+impl From<PathRejection> for Problem {
+    fn from(_: PathRejection) -> Self {
+        Problem::invalid("the path is not percent-encoded UTF-8; take links from receipts as they are")
     }
 }
 

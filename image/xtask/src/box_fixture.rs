@@ -146,6 +146,11 @@ impl BoxFixture {
         self.running.is_some()
     }
 
+    /// Its process id, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.running.as_ref().map(Child::id)
+    }
+
     /// The directory of `box.toml`.
     pub fn directory(&self) -> &Path {
         &self.directory

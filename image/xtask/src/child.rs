@@ -88,6 +88,11 @@ impl Child {
         self.process.try_wait().with_context(|| format!("cannot ask for the state of {}", self.name))
     }
 
+    /// Its process id; `setpriv` replaces itself, so this is the program's.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// SIGKILL: no clean-up, as a crash would leave it.
     pub fn kill(mut self) -> Result<()> {
         self.process.kill().with_context(|| format!("cannot kill {}", self.name))?;

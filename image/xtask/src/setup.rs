@@ -38,10 +38,12 @@ const FOR_BOXES: &[&str] = &[
 ];
 /// Packages only tests need.
 const FOR_TESTS: &[&str] = &[
-    "e2fsprogs",  // small file systems to fill up
-    "openssl",    // the stranger that has to agree with our verifier
-    "strace",     // makes system calls fail
-    "tpm2-tools", // the other stranger
+    "e2fsprogs",     // small file systems to fill up
+    "libeatmydata1", // takes fsync away from a box, to see that the crash tests would notice
+    "openssl",       // the stranger that has to agree with our verifier
+    "strace",        // makes system calls fail
+    "tpm2-tools",    // the other stranger
+    "xfsprogs",      // xfs_io, which cuts the power of a file system
 ];
 
 /// The version of cargo-deny that CI runs; its findings depend on it.

@@ -5,6 +5,7 @@
 
 use super::Shared;
 use crate::problem::{Kind, Problem};
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
@@ -29,7 +30,11 @@ pub async fn checkpoint(State(api): State<Shared>) -> Result<Response, Problem> 
 }
 
 /// `GET /tile/...`: hashes or entries. What a coordinate names never changes.
-pub async fn tile(State(api): State<Shared>, Path(path): Path<String>) -> Result<Response, Problem> {
+pub async fn tile(
+    State(api): State<Shared>,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Response, Problem> {
+    let Path(path) = path?;
     let unknown = || {
         let detail = "this is no tile path (see C2SP tlog-tiles), or the log has not grown so far; fetch \
                       /checkpoint for its size";

@@ -13,6 +13,7 @@ use super::{Api, Connection, Shared};
 use crate::driver::{AttestError, LookupError, Receipt, RequestKey, SealOrder, Sealer};
 use crate::problem::{Kind, Problem, unknown_relation};
 use axum::body::Body;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::header::{ACCEPT, CONTENT_DISPOSITION, CONTENT_TYPE, LOCATION};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
@@ -95,7 +96,7 @@ pub async fn create(
     let (parts, body) = request.into_parts();
     let headers = parts.headers;
     let key = idempotency_key(&headers)?;
-    let handed = match essence(&headers) {
+    let handed = match essence(&headers).as_deref() {
         Some(DIGEST_MEDIA_TYPE) => take_digest(&api, &headers, body).await?,
         Some("multipart/form-data") => take_form(&api, &headers, body, options.algorithm).await?,
         _ => take_bytes(&api, &headers, body, options.algorithm).await?,
@@ -241,8 +242,14 @@ async fn relations(api: &Shared, description: &Description) -> Result<Vec<Relati
             Target::Leaf(leaf) => *leaf,
             Target::Id(id) => {
                 let (sealer, wanted) = (api.sealer.clone(), id.clone());
-                match tokio::task::spawn_blocking(move || sealer.resolve(&wanted)).await {
-                    Ok(Ok((_, leaf))) => leaf,
+                let look = move || {
+                    let (index, leaf) = sealer.resolve(&wanted)?;
+                    // The log's own entries have ids of the same form, and none of them is a document.
+                    let is_seal = sealer.entry(index)?.kind() == Some(bulla_formats::entry::Kind::Seal);
+                    if is_seal { Ok(leaf) } else { Err(LookupError::NotASeal) }
+                };
+                match tokio::task::spawn_blocking(look).await {
+                    Ok(Ok(leaf)) => leaf,
                     Ok(Err(LookupError::Unknown | LookupError::NotASeal)) => {
                         return Err(unknown_relation(id));
                     }
@@ -266,10 +273,11 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<&[u8]>, Problem> {
     Ok(Some(key))
 }
 
-/// Media type without parameters, when it is spelled in lower case as everybody does.
-fn essence(headers: &HeaderMap) -> Option<&str> {
+/// Media type without parameters, in lower case: media types are case-insensitive (RFC 9110 section 8.3.1), and a
+/// form or a digest order that is not recognised would be sealed as if it were the document.
+pub fn essence(headers: &HeaderMap) -> Option<String> {
     let value = headers.get(CONTENT_TYPE)?.to_str().ok()?;
-    Some(value.split(';').next().unwrap_or_default().trim())
+    Some(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
 }
 
 fn wants_seal(headers: &HeaderMap) -> bool {
@@ -290,9 +298,10 @@ struct Found {
 pub async fn read(
     State(api): State<Shared>,
     caller: Caller,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    let Path(id) = id?;
     let found = find(&api, &caller, id).await?;
     if wants_seal(&headers) {
         return file(&found);
@@ -312,8 +321,9 @@ pub async fn read(
 pub async fn read_file(
     State(api): State<Shared>,
     caller: Caller,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
+    let Path(id) = id?;
     file(&find(&api, &caller, id).await?)
 }
 
@@ -393,7 +403,7 @@ mod tests {
         assert!(idempotency_key(&one(IDEMPOTENCY_KEY, "")).is_err());
         assert!(idempotency_key(&one(IDEMPOTENCY_KEY, &"x".repeat(256))).is_err());
         assert_eq!(
-            essence(&one("content-type", "multipart/form-data; boundary=x")),
+            essence(&one("content-type", "Multipart/Form-Data; boundary=x")).as_deref(),
             Some("multipart/form-data")
         );
         assert!(wants_seal(&one("accept", "text/html, application/vnd.bulla.seal+json;q=0.9")));

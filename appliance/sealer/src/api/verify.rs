@@ -5,14 +5,13 @@
 
 use super::access::{Caller, Right};
 use super::receipt::{SEAL_MEDIA_TYPE, respond};
-use super::seals::blocking;
+use super::seals::{blocking, essence};
 use super::upload::{Incoming, STRUCTURED_BYTES_MAX, empty, of_form};
 use super::{Api, Shared};
 use crate::driver::{LookupError, Sealer};
 use crate::problem::{Kind, Problem};
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use bulla_formats::body::seal::{DigestAlgorithm, DocumentDigest, DocumentHasher, SealBody};
@@ -35,14 +34,13 @@ pub async fn verify(
     caller.need(Right::Verify)?;
     let (parts, body) = request.into_parts();
     let headers = parts.headers;
-    let essence = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    match essence.split(';').next().unwrap_or_default().trim() {
-        SEAL_MEDIA_TYPE => {
+    match essence(&headers).as_deref() {
+        Some(SEAL_MEDIA_TYPE) => {
             let limit = SEAL_BYTES_MAX as u64;
             let seal = Incoming::new(&headers, body, limit, api.config.body_idle())?.collect().await?;
             Ok(report(&api, &seal, None))
         }
-        "multipart/form-data" => form(&api, &headers, body).await,
+        Some("multipart/form-data") => form(&api, &headers, body).await,
         _ => bytes(&api, &headers, body).await,
     }
 }

@@ -189,6 +189,9 @@ impl Attestor {
                 self.planner.failed(now);
                 if self.away_since.is_none() {
                     log::warn!("no attestation now, sealing goes on: {error}");
+                }
+                // A log that takes no entry is the writer's to tell, and not the TPM's fault.
+                if self.away_since.is_none() && !matches!(error, AttestFailure::Append(_)) {
                     self.away_since = Some((local_time(), error.to_string()));
                 }
                 self.shared.status.attestation_trouble(Some(error.to_string()));

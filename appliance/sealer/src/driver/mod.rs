@@ -190,6 +190,8 @@ enum Command {
     Append(Kind, Vec<u8>, oneshot::Sender<Result<u64, SealError>>),
     NextEpoch(epochs::PreparedEpoch),
     Rotate(String, oneshot::Sender<Result<u64, SealError>>),
+    /// Take the log up again if storage has failed; there is nothing to seal.
+    Recover,
     Stop,
 }
 
@@ -301,7 +303,12 @@ impl Sealer {
 
     /// What the box is doing.
     pub fn status(&self) -> Status {
-        self.shared.status()
+        let status = self.shared.status();
+        if let Condition::Poisoned { .. } = status.condition {
+            // Whoever waits for readiness sends nothing that would make the writer try. A full queue will.
+            let _ = self.queue.try_send(Command::Recover);
+        }
+        status
     }
 
     /// Begins the next key epoch; returns the index of the entry that records the operator's act.

@@ -19,7 +19,7 @@ use bulla_formats::der;
 use bulla_formats::entry::{Entry, Kind, LocalTime, Mode, Residency, TreeState};
 use bulla_formats::note::{SignedNote, checkpoint_text, log_line};
 use bulla_keys::SealingKey;
-use bulla_ledger::{AppendError, Committed, Ledger, NewEntry, Request};
+use bulla_ledger::{AppendError, Committed, Ledger, NewEntry, RecoverError, Request};
 use bulla_protocol::epoch::{EpochDecision, EpochLife, EpochPolicy};
 use ed25519_dalek::Signer as _;
 use std::collections::HashMap;
@@ -138,7 +138,7 @@ impl Writer {
 
     /// One round; returns whether to stop.
     fn round(&mut self, commands: &mut Vec<Command>) -> bool {
-        let mut stop = false;
+        let (mut stop, mut recover) = (false, false);
         let mut work = Vec::with_capacity(commands.len());
         let mut rotations = Vec::new();
         for command in commands.drain(..) {
@@ -148,11 +148,14 @@ impl Writer {
                     self.life.command();
                     rotations.push((reason, reply));
                 }
+                Command::Recover => recover = true,
                 Command::Stop => stop = true,
                 seal_or_append => work.push(seal_or_append),
             }
         }
-        if (!work.is_empty() || !rotations.is_empty()) && self.ready_again(&mut work, &mut rotations) {
+        // With nothing to seal, what is committed is the incident; that proves that storage works again.
+        recover |= !work.is_empty() || !rotations.is_empty();
+        if recover && self.ready_again(&mut work, &mut rotations) {
             self.commit(work, rotations);
         }
         stop
@@ -173,32 +176,39 @@ impl Writer {
             return true;
         }
         let now = self.steady.millis();
-        let waited = self.trouble.as_ref().is_none_or(|t| now >= t.last_attempt + RECOVERY_PAUSE_MILLIS);
-        if waited && self.recover() {
-            return true;
-        }
-        let reason = self.trouble.as_ref().map_or_else(String::new, |trouble| trouble.detail.clone());
-        let error =
-            SealError::Locked { reason: format!("storage failed and has not recovered yet: {reason}") };
+        let last = self.trouble.as_ref().map_or(0, |trouble| trouble.last_attempt);
+        let error = match self.shared.condition() {
+            // Trying reads the whole segment; looking for room costs nothing.
+            Condition::Poisoned { reason } if now < last + RECOVERY_PAUSE_MILLIS => not_recovered(&reason),
+            _ => match self.recover() {
+                Ok(()) => return true,
+                Err(error) => error,
+            },
+        };
         refuse_all(std::mem::take(work), std::mem::take(rotations), &error);
         false
     }
 
-    fn recover(&mut self) -> bool {
+    fn recover(&mut self) -> Result<(), SealError> {
         let now = self.steady.millis();
-        match self.ledger.recover() {
+        let error = match self.ledger.recover() {
             Ok(()) => {
                 self.shared.counters.recoveries.fetch_add(1, Relaxed);
                 log::warn!("the log was taken up again on a fresh file at entry {}", self.ledger.size());
-                true
+                return Ok(());
             }
-            Err(error) => {
-                self.trouble_begins("storage-failed", error.to_string(), now);
-                self.shared.set_condition(Condition::Poisoned { reason: error.to_string() });
-                log::error!("the log cannot be taken up again: {error}");
-                false
-            }
+            Err(error) => error,
+        };
+        self.trouble_begins("storage-failed", error.to_string(), now);
+        if let RecoverError::Full { free, needed } = error {
+            // Only room is missing: clients hear the same as from any full disk.
+            self.shared.set_condition(Condition::DiskFull);
+            return Err(SealError::DiskFull { free, needed });
         }
+        let reason = error.to_string();
+        log::error!("the log cannot be taken up again: {reason}");
+        self.shared.set_condition(Condition::Poisoned { reason: reason.clone() });
+        Err(not_recovered(&reason))
     }
 
     fn trouble_begins(&mut self, code: &'static str, detail: String, now: u64) {
@@ -404,28 +414,37 @@ impl Writer {
     /// Appends durably. After an error of unknown effect: recovers onto a fresh file and appends the
     /// same entries there, once.
     fn append(&mut self, batch: &Batch) -> Result<Committed, SealError> {
-        let now = self.steady.millis();
-        match self.ledger.append(batch.rows.clone()) {
-            Ok(committed) => Ok(committed),
-            Err(AppendError::Full { free, needed }) => {
+        let error = match self.ledger.append(batch.rows.clone()) {
+            Ok(committed) => return Ok(committed),
+            Err(error) if !self.ledger.is_poisoned() => return Err(self.refused(error)),
+            Err(error) => error,
+        };
+        self.shared.counters.poisonings.fetch_add(1, Relaxed);
+        log::error!("an append had an unknown effect ({error}); the log goes to a fresh file");
+        self.trouble_begins("storage-failed", error.to_string(), self.steady.millis());
+        if self.recover().is_err() {
+            return Err(SealError::Failed { reason: format!("storage failed: {error}") });
+        }
+        // From here on the first attempt is known not to be in the log.
+        self.ledger.append(batch.rows.clone()).map_err(|error| self.refused(error))
+    }
+
+    fn refused(&mut self, error: AppendError) -> SealError {
+        match error {
+            AppendError::Full { free, needed } => {
                 self.shared.counters.disk_full.fetch_add(1, Relaxed);
                 self.shared.set_condition(Condition::DiskFull);
-                self.trouble_begins("disk-full", format!("{free} bytes free, {needed} needed"), now);
-                Err(SealError::DiskFull { free, needed })
+                let detail = format!("{free} bytes free, {needed} needed");
+                self.trouble_begins("disk-full", detail, self.steady.millis());
+                SealError::DiskFull { free, needed }
             }
-            Err(error) if self.ledger.is_poisoned() => {
-                self.shared.counters.poisonings.fetch_add(1, Relaxed);
-                log::error!("an append had an unknown effect ({error}); the log goes to a fresh file");
-                self.trouble_begins("storage-failed", error.to_string(), now);
-                if !self.recover() {
-                    return Err(SealError::Failed { reason: format!("storage failed: {error}") });
+            error => {
+                let reason = format!("storage failed: {error}");
+                if self.ledger.is_poisoned() {
+                    self.shared.set_condition(Condition::Poisoned { reason: reason.clone() });
                 }
-                self.ledger.append(batch.rows.clone()).map_err(|error| {
-                    self.shared.set_condition(Condition::Poisoned { reason: error.to_string() });
-                    SealError::Failed { reason: format!("storage failed twice: {error}") }
-                })
+                SealError::Failed { reason }
             }
-            Err(error) => Err(SealError::Failed { reason: error.to_string() }),
         }
     }
 
@@ -547,6 +566,10 @@ fn refuse_all(work: Vec<Command>, rotations: Vec<(String, Reply<u64>)>, error: &
     for (_, reply) in rotations {
         drop(reply.send(Err(error.clone())));
     }
+}
+
+fn not_recovered(reason: &str) -> SealError {
+    SealError::Locked { reason: format!("storage failed and has not recovered yet: {reason}") }
 }
 
 fn make_error(error: MakeError) -> SealError {
