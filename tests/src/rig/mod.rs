@@ -1,0 +1,303 @@
+//! A real box for a test: its own swtpm, its own directory, its own clients.
+//!
+//! Everything is torn down on drop. The programs come from `BULLA_BOX_BIN` and `BULLA_BIN`, or from
+//! beside the test binary; a missing program fails the test and says how to build it.
+//! Refuses to do: skip. What cannot run, fails.
+
+pub mod account;
+mod client;
+pub mod disk;
+mod form;
+pub mod load;
+pub mod proxy;
+mod wire;
+
+pub use client::{Client, Response};
+pub use form::Form;
+pub use wire::{TlsVersion, Wire};
+
+use anyhow::{Context, Result, ensure};
+use bulla_formats::seal_file::SealFile;
+use bulla_formats::trust::TrustFile;
+use bulla_formats::verify::{Verification, verify, wanted_digest};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use tempfile::TempDir;
+use xtask::box_fixture::{BoxFixture, BoxOptions};
+use xtask::swtpm::Swtpm;
+
+/// What keys rest on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keys {
+    /// A swtpm of its own.
+    Tpm,
+    /// Files.
+    Software,
+}
+
+/// How to set up a box.
+pub struct RigOptions<'a> {
+    /// Keys.
+    pub keys: Keys,
+    /// `tpm-endorsed-ram`, `tpm` or `software`.
+    pub residency: &'a str,
+    /// More lines of `box.toml`; the first of them are still in `[sealing]`.
+    pub extra: &'a str,
+    /// Where the state directory is, when not in the rig's own directory.
+    pub state_dir: Option<&'a Path>,
+    /// Where the TPM is to be found instead of at the swtpm itself (a proxy).
+    pub tcti: Option<&'a str>,
+    /// What runs the box instead of `bulla-box` itself (a script that changes its surroundings).
+    pub launcher: Option<&'a Path>,
+}
+
+impl Default for RigOptions<'_> {
+    fn default() -> Self {
+        RigOptions {
+            keys: Keys::Tpm,
+            residency: "tpm-endorsed-ram",
+            extra: "",
+            state_dir: None,
+            tcti: None,
+            launcher: None,
+        }
+    }
+}
+
+/// A box with clients of every role.
+pub struct Rig {
+    /// The box.
+    pub sealer: BoxFixture,
+    /// Its TPM.
+    pub tpm: Option<Swtpm>,
+    ca_pem: String,
+    tokens: [String; 3],
+    trust: TrustFile,
+    directory: TempDir,
+}
+
+/// Role of a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Seals.
+    Scanner = 0,
+    /// Reads.
+    Reader = 1,
+    /// Runs the box.
+    Operator = 2,
+}
+
+impl Rig {
+    /// A running box on a TPM.
+    pub fn start() -> Result<Self> {
+        Self::start_with(&RigOptions::default())
+    }
+
+    /// A running box as told.
+    pub fn start_with(options: &RigOptions<'_>) -> Result<Self> {
+        let mut rig = Self::create(options)?;
+        rig.sealer.start()?;
+        Ok(rig)
+    }
+
+    /// A box that has been created and has clients, but does not run yet.
+    pub fn create(options: &RigOptions<'_>) -> Result<Self> {
+        let tpm = match options.keys {
+            Keys::Tpm => Some(Self::manufacture_tpm()?),
+            Keys::Software => None,
+        };
+        Self::create_on(options, tpm)
+    }
+
+    /// A new swtpm with the rig's directory, when a test needs its address before the box exists.
+    pub fn manufacture_tpm() -> Result<(Swtpm, TempDir)> {
+        let directory = tempfile::Builder::new().prefix("bulla-rig-").tempdir()?;
+        let tpm = Swtpm::manufacture(&directory.path().join("tpm"))?;
+        Ok((tpm, directory))
+    }
+
+    /// Like [`Rig::create`], on a TPM made before.
+    pub fn create_on(options: &RigOptions<'_>, tpm: Option<(Swtpm, TempDir)>) -> Result<Self> {
+        let (tpm, directory) = match tpm {
+            Some((tpm, directory)) => (Some(tpm), directory),
+            None => (None, tempfile::Builder::new().prefix("bulla-rig-").tempdir()?),
+        };
+        let own_tcti = tpm.as_ref().map(Swtpm::tcti);
+        let program = box_program()?;
+        let sealer = BoxFixture::configure(
+            options.launcher.unwrap_or(&program),
+            &directory.path().join("box"),
+            &BoxOptions {
+                tcti: options.tcti.or(own_tcti.as_deref()),
+                residency: options.residency,
+                state_dir: options.state_dir,
+                usual_port: false,
+                extra: options.extra,
+            },
+        )?;
+        let mut rig = Rig {
+            sealer,
+            tpm,
+            ca_pem: String::new(),
+            tokens: Default::default(),
+            trust: TrustFile {
+                fleet: String::new(),
+                issued_millis: 0,
+                roots: Vec::new(),
+                references: Vec::new(),
+                policy: Default::default(),
+            },
+            directory,
+        };
+        rig.run(&["init"])?;
+        rig.run(&["ca", "export", "--out", "ca.pem"])?;
+        rig.ca_pem = std::fs::read_to_string(rig.file("ca.pem"))?;
+        rig.export_trust()?;
+        for (slot, role) in ["scanner", "reader", "operator"].into_iter().enumerate() {
+            rig.tokens[slot] = rig.add_client(&format!("{role}-1"), role)?;
+        }
+        Ok(rig)
+    }
+
+    /// Writes `trust.json` again (a succession changes nothing in it; a new box does).
+    pub fn export_trust(&mut self) -> Result<()> {
+        self.run(&["trust", "export", "--out", "trust.json"])?;
+        self.trust = TrustFile::decode(&std::fs::read(self.file("trust.json"))?)?;
+        Ok(())
+    }
+
+    /// Registers a client; returns its token.
+    pub fn add_client(&self, name: &str, role: &str) -> Result<String> {
+        let output = self.run(&["scanner", "add", "--name", name, "--role", role])?;
+        let text = String::from_utf8(output.stdout)?;
+        let token = text.lines().rev().find_map(|line| line.strip_prefix("token: "));
+        Ok(token.context("scanner add prints a line `token: ...`")?.to_owned())
+    }
+
+    /// Runs `bulla-box SUBCOMMAND... --config box.toml` in the box's directory; fails unless it exits 0.
+    pub fn run(&self, arguments: &[&str]) -> Result<Output> {
+        let output = self.try_run(arguments)?;
+        ensure!(
+            output.status.success(),
+            "bulla-box {} ended with {}:\n{}{}",
+            arguments.join(" "),
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(output)
+    }
+
+    /// Runs `bulla-box SUBCOMMAND... --config box.toml` and returns however it ended.
+    pub fn try_run(&self, arguments: &[&str]) -> Result<Output> {
+        Command::new(box_program()?)
+            .args(arguments)
+            .args(["--config", "box.toml"])
+            .current_dir(self.sealer.directory())
+            .output()
+            .context("cannot start bulla-box")
+    }
+
+    /// A file in the box's directory (`box.toml`, `ca.pem`, `trust.json`, `box.log`).
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.sealer.directory().join(name)
+    }
+
+    /// The state directory, when it is the rig's own.
+    pub fn state(&self) -> PathBuf {
+        self.file("state")
+    }
+
+    /// A directory for the test's own files.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// A client of this role.
+    pub fn client(&self, role: Role) -> Client {
+        self.client_with(Some(&self.tokens[role as usize]))
+    }
+
+    /// A client with this token, or none.
+    pub fn client_with(&self, token: Option<&str>) -> Client {
+        Client::new(self.sealer.port(), &self.ca_pem, token)
+    }
+
+    /// A connection of its own, for bytes that no client would send.
+    pub fn wire(&self) -> Result<Wire> {
+        Wire::open(self.sealer.port(), &self.ca_pem, TlsVersion::V1_3)
+    }
+
+    /// The box's CA certificate.
+    pub fn ca_pem(&self) -> &str {
+        &self.ca_pem
+    }
+
+    /// Number of entries in the log, as the box tells it.
+    pub fn log_size(&self) -> Result<u64> {
+        let status = self.client(Role::Reader).get("/v1/status")?.json()?;
+        status["size"].as_u64().with_context(|| format!("no size in {status}"))
+    }
+
+    /// The token of a role's client.
+    pub fn token(&self, role: Role) -> &str {
+        &self.tokens[role as usize]
+    }
+
+    /// The trust file.
+    pub fn trust(&self) -> &TrustFile {
+        &self.trust
+    }
+
+    /// Judges a `.seal` for `document` by the exported trust file.
+    pub fn judge(&self, seal: &SealFile, document: &[u8]) -> Verification {
+        let algorithm = wanted_digest(seal).unwrap_or(bulla_formats::body::seal::DigestAlgorithm::Sha256);
+        let mut hasher = bulla_formats::body::seal::DocumentHasher::new(algorithm);
+        hasher.update(document);
+        verify(seal.encode().as_bytes(), &self.trust, Some(&hasher.finish()))
+    }
+
+    /// Runs `bulla-box fsck`; fails unless the log is clean. The box must be stopped.
+    pub fn fsck(&self) -> Result<String> {
+        Ok(String::from_utf8_lossy(&self.run(&["fsck"])?.stdout).into_owned())
+    }
+
+    /// What the box wrote about itself.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.sealer.log()).unwrap_or_default()
+    }
+}
+
+/// The program of the box.
+pub fn box_program() -> Result<PathBuf> {
+    program("BULLA_BOX_BIN", "bulla-box")
+}
+
+/// The command line program.
+pub fn bulla_program() -> Result<PathBuf> {
+    program("BULLA_BIN", "bulla")
+}
+
+fn program(variable: &str, name: &str) -> Result<PathBuf> {
+    let path = match std::env::var_os(variable) {
+        Some(path) => PathBuf::from(path),
+        None => {
+            // .../debug/deps/test-binary -> .../debug/NAME
+            let test = std::env::current_exe()?;
+            let profile = test.parent().and_then(Path::parent).context("a test binary has a directory")?;
+            profile.join(name)
+        }
+    };
+    ensure!(path.is_file(), "{} is missing; build it first: cargo build -p {name}", path.display());
+    Ok(path)
+}
+
+/// Whether the fault tests run at full length (`cargo xtask soak`).
+pub fn soak() -> bool {
+    std::env::var_os("BULLA_SOAK").is_some()
+}
+
+/// `full` in a soak, `short` in CI.
+pub fn rounds(short: usize, full: usize) -> usize {
+    if soak() { full } else { short }
+}

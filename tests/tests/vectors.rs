@@ -1,0 +1,159 @@
+//! Every directory of `tests/vectors/` verifies to what its `expect.json` says, and is what the generator makes.
+#![allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
+
+use bulla_formats::body::seal::{DigestAlgorithm, DocumentDigest, DocumentHasher};
+use bulla_formats::seal_file::SealFile;
+use bulla_formats::trust::TrustFile;
+use bulla_formats::verify::{verify, wanted_digest};
+use bulla_tests::vectors;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Largest vector and largest collection, in bytes.
+const VECTOR_BYTES_MAX: usize = 12_000;
+const ALL_BYTES_MAX: usize = 3 << 19;
+
+fn directories() -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> =
+        fs::read_dir(vectors::directory()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    found.sort();
+    assert!(!found.is_empty());
+    found
+}
+
+fn read(directory: &Path, name: &str) -> Vec<u8> {
+    fs::read(directory.join(name)).unwrap_or_else(|error| panic!("{}/{name}: {error}", directory.display()))
+}
+
+fn expectation(directory: &Path) -> Value {
+    serde_json::from_slice(&read(directory, "expect.json")).unwrap()
+}
+
+fn digest(seal: &[u8], document: &[u8]) -> DocumentDigest {
+    let file = SealFile::decode(seal).ok();
+    let mut hasher =
+        DocumentHasher::new(file.as_ref().and_then(wanted_digest).unwrap_or(DigestAlgorithm::Sha256));
+    hasher.update(document);
+    hasher.finish()
+}
+
+/// What the verifier says, in the form of `expect.json`, and its report for people.
+fn judge(directory: &Path) -> (Value, String) {
+    let Ok(trust) = TrustFile::decode(&read(directory, "trust.json")) else {
+        return (json!({"verdict": "trust-refused"}), String::new());
+    };
+    let seal = read(directory, "document.seal");
+    let report = verify(&seal, &trust, Some(&digest(&seal, &read(directory, "document")))).report;
+    let facts: Vec<&str> = report.facts.iter().map(|fact| fact.name()).collect();
+    let check = report.failed().map(|check| check.name);
+    (json!({"verdict": report.verdict.name(), "check": check, "facts": facts}), report.to_string())
+}
+
+#[test]
+fn g6_every_vector_is_judged_as_it_says() {
+    let mut wrong = Vec::new();
+    for directory in directories() {
+        let (found, report) = judge(&directory);
+        let expected = expectation(&directory);
+        if found != expected {
+            let name = directory.file_name().unwrap().to_string_lossy().into_owned();
+            wrong.push(format!("{name}: expected {expected}, found {found}\n{report}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{} vectors are judged otherwise:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn the_generator_makes_the_same_bytes() {
+    let made: BTreeMap<String, _> =
+        vectors::all().into_iter().map(|vector| (vector.name.clone(), vector.files())).collect();
+    let name = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().into_owned();
+    let found: BTreeSet<String> = directories().iter().map(name).collect();
+    assert_eq!(made.keys().cloned().collect::<BTreeSet<_>>(), found, "run make-vectors");
+    assert_eq!(made.len(), vectors::all().len(), "two vectors of one name");
+    for directory in directories() {
+        let files = &made[&name(&directory)];
+        for (file, bytes) in files {
+            assert!(
+                read(&directory, file) == *bytes,
+                "{}/{file} differs: run make-vectors",
+                directory.display()
+            );
+        }
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), files.len(), "{}", directory.display());
+    }
+}
+
+#[test]
+fn negatives_outnumber_positives_and_all_are_small() {
+    let all = vectors::all();
+    let positive = all.iter().filter(|vector| vector.expect.is_positive()).count();
+    let negative = all.len() - positive;
+    assert!(positive >= 30 && negative >= 2 * positive, "{negative} negative, {positive} positive");
+    let mut total = 0;
+    for vector in &all {
+        let bytes: usize = vector.files().iter().map(|(_, bytes)| bytes.len()).sum();
+        assert!(bytes < VECTOR_BYTES_MAX, "{} has {bytes} bytes", vector.name);
+        total += bytes;
+    }
+    assert!(total < ALL_BYTES_MAX, "{total} bytes");
+}
+
+/// The checks of `docs/formats.md` section 9, in its order, and the one that ends an opaque leaf.
+const CHECKS: [&str; 15] = [
+    "seal-file",
+    "enrolment",
+    "attestation-key",
+    "epoch-entry",
+    "epoch-signature",
+    "epoch-endorsement",
+    "token",
+    "token-signature",
+    "checkpoint",
+    "inclusion",
+    "epoch-inclusion",
+    "quote",
+    "openings",
+    "document",
+    "policy",
+];
+
+#[test]
+fn every_check_and_every_verdict_has_a_vector_that_fails_it() {
+    let expectations: Vec<Value> = directories().iter().map(|directory| expectation(directory)).collect();
+    let with = |member: &str, value: &str| expectations.iter().filter(|e| e[member] == value).count();
+    for check in CHECKS {
+        assert!(with("check", check) > 0, "no vector fails {check}");
+    }
+    for verdict in ["valid", "refused", "other-document", "not-understood", "policy-unmet", "trust-refused"] {
+        assert!(with("verdict", verdict) > 0, "no vector is {verdict}");
+    }
+}
+
+#[test]
+fn positives_encode_back_and_stand_without_document() {
+    for directory in directories() {
+        if expectation(&directory)["verdict"] != "valid" {
+            continue;
+        }
+        let name = directory.display();
+        let bytes = read(&directory, "document.seal");
+        let file = SealFile::decode(&bytes).unwrap();
+        let again = SealFile::decode(file.encode().as_bytes()).unwrap();
+        assert_eq!(again, file, "{name}");
+        let trust = read(&directory, "trust.json");
+        let trust = TrustFile::decode(&trust).unwrap();
+        assert_eq!(TrustFile::decode(trust.encode().as_bytes()).unwrap(), trust, "{name}");
+        let rewritten = file.encode();
+        for seal in [&bytes[..], rewritten.as_bytes()] {
+            let alone = verify(seal, &trust, None);
+            assert_eq!(alone.report.verdict.name(), "seal-only", "{name}");
+            assert!(alone.seal.is_some(), "{name}");
+        }
+        let mut same = file.clone();
+        assert_eq!(same.upgrade(file.clone()), Some(false), "{name}: a file has nothing to add to itself");
+        assert_eq!(same, file, "{name}");
+    }
+}
