@@ -21,6 +21,8 @@ const SOFTWARE: RigOptions<'static> = RigOptions {
 };
 /// A token of the right form that nobody was given.
 const GARBAGE: &str = "bulla_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+/// Method, path, media type and body of a request, and the status that each kind of caller gets.
+type Row<'a> = (&'a str, &'a str, &'a str, &'a [u8], [u16; 6]);
 const OPEN: [u16; 6] = [200; 6];
 
 fn sealed_client(seal: &SealFile) -> SealedClient {
@@ -51,7 +53,7 @@ fn every_route_lets_in_whom_the_table_says() -> Result<()> {
     let seal_file = made["links"]["sealFile"].as_str().context("and one to its file")?;
     let before = rig.log_size()?;
     let any = [401, 401, 401, 200, 200, 200];
-    let table: [(&str, &str, &str, &[u8], [u16; 6]); 14] = [
+    let table: [Row<'_>; 14] = [
         ("GET", "/healthz", "", b"", OPEN),
         ("GET", "/readyz", "", b"", OPEN),
         ("GET", "/v1/ca", "", b"", OPEN),
@@ -361,5 +363,14 @@ fn client_certificates_stand_for_registered_names() -> Result<()> {
     assert_eq!(status, 201, "{receipt}");
     let sealed = SealFile::decode(receipt["seal"].to_string().as_bytes())?;
     assert_eq!(sealed_client(&sealed).id, "mfp-8");
+    // curl speaks HTTP/2 when it may choose, and the other when told; the seal says which it was.
+    for (option, transport) in [("--http2", "https/2 tls1.3"), ("--http1.1", "https/1.1 tls1.3")] {
+        let options = [&seal[..], &[option]].concat();
+        let (status, receipt) = good.curl(&rig, "mfp", "/v1/seals", &options)?.context("refused")?;
+        assert_eq!(status, 201, "{receipt}");
+        let path = receipt["links"]["self"].as_str().unwrap();
+        let (_, shown) = good.curl(&rig, "auditor", path, &[])?.context("refused")?;
+        assert_eq!(shown["document"]["transport"], transport);
+    }
     Ok(())
 }

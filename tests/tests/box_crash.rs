@@ -24,7 +24,7 @@ fn g1_kill_9_loses_no_receipt() -> Result<()> {
             refusals.is_empty(),
             "a box that is about to be killed has no reason to refuse: {refusals:?}"
         );
-        account.restart(&mut rig).with_context(|| format!("after kill {kill}; its log:\n{}", rig.log()))?;
+        account.restart(&mut rig).with_context(|| format!("after kill {kill}"))?;
     }
     account.undisturbed(&rig, SCANNERS, "after all kills", Duration::from_millis(200))?;
     let balance = account.close(&mut rig)?;

@@ -3,35 +3,82 @@
 //!
 //! The box's whole state is on a disk of its own, whose file system is shut down without a flush. The TPM's state is
 //! elsewhere: a chip survives a power cut.
+//!
+//! A real power cut has no instant at which a sync that is under way reports success and is not carried out; ext4's
+//! shutdown has. (Twenty lines of C that write a block, sync, and note it elsewhere lose the last one in every sixth
+//! cut on Linux 6.18, and none in a hundred when the process is stopped first.) So there are two kinds of cuts: the
+//! box is stopped between two system calls, and every receipt counts; or it is cut in the middle of its syncs, and the
+//! receipts that come after the cut began are not counted as lost, because nobody can tell.
 
 use anyhow::{Context, Result, ensure};
 use bulla_tests::rig::account::{Account, leaves};
 use bulla_tests::rig::disk::{Disk, DiskKind};
-use bulla_tests::rig::load::{Load, random_millis};
+use bulla_tests::rig::load::{Load, Receipt, random_millis};
 use bulla_tests::rig::{Rig, RigOptions, Role, box_program, rounds};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::time::Duration;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 const SCANNERS: usize = 8;
 const DISK_BYTES: u64 = 512 << 20;
 /// Attestation windows all the time, each with a counter increment.
 const EAGER: &str = "[attestation]\nwindow_seconds = 1\ncounter_seconds = 0";
 
-/// Scanners seal, the power fails, and is back. Every other time the box lives on for a moment on its dead disk, and
-/// whatever it hands out then counts as well.
-fn cut(rig: &mut Rig, disk: &mut Disk, account: &mut Account, number: usize) -> Result<()> {
+/// Scanners seal, the power fails between two system calls of the box, and is back.
+fn cut_between_calls(rig: &mut Rig, disk: &mut Disk, account: &mut Account, number: usize) -> Result<()> {
     let load = Load::start(rig, SCANNERS, &format!("cut {number}"));
     std::thread::sleep(random_millis(100, 500));
+    freeze(rig)?;
     disk.cut_power()?;
-    if number % 2 == 1 {
-        std::thread::sleep(Duration::from_millis(100));
-    }
     rig.sealer.kill()?;
     let refusals = account.enter(load.finish()?);
-    let unclear = refusals.iter().find(|refusal| !["internal", "locked"].contains(&refusal.problem.as_str()));
-    ensure!(unclear.is_none(), "{unclear:?}");
+    ensure!(refusals.is_empty(), "{refusals:?}");
     disk.power_on()
+}
+
+/// Scanners seal, the power fails in the middle of everything, and the box lives on for a moment on its dead disk.
+/// Gives back what the box handed out from the cut on.
+fn cut_in_the_middle(
+    rig: &mut Rig,
+    disk: &mut Disk,
+    account: &mut Account,
+    number: usize,
+) -> Result<Vec<Receipt>> {
+    let load = Load::start(rig, SCANNERS, &format!("cut {number}"));
+    std::thread::sleep(random_millis(100, 500));
+    let began = Instant::now();
+    disk.cut_power()?;
+    std::thread::sleep(Duration::from_millis(100));
+    rig.sealer.kill()?;
+    let mut harvest = load.finish()?;
+    let (sure, doubtful) = harvest.receipts.into_iter().partition(|receipt| receipt.at < began);
+    harvest.receipts = sure;
+    let refusals = account.enter(harvest);
+    let other = refusals.iter().find(|refusal| !["internal", "locked"].contains(&refusal.problem.as_str()));
+    ensure!(other.is_none(), "{other:?}");
+    disk.power_on()?;
+    Ok(doubtful)
+}
+
+/// Stops every thread of the box, each where its system call, if any, has ended.
+fn freeze(rig: &Rig) -> Result<()> {
+    let process = rig.sealer.pid().context("the box is not running")?;
+    let stopped = Command::new("kill").args(["-STOP", &process.to_string()]).status()?;
+    ensure!(stopped.success(), "kill -STOP: {stopped}");
+    let began = Instant::now();
+    loop {
+        let mut moving = false;
+        for thread in std::fs::read_dir(format!("/proc/{process}/task"))? {
+            // A thread may end meanwhile; then it does not move any more either.
+            let status = std::fs::read_to_string(thread?.path().join("status")).unwrap_or_default();
+            moving |= status.lines().any(|line| line.starts_with("State:") && !line.contains('T'));
+        }
+        if !moving {
+            return Ok(());
+        }
+        ensure!(began.elapsed() < Duration::from_secs(30), "the box does not stand still");
+    }
 }
 
 #[test]
@@ -43,12 +90,31 @@ fn g1_power_cut_loses_no_receipt() -> Result<()> {
     let mut account = Account::default();
     let cuts = rounds(8, 120);
     for number in 0..cuts {
-        cut(&mut rig, &mut disk, &mut account, number)?;
-        account.restart(&mut rig).with_context(|| format!("after cut {number}; its log:\n{}", rig.log()))?;
+        cut_between_calls(&mut rig, &mut disk, &mut account, number)?;
+        account.restart(&mut rig).with_context(|| format!("after cut {number}"))?;
     }
     let balance = account.close(&mut rig)?;
     ensure!(balance.receipts > cuts * 10, "the box was hardly busy: {balance:?}");
     println!("{cuts} power cuts: {balance:?}");
+    Ok(())
+}
+
+#[test]
+fn g1_power_cut_in_the_middle_of_a_sync_loses_no_receipt() -> Result<()> {
+    let mut disk = Disk::new(DiskKind::Ext4, DISK_BYTES)?;
+    let state = disk.state();
+    // Few attestation windows: an intent whose sync reports a false success would be a false alarm.
+    let mut rig = Rig::start_with(&RigOptions { state_dir: Some(&state), ..RigOptions::default() })?;
+    let (mut account, mut doubts) = (Account::default(), 0);
+    let cuts = rounds(6, 120);
+    for number in 0..cuts {
+        let doubtful = cut_in_the_middle(&mut rig, &mut disk, &mut account, number)?;
+        account.restart(&mut rig).with_context(|| format!("after cut {number}"))?;
+        doubts += account.enter_if_there(&rig, doubtful)?;
+    }
+    let balance = account.close(&mut rig)?;
+    ensure!(balance.receipts > cuts * 10, "the box was hardly busy: {balance:?}");
+    println!("{cuts} power cuts in the middle of syncs, {doubts} receipts in doubt: {balance:?}");
     Ok(())
 }
 
@@ -63,7 +129,7 @@ fn negative_control_without_fsync_receipts_are_lost() -> Result<()> {
     let mut account = Account::default();
     for number in 0..rounds(8, 20) {
         rig.sealer.start()?;
-        cut(&mut rig, &mut disk, &mut account, number)?;
+        cut_between_calls(&mut rig, &mut disk, &mut account, number)?;
         if let Some(loss) = loss(&mut rig, &account) {
             ensure!(!account.is_empty(), "nothing was promised, so nothing can have been lost: {loss}");
             println!("without fsync, cut {number} of a box with {} receipts: {loss}", account.len());

@@ -1,7 +1,7 @@
 //! The main chain on a real box: document in, receipt out, evidence that stands alone.
 #![allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use bulla_formats::body::seal::{
     DigestAlgorithm, DocumentHasher, Field, Observation, Opening, RelationKind, SealBody,
 };
@@ -13,7 +13,6 @@ use bulla_formats::seal_file::SealFile;
 use bulla_tests::rig::{Client, Form, Keys, Response, Rig, RigOptions, Role};
 use serde_json::{Value, json};
 use std::io::Read;
-use std::time::Duration;
 
 const SOFTWARE: RigOptions<'static> = RigOptions {
     keys: Keys::Software,
@@ -23,6 +22,9 @@ const SOFTWARE: RigOptions<'static> = RigOptions {
     tcti: None,
     launcher: None,
 };
+/// Headers and body of a request.
+type Sent<'a> = (&'a [(&'a str, &'a str)], &'a [u8]);
+
 const SEAL_TYPE: &str = "application/vnd.bulla.seal+json";
 
 fn body_of(seal: &SealFile) -> SealBody {
@@ -139,7 +141,7 @@ fn check_openings(seal: &SealFile, wanted: &[(Field, &str, &str)]) {
     let openings: Vec<_> = seal.openings.iter().map(|bytes| Opening::decode(bytes).unwrap()).collect();
     let found: Vec<_> = openings.iter().map(|o| (o.field, o.name.as_str(), o.value.as_str())).collect();
     assert_eq!(found, wanted);
-    let mut salts: Vec<_> = openings.iter().map(|opening| opening.salt.clone()).collect();
+    let mut salts: Vec<_> = openings.iter().map(|opening| opening.salt).collect();
     salts.dedup();
     assert_eq!(salts.len(), wanted.len(), "a salt is used twice");
     let commitments: Vec<_> = openings.iter().map(Opening::commitment).collect();
@@ -471,7 +473,7 @@ fn g3_one_key_is_one_seal_whatever_happens_to_the_box() -> Result<()> {
     let scanner = rig.client(Role::Scanner);
     let size = rig.log_size()?;
     let key = headers[0];
-    let others: [(&[(&str, &str)], &[u8]); 6] = [
+    let others: [Sent<'_>; 6] = [
         (&headers, b"another document"),
         (&[key, ("Bulla-User", "v"), headers[2]], document),
         (&[key, headers[2]], document),
@@ -508,20 +510,6 @@ fn g3_one_key_is_one_seal_whatever_happens_to_the_box() -> Result<()> {
     }
     rig.sealer.stop()?;
     rig.fsck().map(drop)
-}
-
-/// Begins an epoch. The TPM endorses it beforehand; until it has, the box asks for patience.
-fn next_epoch(operator: &Client, reason: &str) -> Result<u64> {
-    let reason = json!({"reason": reason}).to_string();
-    for _ in 0..600 {
-        let answer = operator.post("/v1/epochs", &[], reason.as_bytes())?;
-        if answer.status == 201 {
-            return answer.json()?["epoch"].as_u64().context("the answer names the epoch");
-        }
-        ensure!((answer.status, answer.problem()?.as_str()) == (503, "locked"), "{}", answer.json()?);
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    bail!("the next epoch is not endorsed within half a minute")
 }
 
 #[test]
@@ -566,7 +554,7 @@ fn attestation_and_new_epochs_keep_every_seal_valid() -> Result<()> {
             let mut kept = vec![(b"before".to_vec(), before_seal)];
             let mut newest = first;
             for round in 0..10 {
-                let number = next_epoch(&operator, &format!("test {round}"))?;
+                let number = rig.next_epoch(&format!("test {round}"))?;
                 ensure!(number > newest, "epoch {number} follows epoch {newest}");
                 let document = format!("epoch {number}").into_bytes();
                 let answer = scanner.seal(&document)?;
@@ -643,6 +631,7 @@ fn memory_stays_flat_while_300_megabytes_stream_in() -> Result<()> {
     assert_eq!(answer.status, 201, "{}", String::from_utf8_lossy(&answer.body));
     assert_eq!(body_of(&answer.seal()?).size, Some(BYTES / 2));
     let growth = peak_kib(pid)? - before;
+    println!("{} bytes streamed in, and the box grew by {growth} KiB", BYTES + BYTES / 2);
     assert!(growth < 32 << 10, "the box grew by {growth} KiB");
     Ok(())
 }

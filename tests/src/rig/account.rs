@@ -76,6 +76,15 @@ impl Account {
         harvest.refusals
     }
 
+    /// Enters receipts of which nobody can tell whether they had to survive; returns how many did not.
+    pub fn enter_if_there(&mut self, rig: &Rig, receipts: Vec<Receipt>) -> Result<usize> {
+        let leaves = leaves(&rig.client(Role::Reader))?;
+        let is_there = |receipt: &Receipt| leaves.get(receipt.index as usize) == Some(&receipt.leaf);
+        let (there, gone): (Vec<_>, Vec<_>) = receipts.into_iter().partition(is_there);
+        self.receipts.extend(there);
+        Ok(gone.len())
+    }
+
     /// A load of `threads` scanners for `time`, which nothing may refuse and no connection may break.
     pub fn undisturbed(&mut self, rig: &Rig, threads: usize, label: &str, time: Duration) -> Result<()> {
         let load = Load::start(rig, threads, label);
@@ -94,7 +103,7 @@ impl Account {
         self.restarts.push(began.elapsed());
         let status = rig.client(Role::Operator).get("/v1/status")?.json()?;
         ensure!(status["condition"]["state"] == "sealing", "a false alarm: {status}");
-        self.check(rig)
+        self.check(rig).with_context(|| format!("the end of the box's log:\n{}", last_lines(&rig.log(), 20)))
     }
 
     /// Holds the running box against the account.
@@ -229,6 +238,12 @@ fn replays(receipt: &Receipt, scanner: &Client) -> Result<()> {
     let again = Receipt::read(receipt.order.clone(), receipt.order.send(scanner)?)?;
     ensure!(again.replayed && again.id == receipt.id, "{} was repeated as {}", receipt.id, again.id);
     Ok(())
+}
+
+/// The end of a text.
+pub fn last_lines(text: &str, count: usize) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
 }
 
 /// Size of the log, from its checkpoint.

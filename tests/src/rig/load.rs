@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A long note, as metadata go; it makes a batch need room that freed pages do not give.
 const LONG_NOTE_BYTES: usize = 3 << 10;
@@ -74,12 +74,14 @@ pub struct Receipt {
     pub replayed: bool,
     /// The answer, with the `.seal` in it.
     pub answer: Response,
+    /// When it had come.
+    pub at: Instant,
 }
 
 impl Receipt {
     /// Reads the answer to `order`, which must be a 201 or, for a replay, a 200.
     pub fn read(order: Order, answer: Response) -> Result<Self> {
-        let json = answer.json()?;
+        let (at, json) = (Instant::now(), answer.json()?);
         let (id, leaf) = (text(&json, "id")?, text(&json, "leafHash")?);
         let replayed = json["replayed"].as_bool().context("a receipt says whether it is a replay")?;
         let wanted = if replayed { 200 } else { 201 };
@@ -92,6 +94,7 @@ impl Receipt {
             leaf: leaf.context("a leaf hash is 64 hex digits")?,
             replayed,
             answer,
+            at,
         })
     }
 }

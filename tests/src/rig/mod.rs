@@ -16,12 +16,13 @@ pub use client::{Client, Response};
 pub use form::Form;
 pub use wire::{TlsVersion, Wire};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bulla_formats::seal_file::SealFile;
 use bulla_formats::trust::TrustFile;
 use bulla_formats::verify::{Verification, verify, wanted_digest};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 use tempfile::TempDir;
 use xtask::box_fixture::{BoxFixture, BoxOptions};
 use xtask::swtpm::Swtpm;
@@ -221,6 +222,23 @@ impl Rig {
     /// A client with this token, or none.
     pub fn client_with(&self, token: Option<&str>) -> Client {
         Client::new(self.sealer.port(), &self.ca_pem, token)
+    }
+
+    /// Has the operator begin the next epoch; returns its number. The TPM endorses epochs beforehand, and the box
+    /// asks for patience until it has.
+    pub fn next_epoch(&self, reason: &str) -> Result<u64> {
+        let (operator, body) =
+            (self.client(Role::Operator), serde_json::json!({"reason": reason}).to_string());
+        for _ in 0..600 {
+            let answer = operator.post("/v1/epochs", &[], body.as_bytes())?;
+            if answer.status == 201 {
+                return answer.json()?["epoch"].as_u64().context("the answer names the epoch");
+            }
+            let refusal = (answer.status, answer.problem()?);
+            ensure!(refusal == (503, "locked".to_owned()), "{}", String::from_utf8_lossy(&answer.body));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        bail!("the next epoch is not endorsed within half a minute")
     }
 
     /// A connection of its own, for bytes that no client would send.
