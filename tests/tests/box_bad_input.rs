@@ -9,6 +9,7 @@ use bulla_tests::rig::{Client, Form, Keys, Rig, RigOptions, Role, TlsVersion, Wi
 use serde_json::json;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
+use std::process::Command;
 use std::time::Duration;
 
 const SOFTWARE: RigOptions<'static> = RigOptions {
@@ -605,6 +606,35 @@ fn seals(scanner: &Client, good: &str) -> Result<()> {
     }
     refused(b"\xff\xfe\x00", "no text")?;
     refused(&vec![b' '; 4 << 20], "four megabytes of nothing")
+}
+
+/// Scanners send megabytes before they listen; over HTTP/2 a reset stream would take the answer with it.
+#[test]
+fn a_refused_upload_hears_why() -> Result<()> {
+    let rig = Rig::start_with(&RigOptions { extra: "[limits]\ndocument_bytes_max = 8388608", ..SOFTWARE })?;
+    let document = rig.directory().join("large.tiff");
+    std::fs::write(&document, vec![0x49; 32 << 20])?;
+    let scanner = format!("Authorization: Bearer {}", rig.token(Role::Scanner));
+    let reader = format!("Authorization: Bearer {}", rig.token(Role::Reader));
+    for (http, chunked) in [("--http2", false), ("--http2", true), ("--http1.1", false)] {
+        for (credential, status) in [(&scanner, 413), (&reader, 403), (&"X-None: x".to_owned(), 401)] {
+            let mut curl = Command::new("curl");
+            curl.args(["--silent", "--noproxy", "*", "--max-time", "60", "--write-out", "%{http_code}"])
+                .args(["--output", "/dev/null", http, "--header", credential, "--request", "POST"])
+                .arg("--cacert")
+                .arg(rig.file("ca.pem"))
+                .arg(format!("{}/v1/seals", rig.sealer.url()));
+            if chunked {
+                curl.args(["--upload-file", "-"]).stdin(std::fs::File::open(&document)?);
+            } else {
+                curl.arg("--data-binary").arg(format!("@{}", document.display()));
+            }
+            let output = curl.output().context("curl is needed")?;
+            let told = String::from_utf8(output.stdout)?;
+            assert_eq!(told, status.to_string(), "{http}, chunked {chunked}: {}", output.status);
+        }
+    }
+    well(rig)
 }
 
 #[test]

@@ -32,19 +32,13 @@ pub struct EpochLife {
     policy: EpochPolicy,
     began: u64,
     seals: u64,
-    commanded: bool,
     extended: bool,
 }
 
 impl EpochLife {
     /// An epoch that begins at `now` (milliseconds of any steady clock).
     pub fn begin(policy: EpochPolicy, now: u64) -> Self {
-        EpochLife { policy, began: now, seals: 0, commanded: false, extended: false }
-    }
-
-    /// An operator asked for a new epoch.
-    pub fn command(&mut self) {
-        self.commanded = true;
+        EpochLife { policy, began: now, seals: 0, extended: false }
     }
 
     /// Seals made in this epoch.
@@ -63,10 +57,12 @@ impl EpochLife {
     }
 
     /// Decides before a batch. `successor_ready`: the next epoch's keys exist and are endorsed.
-    pub fn decide(&mut self, now: u64, successor_ready: bool) -> EpochDecision {
+    /// `commanded`: an operator asks for a new epoch with this very batch; a command that cannot be met
+    /// is refused, not remembered, so that no epoch begins without the operator's act beside it.
+    pub fn decide(&mut self, now: u64, successor_ready: bool, commanded: bool) -> EpochDecision {
         let old = now.saturating_sub(self.began) >= self.policy.max_millis;
         let over = old || self.seals >= self.policy.max_seals;
-        if !over && !self.commanded {
+        if !over && !commanded {
             return EpochDecision::Keep;
         }
         if successor_ready {
@@ -86,31 +82,30 @@ mod tests {
     #[test]
     fn by_time_by_count_by_command() {
         let mut life = EpochLife::begin(POLICY, 5);
-        assert_eq!(life.decide(1_004, true), EpochDecision::Keep);
-        assert_eq!(life.decide(1_005, true), EpochDecision::Rotate { extended: false });
+        assert_eq!(life.decide(1_004, true, false), EpochDecision::Keep);
+        assert_eq!(life.decide(1_005, true, false), EpochDecision::Rotate { extended: false });
         let mut life = EpochLife::begin(POLICY, 0);
         life.sealed(10);
-        assert_eq!(life.decide(1, true), EpochDecision::Rotate { extended: false });
+        assert_eq!(life.decide(1, true, false), EpochDecision::Rotate { extended: false });
         let mut life = EpochLife::begin(POLICY, 0);
-        life.command();
-        assert_eq!(life.decide(1, true), EpochDecision::Rotate { extended: false });
+        assert_eq!(life.decide(1, true, true), EpochDecision::Rotate { extended: false });
     }
 
     #[test]
     fn without_a_successor_it_is_extended_and_says_so() {
         let mut life = EpochLife::begin(POLICY, 0);
-        assert_eq!(life.decide(1_000, false), EpochDecision::Extend);
+        assert_eq!(life.decide(1_000, false, false), EpochDecision::Extend);
         assert!(life.is_extended());
-        assert_eq!(life.decide(1_001, true), EpochDecision::Rotate { extended: true });
+        assert_eq!(life.decide(1_001, true, false), EpochDecision::Rotate { extended: true });
         let mut life = EpochLife::begin(POLICY, 0);
-        life.command();
-        assert_eq!(life.decide(1, false), EpochDecision::Extend);
+        assert_eq!(life.decide(1, false, true), EpochDecision::Extend);
         assert!(!life.is_extended(), "a command that cannot be met yet is not an overrun");
+        assert_eq!(life.decide(2, true, false), EpochDecision::Keep, "and it is not remembered");
     }
 
     #[test]
     fn a_clock_that_goes_back_never_ends_an_epoch() {
         let mut life = EpochLife::begin(POLICY, 5_000);
-        assert_eq!(life.decide(0, true), EpochDecision::Keep);
+        assert_eq!(life.decide(0, true, false), EpochDecision::Keep);
     }
 }

@@ -1,7 +1,8 @@
 //! What is left of a request's body once its answer is ready: read on for a moment and thrown away.
 //!
-//! A server that answers while the client still sends must either reset the stream or close the connection, and
-//! many clients then never see the answer. A refused scanner shall see why.
+//! A server that answers while the client still sends and then resets the stream or closes the connection loses the
+//! answer: many clients never see it. A refused scanner shall see why. So the answer goes out first, and what still
+//! comes is read beside it; a client that listens while it sends stops, one that does not has the limits below.
 //! Refuses to do: read on without limit, or for clients that asked first whether to send (`Expect`).
 
 use axum::body::{Body, Bytes, HttpBody};
@@ -35,21 +36,23 @@ impl Leftover {
         (Leftover(Some(slot)), Body::new(body))
     }
 
-    /// Reads what is left, within the limits.
-    pub async fn discard(self) {
+    /// Has what is left read in the background, within the limits, so that the answer need not wait for it.
+    pub fn discard(self) {
         let slot = self.0.and_then(|slot| slot.lock().unwrap_or_else(PoisonError::into_inner).take());
         let Some(mut body) = slot else { return };
-        let read = async {
-            let mut seen = 0;
-            while let Some(Ok(frame)) = body.frame().await {
-                seen += frame.data_ref().map_or(0, Bytes::len);
-                if seen > BYTES_MAX {
-                    break;
+        tokio::spawn(async move {
+            let read = async {
+                let mut seen = 0;
+                while let Some(Ok(frame)) = body.frame().await {
+                    seen += frame.data_ref().map_or(0, Bytes::len);
+                    if seen > BYTES_MAX {
+                        break;
+                    }
                 }
-            }
-        };
-        // A client that is slower than this does not get to see the answer.
-        let _ = tokio::time::timeout(TIME_MAX, read).await;
+            };
+            // A client that is slower than this may not get to see the answer.
+            let _ = tokio::time::timeout(TIME_MAX, read).await;
+        });
     }
 }
 

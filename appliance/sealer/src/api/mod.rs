@@ -131,7 +131,7 @@ pub async fn handle(
             Ok(response) => response,
             Err(never) => match never {},
         };
-        leftover.discard().await;
+        leftover.discard();
         response
     };
     finish(api, &method, uri.path(), response)

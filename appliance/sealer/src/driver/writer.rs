@@ -144,10 +144,7 @@ impl Writer {
         for command in commands.drain(..) {
             match command {
                 Command::NextEpoch(prepared) => self.take_next_epoch(prepared),
-                Command::Rotate(reason, reply) => {
-                    self.life.command();
-                    rotations.push((reason, reply));
-                }
+                Command::Rotate(reason, reply) => rotations.push((reason, reply)),
                 Command::Recover => recover = true,
                 Command::Stop => stop = true,
                 seal_or_append => work.push(seal_or_append),
@@ -156,7 +153,7 @@ impl Writer {
         // With nothing to seal, what is committed is the incident; that proves that storage works again.
         recover |= !work.is_empty() || !rotations.is_empty();
         if recover && self.ready_again(&mut work, &mut rotations) {
-            self.commit(work, rotations);
+            self.commit(work, rotations, false);
         }
         stop
     }
@@ -231,10 +228,11 @@ impl Writer {
         }
     }
 
-    fn commit(&mut self, work: Vec<Command>, rotations: Vec<(String, Reply<u64>)>) {
+    /// One batch. `first`: the epoch of this run must begin with it.
+    fn commit(&mut self, work: Vec<Command>, rotations: Vec<(String, Reply<u64>)>, first: bool) {
         let mut batch = Batch::default();
         let now = self.steady.millis();
-        let decision = self.life.decide(now, self.next.is_some());
+        let decision = self.life.decide(now, self.next.is_some(), first || !rotations.is_empty());
         let rotate = match decision {
             EpochDecision::Rotate { extended } => self.next.take().map(|next| (next, extended)),
             EpochDecision::Keep | EpochDecision::Extend => None,
@@ -281,7 +279,8 @@ impl Writer {
         }
         for (reason, reply) in rotations {
             if !begun {
-                let reason = "the next epoch is not endorsed yet (the TPM is away or busy); it begins as soon as it is";
+                let reason =
+                    "the next epoch is not endorsed yet (the TPM is away or busy); ask again in a moment";
                 drop(reply.send(Err(SealError::Locked { reason: reason.to_owned() })));
                 continue;
             }
@@ -504,8 +503,7 @@ impl Writer {
     /// Starts the epoch of this run; called once, before the thread.
     pub fn first_epoch(&mut self, first: PreparedEpoch) -> anyhow::Result<()> {
         self.next = Some(first);
-        self.life.command();
-        self.commit(Vec::new(), Vec::new());
+        self.commit(Vec::new(), Vec::new(), true);
         anyhow::ensure!(
             self.next.is_none() && self.shared.published().is_some(),
             "the key epoch of this run could not be written: {}",
