@@ -71,7 +71,7 @@ impl BoxFixture {
 
     /// Where clients find it.
     pub fn url(&self) -> String {
-        format!("https://localhost:{}", self.port)
+        format!("https://127.0.0.1:{}", self.port)
     }
 
     /// The command line that [`start`](Self::start) runs in the box's directory.

@@ -39,7 +39,7 @@ fn command_line() -> Command {
             Command::new("bench")
                 .about("Measure the release build; ratios against baselines of the same run"),
         )
-        .subcommand(Command::new("soak").about("The fault tests of `test` at full length (about an hour)"))
+        .subcommand(Command::new("soak").about("The fault tests of `test` at full length"))
 }
 
 fn main() -> ExitCode {

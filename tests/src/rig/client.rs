@@ -91,7 +91,7 @@ impl Client {
             .timeout_global(Some(Duration::from_secs(60)))
             .build()
             .new_agent();
-        Client { agent, base: format!("https://localhost:{port}"), token: token.map(str::to_owned) }
+        Client { agent, base: format!("https://127.0.0.1:{port}"), token: token.map(str::to_owned) }
     }
 
     /// GET.

@@ -75,7 +75,7 @@ impl StandIn {
         params.distinguished_name.push(DnType::CommonName, "stand-in CA");
         let ca = params.self_signed(&ca_key).unwrap().pem();
         let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(vec!["localhost".into()]).unwrap();
+        let certificate = CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()]).unwrap();
         let certificate = certificate.signed_by(&key, &Issuer::new(params, ca_key)).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
@@ -89,7 +89,7 @@ impl StandIn {
             .unwrap();
         let config = Arc::new(config);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+        let url = format!("https://127.0.0.1:{}", listener.local_addr().unwrap().port());
         let state = Arc::new(Mutex::new(State {
             log: Log::new(Hardware::Tpm, 9),
             faults: VecDeque::new(),
