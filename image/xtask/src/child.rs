@@ -110,7 +110,9 @@ impl Child {
             return Ok(status);
         }
         // The process is our unreaped child, so its id cannot have been given to another process.
-        let signalled = Command::new("kill").args(["-TERM", &self.process.id().to_string()]).status();
+        // The shell's own kill: a minimal system has no program of that name.
+        let signalled =
+            Command::new("sh").args(["-c", "kill -TERM \"$0\"", &self.process.id().to_string()]).status();
         let deadline = Instant::now() + STOP_WITHIN;
         while signalled.as_ref().is_ok_and(|status| status.success()) && Instant::now() < deadline {
             if let Some(status) = self.ended()? {
