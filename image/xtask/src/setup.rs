@@ -41,7 +41,8 @@ const FOR_TESTS: &[&str] = &[
     "e2fsprogs",     // small file systems to fill up
     "libeatmydata1", // takes fsync away from a box, to see that the crash tests would notice
     "openssl",       // the stranger that has to agree with our verifier
-    "strace",        // makes system calls fail
+    "mount",         // mounts them
+    "procps",        // kill, with signals other than the shell's
     "tpm2-tools",    // the other stranger
     "xfsprogs",      // xfs_io, which cuts the power of a file system
 ];
