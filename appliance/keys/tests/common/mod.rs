@@ -11,6 +11,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// The TSS library's sockets are not close-on-exec. A swtpm that inherited another test's connection would hold it open,
+/// and as a swtpm serves one connection at a time, that other test would wait for ever.
+const EXEC_WITHOUT_INHERITED_FILES: &str =
+    r#"for fd in /proc/self/fd/*; do fd=${fd##*/}; ((fd > 2)) && eval "exec $fd>&-"; done; exec swtpm "$@""#;
+
 /// A swtpm process and its state directory.
 pub struct Swtpm {
     dir: PathBuf,
@@ -113,7 +118,8 @@ impl Swtpm {
             Err(error) if error.kind() != ErrorKind::NotFound => panic!("{error}"),
             _ => {}
         }
-        let mut child = Command::new("swtpm")
+        let mut child = Command::new("bash")
+            .args(["-c", EXEC_WITHOUT_INHERITED_FILES, "swtpm"])
             .args(["socket", "--tpm2", "--flags", "not-need-init,startup-clear"])
             .arg("--tpmstate")
             .arg(format!("dir={}", self.dir.join("state").display()))
@@ -126,7 +132,7 @@ impl Swtpm {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .expect("swtpm is installed (package swtpm)");
+            .expect("bash and swtpm are installed (packages bash, swtpm)");
         let patience = Instant::now() + Duration::from_secs(30);
         while Instant::now() < patience {
             if let Some(status) = child.try_wait().unwrap() {
