@@ -4,6 +4,10 @@
 //! their ranges are errors that say what to write instead. `docs/box.toml` is the commented sample.
 //! Invariant: a [`Config`] has passed every check of [`Config::parse`]; later code does not check again.
 
+mod sections;
+
+pub use sections::*;
+
 use bulla_formats::entry::Residency;
 use bulla_formats::origin::check_fleet;
 use bulla_keys::Provider;
@@ -68,184 +72,9 @@ pub struct Config {
     pub log: LogConfig,
 }
 
-/// `[identity]`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct IdentityConfig {
-    /// Fleet domain, a lower-case DNS name. Required. Part of the log's name: fixed once `init` has run.
-    pub fleet: String,
-    /// DNS names and IP addresses under which clients reach the box; they go into its TLS certificate.
-    /// Default `["localhost"]`. A name that is missing here makes clients refuse the connection.
-    #[serde(default = "default_names")]
-    pub names: Vec<String>,
-}
-
-/// `[tpm]`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TpmConfig {
-    /// Where the TPM is: `device:/dev/tpmrm0`, or `swtpm:host=127.0.0.1,port=2321`.
-    pub tcti: String,
-}
-
-/// `[software]`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SoftwareConfig {
-    /// Must be `true`: states that no hardware stands behind this box's seals, and every seal says so.
-    pub accept: bool,
-}
-
-/// Where sealing keys live.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ResidencyConfig {
-    /// One TPM signature per seal; for small branches.
-    Tpm,
-    /// In RAM, endorsed by a TPM quote.
-    TpmEndorsedRam,
-    /// In RAM, endorsed by a key in a file.
-    Software,
-}
-
-/// `[sealing]`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct SealingConfig {
-    /// `tpm-endorsed-ram` (default with `[tpm]`), `tpm`, or `software` (only and always with `[software]`).
-    pub residency: Option<ResidencyConfig>,
-    /// Longest life of a sealing key in seconds. Default 86400.
-    pub epoch_max_seconds: u64,
-    /// Most seals of one sealing key. Default 1000000.
-    pub epoch_max_seals: u64,
-    /// Most entries of one commit. Default 512. Larger batches give throughput and cost latency.
-    pub batch_max: usize,
-    /// Most seals waiting for a commit. Default 4096. Beyond it clients get 503 `overloaded`.
-    pub queue_max: usize,
-    /// Free bytes below which new seals are refused with 507 `disk-full`. Default 67108864 (64 MiB).
-    pub reserve_bytes: u64,
-}
-
-impl Default for SealingConfig {
-    fn default() -> Self {
-        SealingConfig {
-            residency: None,
-            epoch_max_seconds: 86_400,
-            epoch_max_seals: 1_000_000,
-            batch_max: 512,
-            queue_max: 4_096,
-            reserve_bytes: 64 << 20,
-        }
-    }
-}
-
-/// `[attestation]`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct AttestationConfig {
-    /// Longest time in seconds a seal stays without a TPM quote over it. Default 60.
-    pub window_seconds: u64,
-    /// Shortest time in seconds between two increments of the TPM's rollback counter. Default 600.
-    /// Smaller values wear the TPM's flash.
-    pub counter_seconds: u64,
-    /// PCRs in every quote. Default 0-7 and 11-14.
-    pub pcrs: Vec<u8>,
-    /// Longest time in seconds to wait for one TPM answer. Default 30.
-    pub timeout_seconds: u64,
-}
-
-impl Default for AttestationConfig {
-    fn default() -> Self {
-        let pcrs = vec![0, 1, 2, 3, 4, 5, 6, 7, 11, 12, 13, 14];
-        AttestationConfig { window_seconds: 60, counter_seconds: 600, pcrs, timeout_seconds: 30 }
-    }
-}
-
-/// Oldest TLS version accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-pub enum TlsVersion {
-    /// TLS 1.3 only.
-    #[default]
-    #[serde(rename = "1.3")]
-    Tls13,
-    /// TLS 1.2 and 1.3, for scanners that know no better. The version used is in every seal.
-    #[serde(rename = "1.2")]
-    Tls12,
-}
-
-/// `[tls]`.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct TlsConfig {
-    /// Oldest version accepted: `1.3` (default) or `1.2`.
-    pub min_version: TlsVersion,
-    /// PEM file of the CAs whose client certificates are looked at. Absent (default): tokens only.
-    /// A certificate counts only when its common name is registered with `scanner add --certificate`.
-    pub client_ca: Option<PathBuf>,
-}
-
-/// `[limits]`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct LimitsConfig {
-    /// Largest document in bytes. Default 1073741824 (1 GiB). Beyond it clients get 413.
-    pub document_bytes_max: u64,
-    /// Longest time in seconds for TLS handshake and for request headers; also how long an idle
-    /// HTTP/1.1 connection is kept. Default 10.
-    pub header_timeout_seconds: u64,
-    /// Longest pause in seconds inside a document that is being sent. Default 30. Then 408.
-    pub body_idle_seconds: u64,
-    /// Most open connections. Default 10000. More wait in the kernel's queue.
-    pub connections_max: usize,
-    /// Most documents on their way in at one time. Default 256. Beyond it clients get 503 `overloaded`.
-    pub uploads_max: usize,
-}
-
-impl Default for LimitsConfig {
-    fn default() -> Self {
-        LimitsConfig {
-            document_bytes_max: 1 << 30,
-            header_timeout_seconds: 10,
-            body_idle_seconds: 30,
-            connections_max: 10_000,
-            uploads_max: 256,
-        }
-    }
-}
-
-/// How much is logged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogLevel {
-    /// Only what needs somebody to act.
-    Error,
-    /// And what may need it soon.
-    Warn,
-    /// And what the box does.
-    #[default]
-    Info,
-    /// And why.
-    Debug,
-    /// And every step.
-    Trace,
-}
-
-/// `[log]`.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct LogConfig {
-    /// `error`, `warn`, `info` (default), `debug` or `trace`.
-    pub level: LogLevel,
-}
-
 fn default_listen() -> SocketAddr {
     SocketAddr::from(([0, 0, 0, 0], 8443))
 }
-
-fn default_names() -> Vec<String> {
-    vec!["localhost".to_owned()]
-}
-
 impl Config {
     /// Reads and checks the file at `path`.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
@@ -392,7 +221,7 @@ mod tests {
 
     #[test]
     fn the_sample_holds_the_defaults() {
-        let sample = Config::parse(include_str!("../../../docs/box.toml")).unwrap();
+        let sample = Config::parse(include_str!("../../../../docs/box.toml")).unwrap();
         let small = with("[tpm]\ntcti = \"device:/dev/tpmrm0\"\n").unwrap();
         assert_eq!(sample.residency(), Residency::TpmEndorsedRam);
         assert_eq!(format!("{:?}", sample.limits), format!("{:?}", small.limits));

@@ -1,0 +1,141 @@
+//! The command line: arguments, and which part of the program answers them.
+//!
+//! Refuses to do: anything itself. A subcommand with more than a few lines has a file of its own beside this one.
+//! Invariant: an error is one sentence on stderr and a documented exit code.
+
+mod scanner;
+
+use crate::config::Config;
+use crate::{fsck, identity, run, tls, trust};
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const FAILED: u8 = 1;
+const CONFIGURATION: u8 = 2;
+
+/// Seals documents over the LAN.
+#[derive(Parser)]
+#[command(
+    name = "bulla-box",
+    version,
+    about,
+    after_help = "Exit codes: 0 done; 1 failed; 2 wrong usage or \
+    configuration; 4 a rollback is suspected."
+)]
+struct Cli {
+    /// Configuration file (TOML; docs/box.toml is a commented sample).
+    #[arg(long, short, global = true, default_value = "/etc/bulla/box.toml")]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Creates keys, CA and log of a new box in an empty state directory.
+    Init,
+    /// Runs the box until SIGTERM or SIGINT.
+    Run {
+        /// Only checks the configuration.
+        #[arg(long)]
+        check_config: bool,
+    },
+    /// Checks the configuration and exits.
+    CheckConfig,
+    /// Registers, lists and revokes clients; a running box takes note at once.
+    Scanner {
+        #[command(subcommand)]
+        command: scanner::ScannerCommand,
+    },
+    /// The trust file, for those who verify seals.
+    Trust {
+        #[command(subcommand)]
+        command: Export,
+    },
+    /// The CA certificate, for those who connect to the box.
+    Ca {
+        #[command(subcommand)]
+        command: Export,
+    },
+    /// Checks the log on disk; the box must be stopped. Exit code 1 when something is damaged.
+    Fsck {
+        /// Rebuilds derived tables. Never touches entries.
+        #[arg(long)]
+        repair: bool,
+    },
+    /// Ends a log that may be an older copy, and begins a new incarnation that names it.
+    Succeed {
+        /// Why; it is in the new log for ever.
+        #[arg(long)]
+        reason: String,
+    },
+}
+
+#[derive(Subcommand)]
+enum Export {
+    /// Writes it to a file and prints its fingerprint.
+    Export {
+        /// Where to.
+        #[arg(long)]
+        out: PathBuf,
+    },
+}
+
+/// The program.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let config = match Config::load(&cli.config) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("bulla-box: {error}");
+            return ExitCode::from(CONFIGURATION);
+        }
+    };
+    match execute(cli.command, config) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("bulla-box: {error:#}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn execute(command: Command, config: Config) -> Result<u8> {
+    let mut out = std::io::stdout();
+    match command {
+        Command::CheckConfig | Command::Run { check_config: true } => {
+            writeln!(out, "the configuration is good")?;
+        }
+        Command::Run { check_config: false } => return run::run(config),
+        Command::Init => {
+            let created = identity::create(&config)?;
+            writeln!(out, "created {} ({:?})", created.origin, created.hardware)?;
+            writeln!(
+                out,
+                "next: bulla-box scanner add --name NAME, bulla-box trust export --out FILE, bulla-box run"
+            )?;
+        }
+        Command::Scanner { command } => scanner::execute(command, &config, &mut out)?,
+        Command::Trust { command: Export::Export { out: path } } => {
+            writeln!(out, "fingerprint {}", trust::export(&config, &path)?)?;
+        }
+        Command::Ca { command: Export::Export { out: path } } => {
+            writeln!(out, "sha256:{}", tls::export_ca(&config, &path)?)?;
+        }
+        Command::Fsck { repair } => {
+            return Ok(if fsck::run(&config, repair, &mut out)? { 0 } else { FAILED });
+        }
+        Command::Succeed { reason } => {
+            let created = identity::succeed(&config, &reason)?;
+            writeln!(
+                out,
+                "the new log is {}; the trust file stays as it is, and seals of the old log stay verifiable",
+                created.origin
+            )?;
+        }
+    }
+    Ok(0)
+}

@@ -1,0 +1,25 @@
+//! `bulla-box`: the box of a branch. Seals documents over the LAN, with or without a WAN.
+//!
+//! The program is a library with a thin `main`, so that fuzz targets reach its parsers. Start reading at
+//! `run.rs` (what a running box consists of) and `cli/` (every subcommand).
+//! Refuses to do: create state by itself (`init` is an act of its own), or start on a configuration it does
+//! not fully understand.
+//!
+//! Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 4 a rollback is suspected.
+#![forbid(unsafe_code)]
+
+mod api;
+mod cli;
+mod clients;
+mod config;
+mod driver;
+mod fsck;
+mod identity;
+mod problem;
+mod run;
+mod server;
+mod telemetry;
+mod tls;
+mod trust;
+
+pub use cli::main;

@@ -1,0 +1,106 @@
+//! `bulla-box run`: puts the parts together and keeps them together until it is told to stop.
+//!
+//! Order of start: keys, certificates, driver (log, rollback rule, key epoch), listener, readiness to systemd.
+//! Refuses to do: listen before the box could answer; stop before running requests have had their time.
+
+use crate::config::Config;
+use crate::{api, driver, identity, server, telemetry, tls};
+use anyhow::{Context, Result};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+const ROLLBACK_SUSPECTED: u8 = 4;
+/// How often the age of the TLS certificate is looked at.
+const RENEWAL_PERIOD: Duration = Duration::from_secs(300);
+
+/// Runs the box until SIGTERM or SIGINT; returns the exit code.
+pub fn run(config: Config) -> Result<u8> {
+    telemetry::init(config.log.level)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("http")
+        .build()
+        .context("cannot start threads")?;
+    runtime.block_on(serve(config))
+}
+
+async fn serve(config: Config) -> Result<u8> {
+    // Signals count from here on, so that a stop during a slow start is a stop.
+    let stop = stop_signal()?;
+    let prepare = config.clone();
+    let started = tokio::task::spawn_blocking(move || start(&prepare));
+    let (sealer, tls, certificates) = started.await.context("the start was interrupted")??;
+    let listener = tokio::net::TcpListener::bind(config.listen).await.with_context(|| {
+        format!("cannot listen on {}; is another program there, or is it below 1024?", config.listen)
+    })?;
+    log::info!("{} listens on {}", sealer.origin(), listener.local_addr()?);
+    let api = Arc::new(api::Api::new(sealer.clone(), config, certificates.clone()));
+    notify(&[sd_notify::NotifyState::Ready]);
+    let housekeeping = tokio::spawn(housekeeping(certificates));
+    server::serve(listener, tls, api, stop).await;
+    notify(&[sd_notify::NotifyState::Stopping]);
+    housekeeping.abort();
+    let suspected = matches!(sealer.status().condition, driver::Condition::RollbackSuspected { .. });
+    sealer.close().await;
+    log::info!("stopped");
+    Ok(if suspected { ROLLBACK_SUSPECTED } else { 0 })
+}
+
+type Started = (driver::Sealer, Arc<rustls::ServerConfig>, Arc<tls::Certificates>);
+
+fn start(config: &Config) -> Result<Started> {
+    let identity = identity::open(config)?;
+    // Before the driver: on a suspected rollback it closes the keys, and verification goes on over TLS.
+    let (tls, certificates) = tls::server_config(&identity.keys, config)?;
+    let sealer = driver::start(config, identity)?;
+    Ok((sealer, tls, certificates))
+}
+
+/// Turns true at SIGTERM or SIGINT.
+fn stop_signal() -> Result<watch::Receiver<bool>> {
+    let (sender, receiver) = watch::channel(false);
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        log::info!("stopping: no new connections, running requests finish");
+        sender.send_replace(true);
+    });
+    Ok(receiver)
+}
+
+/// Pings the watchdog and renews the listener's certificate; a slow TPM delays only the second.
+async fn housekeeping(certificates: Arc<tls::Certificates>) {
+    let watchdog = async {
+        while let Some(limit) = sd_notify::watchdog_enabled() {
+            notify(&[sd_notify::NotifyState::Watchdog]);
+            tokio::time::sleep(limit / 3).await;
+        }
+    };
+    let renewal = async {
+        loop {
+            tokio::time::sleep(RENEWAL_PERIOD).await;
+            let certificates = certificates.clone();
+            let renew = move || certificates.renew_if_due(SystemTime::now());
+            match tokio::task::spawn_blocking(renew).await {
+                Ok(Ok(true)) => log::info!("the TLS certificate was renewed"),
+                Ok(Ok(false)) | Err(_) => {}
+                Ok(Err(error)) => {
+                    log::warn!("the TLS certificate was not renewed, the old one stays: {error}")
+                }
+            }
+        }
+    };
+    tokio::join!(watchdog, renewal);
+}
+
+fn notify(states: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        log::warn!("systemd was not told: {error}");
+    }
+}
