@@ -14,6 +14,7 @@
 //! | `openings.redb` | openings of commitments under erasable keys | yes, until erased |
 //! | `side.redb` | objects that entries refer to by hash | yes |
 //! | `control.redb` | counter intent, journal, small values | yes |
+//! | `search.redb` | keyed tags of values, times of blocks | nothing: built again when it is gone |
 #![forbid(unsafe_code)]
 
 mod append;
@@ -28,6 +29,7 @@ mod open;
 mod openings;
 mod reader;
 mod recover;
+mod search;
 mod segment;
 mod shared;
 mod side;
@@ -42,6 +44,7 @@ pub use fsck::{EntryJudge, FsckError, FsckOptions, FsckReport, Judged, Problem, 
 pub use open::{OpenError, Opened, Options};
 pub use reader::{Entries, Reader};
 pub use recover::RecoverError;
+pub use search::{Describe, Indexed, SearchIndex};
 pub use snapshot::Snapshot;
 pub use store::{DirStore, Store};
 pub use tables::Request;

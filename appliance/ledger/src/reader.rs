@@ -9,6 +9,7 @@ use crate::index::DigestMap;
 use crate::segment::{SegmentFile, table_or_none};
 use crate::shared::Shared;
 use crate::snapshot::{Snapshot, entry};
+use crate::store::Store;
 use crate::tables::{
     DIGESTS, DigestKey, ENTRIES, REQUESTS, Request, SORTED_DIGEST_BYTES, digest_key, sorted_digest,
     split_sorted_digest,
@@ -109,10 +110,21 @@ impl Reader {
     /// Indexes whose digest begins like this one (16 bytes are kept), newest first, at most `limit`. Candidates:
     /// the entry itself decides. A digest that is not 32 to 64 bytes long is found nowhere.
     pub fn find_digest(&self, algorithm: u8, digest: &[u8], limit: usize) -> Result<Vec<u64>, ReadError> {
+        self.find_digest_below(algorithm, digest, u64::MAX, limit)
+    }
+
+    /// Like [`Reader::find_digest`], of the entries below `below` only.
+    pub fn find_digest_below(
+        &self,
+        algorithm: u8,
+        digest: &[u8],
+        below: u64,
+        limit: usize,
+    ) -> Result<Vec<u64>, ReadError> {
         let mut found = Vec::new();
         let Some(key) = digest_key(algorithm, digest) else { return Ok(found) };
-        let (size, files) = (self.size(), self.0.segments().files.clone());
-        for file in files.iter().rev() {
+        let (size, files) = (self.size().min(below), self.0.segments().files.clone());
+        for file in files.iter().rev().filter(|file| file.first < size) {
             if found.len() >= limit {
                 break;
             }
@@ -124,22 +136,28 @@ impl Reader {
             };
             found.extend(match in_memory {
                 Some(indexes) => indexes,
-                None => self.find_sorted(file, &key, room)?,
+                None => self.find_sorted(file, &key, size, room)?,
             });
         }
         Ok(found)
     }
 
-    fn find_sorted(&self, file: &SegmentFile, key: &DigestKey, room: usize) -> Result<Vec<u64>, ReadError> {
+    fn find_sorted(
+        &self,
+        file: &SegmentFile,
+        key: &DigestKey,
+        below: u64,
+        room: usize,
+    ) -> Result<Vec<u64>, ReadError> {
         self.0.in_segment(file.first, |txn, file| {
             let name = file.name();
             let Some(digests) = table_or_none(txn.open_table(DIGESTS)).during("read", &name)? else {
                 return Ok(Vec::new());
             };
-            let (from, to) = (sorted_digest(key, 0), sorted_digest(key, u64::MAX));
+            let (from, to) = (sorted_digest(key, 0), sorted_digest(key, below));
             let mut found = Vec::new();
             for row in digests
-                .range::<&[u8; SORTED_DIGEST_BYTES]>(&from..=&to)
+                .range::<&[u8; SORTED_DIGEST_BYTES]>(&from..&to)
                 .during("read", &name)?
                 .rev()
                 .take(room)
@@ -173,6 +191,14 @@ impl Reader {
     /// The side object with this SHA-256.
     pub fn side(&self, hash: &Hash) -> Result<Option<Vec<u8>>, ReadError> {
         self.0.side.read(hash)
+    }
+
+    pub(crate) fn store(&self) -> &Arc<dyn Store> {
+        &self.0.store
+    }
+
+    pub(crate) fn reserve_bytes(&self) -> u64 {
+        self.0.options.reserve_bytes
     }
 
     fn check(&self, index: u64) -> Result<(), ReadError> {

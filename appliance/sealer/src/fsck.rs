@@ -44,6 +44,9 @@ pub fn run(config: &Config, repair: bool, out: &mut impl Write) -> Result<bool> 
         print(&report, out)?;
         let rebuilt = report.rebuilt;
         writeln!(out, "rebuilt {} tile(s) and {} digest row(s)", rebuilt.tiles, rebuilt.digests)?;
+        if rebuilt.search_indexes > 0 {
+            writeln!(out, "removed the search index; the box builds it again while it runs")?;
+        }
         report = pass(&store, config, &origin, false)?;
     }
     print(&report, out)?;

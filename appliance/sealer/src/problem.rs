@@ -71,6 +71,8 @@ kinds! {
     Internal = 500, "internal", "The box failed";
     /// Too much at once.
     Overloaded = 503, "overloaded", "The box is busy";
+    /// The index that a search needs is not complete.
+    SearchBuilding = 503, "search-building", "The search index is being built";
     /// The box verifies but does not seal.
     Locked = 503, "locked", "The box does not seal at present";
     /// The disk may be an older copy than what the box has signed.

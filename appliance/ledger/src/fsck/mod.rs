@@ -16,6 +16,7 @@ use crate::companion::NEW;
 use crate::edge::Edge;
 use crate::error::{During, ReadError, StorageFault};
 use crate::openings::{self, Openings};
+use crate::search;
 use crate::segment::current_segments;
 use crate::side::{self, SideObjects};
 use crate::store::Store;
@@ -96,6 +97,8 @@ pub struct Rebuilt {
     pub tiles: u64,
     /// Digest rows written or removed, in both digest tables.
     pub digests: u64,
+    /// Search indexes removed, to be built again when the log is next in use.
+    pub search_indexes: u64,
 }
 
 /// The verdict.
@@ -178,6 +181,7 @@ pub fn fsck(
         report.root = edge.root();
     }
     check_companions(store, &names, &mut report);
+    check_search(store, &names, options.repair, &mut report)?;
     Ok(report)
 }
 
@@ -199,6 +203,26 @@ fn check_companions(store: &Arc<dyn Store>, names: &[String], report: &mut FsckR
             Err(error) => report.add(side::NAME, report.entries, error.to_string(), false),
         }
     }
+}
+
+/// The search index must add up. It follows from the entries: repair removes it, and the box builds it again.
+fn check_search(
+    store: &Arc<dyn Store>,
+    names: &[String],
+    repair: bool,
+    report: &mut FsckReport,
+) -> Result<(), StorageFault> {
+    if !names.iter().any(|name| name == search::NAME) {
+        return Ok(());
+    }
+    let Some(what) = search::judge(store, report.entries) else { return Ok(()) };
+    report.add(search::NAME, report.entries, what, true);
+    if repair {
+        store.remove(search::NAME).during("remove", search::NAME)?;
+        store.sync_dir().during("make durable the removals in", "the log directory")?;
+        report.rebuilt.search_indexes += 1;
+    }
+    Ok(())
 }
 
 fn check_openings(openings: &Openings, report: &mut FsckReport) -> Result<(), ReadError> {

@@ -12,6 +12,7 @@ mod leftover;
 mod log;
 mod receipt;
 mod seals;
+mod search;
 mod system;
 mod upload;
 mod verify;
@@ -93,7 +94,7 @@ pub fn router(api: Shared) -> Router {
         .route("/v1/ca", get(system::ca))
         .route("/v1/ca.pem", get(system::ca))
         .route("/v1/status", get(system::status))
-        .route("/v1/seals", post(seals::create))
+        .route("/v1/seals", post(seals::create).get(search::search))
         .route("/v1/seals/{id}", get(seals::read))
         .route("/v1/seals/{id}/seal-file", get(seals::read_file))
         .route("/v1/verify", post(verify::verify))

@@ -46,6 +46,9 @@ pub struct ReceiptView<'a> {
     /// Present in the answer to `GET`.
     #[serde(skip_serializing_if = "Option::is_none")]
     document: Option<DocumentView<'a>>,
+    /// Present in the answer to `GET` while it is known: seals that name this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    related_by: Option<serde_json::Value>,
     links: Links<'a>,
     seal: SealView<'a>,
 }
@@ -77,6 +80,7 @@ impl<'a> ReceiptView<'a> {
             replayed: None,
             earlier: None,
             document: None,
+            related_by: None,
             links: Links(id),
             seal: SealView(seal),
         }
@@ -93,6 +97,12 @@ impl<'a> ReceiptView<'a> {
     /// Adds what was sealed, and the openings that the `.seal` object carries.
     pub fn document(mut self, body: &'a SealBody, openings: &'a [Opening]) -> Self {
         self.document = Some(DocumentView { body, openings });
+        self
+    }
+
+    /// Adds the seals that name this one.
+    pub fn related_by(mut self, related: Option<serde_json::Value>) -> Self {
+        self.related_by = related;
         self
     }
 
@@ -191,8 +201,9 @@ struct RelationView {
     leaf_hash: Text<Hash>,
 }
 
+/// An opening, without its salt.
 #[derive(serde::Serialize)]
-struct OpeningView<'a> {
+pub struct OpeningView<'a> {
     field: &'static str,
     name: &'a str,
     value: &'a str,
@@ -200,7 +211,8 @@ struct OpeningView<'a> {
 }
 
 impl<'a> OpeningView<'a> {
-    fn new(opening: &'a Opening) -> Self {
+    /// The opening as answers show it.
+    pub fn new(opening: &'a Opening) -> Self {
         let field = match opening.field {
             Field::User => "user",
             Field::DocumentId => "document-id",

@@ -8,6 +8,7 @@ use super::access::{Caller, Right};
 use super::content_digest::{CONTENT_DIGEST, CheckedHasher, announced};
 use super::description::{Description, Target};
 use super::receipt::{self, Made, ReceiptView, SEAL_MEDIA_TYPE};
+use super::search::related_by;
 use super::upload::{Incoming, STRUCTURED_BYTES_MAX, empty, of_form, text_field};
 use super::{Api, Connection, Shared};
 use crate::driver::{AttestError, LookupError, Receipt, RequestKey, SealOrder, Sealer};
@@ -292,6 +293,7 @@ struct Found {
     entry: Entry,
     body: SealBody,
     seal: SealFile,
+    related_by: Option<serde_json::Value>,
 }
 
 /// `GET /v1/seals/{id}`.
@@ -314,7 +316,8 @@ pub async fn read(
         .collect::<Result<_, _>>()
         .map_err(|error| LookupError::Storage(error.to_string()))?;
     let view = ReceiptView::new(&found.id, found.leaf_hash, found.entry.content(), &found.seal);
-    Ok(view.document(&found.body, &openings).respond(StatusCode::OK))
+    let view = view.document(&found.body, &openings).related_by(found.related_by);
+    Ok(view.respond(StatusCode::OK))
 }
 
 /// `GET /v1/seals/{id}/seal-file`.
@@ -349,7 +352,8 @@ async fn find(api: &Shared, caller: &Caller, id: String) -> Result<Found, Proble
         let body = SealBody::decode(&entry.content().body)
             .map_err(|error| LookupError::Storage(error.to_string()))?;
         let seal = sealer.seal_file(index, all || body.client.id == name)?;
-        Ok(Found { id, leaf_hash, entry, body, seal })
+        let related_by = sealer.related_by(leaf_hash)?.map(|related| related_by(&related));
+        Ok(Found { id, leaf_hash, entry, body, seal, related_by })
     })
     .await
 }

@@ -56,19 +56,22 @@ pub fn pack_openings(openings: &[Opening]) -> Option<Vec<u8>> {
     Some(packed)
 }
 
-fn openings(shared: &Shared, index: u64) -> Result<Vec<Vec<u8>>, LookupError> {
-    let Some(packed) = shared.reader.openings(index)? else { return Ok(Vec::new()) };
-    let mut rest = packed.as_slice();
-    let mut openings = Vec::new();
+/// The openings in a row of [`pack_openings`]; `None` when it is cut short.
+pub fn unpack_openings(packed: &[u8]) -> Option<Vec<&[u8]>> {
+    let (mut rest, mut openings) = (packed, Vec::new());
     while let Some((length, tail)) = rest.split_first_chunk::<2>() {
-        let length = usize::from(u16::from_be_bytes(*length));
-        let (opening, tail) = tail
-            .split_at_checked(length)
-            .ok_or_else(|| LookupError::Storage(format!("the openings of entry {index} are damaged")))?;
-        openings.push(opening.to_vec());
+        let (opening, tail) = tail.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+        openings.push(opening);
         rest = tail;
     }
-    Ok(openings)
+    Some(openings)
+}
+
+fn openings(shared: &Shared, index: u64) -> Result<Vec<Vec<u8>>, LookupError> {
+    let Some(packed) = shared.reader.openings(index)? else { return Ok(Vec::new()) };
+    let openings = unpack_openings(&packed)
+        .ok_or_else(|| LookupError::Storage(format!("the openings of entry {index} are damaged")))?;
+    Ok(openings.into_iter().map(<[u8]>::to_vec).collect())
 }
 
 fn file(

@@ -11,10 +11,12 @@ pub mod body;
 pub mod clock;
 mod epochs;
 mod evidence;
+mod search;
 mod start;
 mod status;
 mod writer;
 
+pub use search::{Found, Query, Related, SearchError, Viewer};
 pub use start::start;
 pub use status::{Condition, Counters, Status};
 
@@ -183,6 +185,7 @@ struct Shared {
     condition: RwLock<Condition>,
     counters: Counters,
     status: status::Facts,
+    search: search::Search,
 }
 
 enum Command {
@@ -327,6 +330,7 @@ impl Sealer {
     /// Stops both threads after what is queued, and the TPM in order.
     pub async fn close(self) {
         self.attestor.stop();
+        self.shared.search.stop();
         let _ = self.queue.send(Command::Stop).await;
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(|p| p.into_inner()));
         let join = move || {

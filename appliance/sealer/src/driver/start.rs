@@ -7,7 +7,7 @@ use super::attest::{ATTESTED_HINT, Attestor, Handle};
 use super::clock::{Steady, now_millis};
 use super::epochs::{EpochIndex, PreparedEpoch};
 use super::writer::{CurrentEpoch, Writer};
-use super::{Condition, Counters, Sealer, Shared, status};
+use super::{Condition, Counters, Sealer, Shared, search, status};
 use crate::config::Config;
 use crate::identity::{self, Identity};
 use crate::trust;
@@ -67,6 +67,7 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
             directory,
             config.sealing.reserve_bytes,
         ),
+        search: search::Search::new(reader.clone()),
         reader,
     });
     let (queue, commands) = mpsc::channel(config.sealing.queue_max);
@@ -114,6 +115,7 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
         trouble: None,
     };
     writer.first_epoch(first)?;
+    let indexed = shared.clone();
     let attest = Attestor {
         shared,
         keys: identity.keys,
@@ -136,6 +138,7 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
     let threads = vec![
         spawn("writer", Box::new(move || writer.run(commands)))?,
         spawn("attestor", Box::new(move || attest.run(inbox)))?,
+        spawn("indexer", Box::new(move || search::run(indexed)))?,
     ];
     *sealer.threads.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = threads;
     Ok(sealer)
