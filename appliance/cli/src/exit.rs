@@ -13,7 +13,7 @@ Exit codes:
   1  evidence is refused, or a log is damaged
   2  wrong usage, or a file cannot be read or written
   3  the seal is genuine, but of another document
-  4  no seal is known for this document
+  4  no seal is known for this document, or none matches the search
   5  the seal needs a newer version of this program
   6  the seal is genuine, but the trust file's policy asks for more
   7  the box cannot be reached, or it refused";

@@ -1,6 +1,6 @@
 //! `bulla`: seal and verify documents, inspect evidence, check logs.
 //!
-//! Refuses to do: link TPM or peer-to-peer code, or need a network for anything but `seal`, `upgrade` and `status`.
+//! Refuses to do: link TPM or peer-to-peer code, or need a network for anything but `seal`, `upgrade`, `search` and `status`.
 //! Invariant: every end has a documented exit code, and every failure a sentence on stderr.
 #![forbid(unsafe_code)]
 
@@ -15,6 +15,7 @@ mod order;
 mod output;
 mod progress;
 mod seal;
+mod search;
 mod status;
 mod upgrade;
 mod verify;
@@ -44,6 +45,8 @@ enum Command {
     Inspect(inspect::InspectArgs),
     /// Check a whole log on disk; the box must be stopped
     Fsck(fsck::FsckArgs),
+    /// Find seals on a box by file, digest, document id, user, client or time
+    Search(search::SearchArgs),
     /// Show the state of a box
     Status(status::StatusArgs),
     /// Print the fingerprint of a trust file, to compare over the phone
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         Command::Upgrade(args) => upgrade::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Fsck(args) => fsck::run(args),
+        Command::Search(args) => search::run(args),
         Command::Status(args) => status::run(args),
         Command::TrustFingerprint(args) => trust_fingerprint(args),
     };

@@ -71,8 +71,7 @@ fn copy_tables(from: Option<&ReadTransaction>, to: &WriteTransaction) -> Result<
 
 /// Says what an entry is found by: calls back with (field number, value) and returns its local time in milliseconds.
 /// The second argument is the entry's openings, absent when it has none or they are erased.
-pub type Describe =
-    Box<dyn Fn(&[u8], Option<&[u8]>, &mut dyn FnMut(u8, &[u8])) -> Option<u64> + Send + Sync>;
+pub type Describe = Box<dyn Fn(&[u8], Option<&[u8]>, &mut dyn FnMut(u8, &[u8])) -> Option<u64> + Send + Sync>;
 
 /// How far the index is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -384,8 +383,9 @@ impl SearchIndex {
             Err(error) => return Err(error),
         };
         let openings = openings.as_ref().map(|openings| openings.as_slice());
-        let mut enter =
-            |field: u8, value: &[u8]| rows.push(row(index / GROUP, &tag(key, field, value), offset_of(index)));
+        let mut enter = |field: u8, value: &[u8]| {
+            rows.push(row(index / GROUP, &tag(key, field, value), offset_of(index)))
+        };
         Ok((self.describe)(entry, openings, &mut enter))
     }
 
@@ -395,9 +395,11 @@ impl SearchIndex {
         if end <= loaded.stored {
             return Ok(());
         }
-        let free = self.reader.store().free_bytes().during("ask for the free space of", "the log directory")?;
+        let free =
+            self.reader.store().free_bytes().during("ask for the free space of", "the log directory")?;
         if free < self.reader.reserve_bytes().saturating_add(BATCH_BYTES) {
-            let full = std::io::Error::new(std::io::ErrorKind::StorageFull, "the room left is kept for seals");
+            let full =
+                std::io::Error::new(std::io::ErrorKind::StorageFull, "the room left is kept for seals");
             return Err::<(), _>(full).during("write to", NAME).map_err(ReadError::from);
         }
         let root = self.reader.root_at(end)?;
@@ -478,14 +480,17 @@ fn companion(store: &Arc<dyn Store>) -> Arc<Companion> {
 /// Judges the file for fsck: what is wrong with it, if anything. `size`: entries in the log.
 pub(crate) fn judge(store: &Arc<dyn Store>, size: u64) -> Option<String> {
     let file = Companion::frozen(Arc::clone(store), KIND);
-    let found = guarded(|| {
-        file.read(|txn| Ok((read_meta(txn)?.map(|(_, indexed, _)| indexed), wrong_batch(txn)?)))
-    });
+    let found =
+        guarded(|| file.read(|txn| Ok((read_meta(txn)?.map(|(_, indexed, _)| indexed), wrong_batch(txn)?))));
     match found {
         Err(fault) => Some(fault.to_string()),
         Ok(None | Some((None, _))) => Some("its head row is missing or malformed".to_owned()),
-        Ok(Some((Some(indexed), _))) if indexed > size => Some("it covers more entries than there are".to_owned()),
-        Ok(Some((_, Some(batch)))) => Some(format!("the rows of entries from {} on do not add up", batch * BATCH)),
+        Ok(Some((Some(indexed), _))) if indexed > size => {
+            Some("it covers more entries than there are".to_owned())
+        }
+        Ok(Some((_, Some(batch)))) => {
+            Some(format!("the rows of entries from {} on do not add up", batch * BATCH))
+        }
         Ok(Some((_, None))) => None,
     }
 }

@@ -352,7 +352,7 @@ async fn find(api: &Shared, caller: &Caller, id: String) -> Result<Found, Proble
         let body = SealBody::decode(&entry.content().body)
             .map_err(|error| LookupError::Storage(error.to_string()))?;
         let seal = sealer.seal_file(index, all || body.client.id == name)?;
-        let related_by = sealer.related_by(leaf_hash)?.map(|related| related_by(&related));
+        let related_by = sealer.related_by(leaf_hash).map(|related| related_by(&related));
         Ok(Found { id, leaf_hash, entry, body, seal, related_by })
     })
     .await

@@ -6,7 +6,7 @@
 use super::Shared;
 use super::access::{Caller, Right};
 use super::receipt::{OpeningView, respond};
-use crate::driver::{Found, Query as SealsQuery, Related, SearchError, Sealer, Viewer};
+use crate::driver::{Found, Query as SealsQuery, Related, Sealer, SearchError, Viewer};
 use crate::problem::{Kind, Problem};
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, Uri};
@@ -98,9 +98,9 @@ fn read(uri: &Uri) -> Result<SealsQuery, Problem> {
     };
     let value = |name: &str, value: Option<String>| -> Result<Option<String>, Problem> {
         match value {
-            Some(text) if text.is_empty() || text.len() > OPENING_VALUE_BYTES_MAX => {
-                Err(Problem::invalid(format!("{name} has 1 to 8192 bytes; leave it out to search without it")))
-            }
+            Some(text) if text.is_empty() || text.len() > OPENING_VALUE_BYTES_MAX => Err(Problem::invalid(
+                format!("{name} has 1 to 8192 bytes; leave it out to search without it"),
+            )),
             other => Ok(other),
         }
     };
@@ -114,7 +114,9 @@ fn read(uri: &Uri) -> Result<SealsQuery, Problem> {
         (from, to) => Some(from.unwrap_or(0)..to.unwrap_or(u64::MAX)),
     };
     if times.as_ref().is_some_and(|times| times.is_empty()) {
-        return Err(Problem::invalid("from is earlier than to; both are Unix milliseconds, to itself is not included"));
+        return Err(Problem::invalid(
+            "from is earlier than to; both are Unix milliseconds, to itself is not included",
+        ));
     }
     Ok(SealsQuery {
         digest: query.digest.as_deref().map(read_digest).transpose()?,
@@ -142,7 +144,9 @@ fn read_digest(text: &str) -> Result<DocumentDigest, Problem> {
         (value.len() == algorithm.digest_bytes()).then_some(DocumentDigest { algorithm, value, size: None })
     };
     read().ok_or_else(|| {
-        Problem::invalid("digest is sha-256:, sha-512: or sha3-256: and as many hex digits as that digest has")
+        Problem::invalid(
+            "digest is sha-256:, sha-512: or sha3-256: and as many hex digits as that digest has",
+        )
     })
 }
 
@@ -169,7 +173,9 @@ fn view(found: &Found) -> Value {
         "openings": openings,
         "links": {"self": format!("/v1/seals/{id}"), "sealFile": format!("/v1/seals/{id}/seal-file")},
     });
-    if body.size.is_none() && let Some(view) = view.as_object_mut() {
+    if body.size.is_none()
+        && let Some(view) = view.as_object_mut()
+    {
         view.shift_remove("size");
     }
     if let Some(related) = &found.related_by {
@@ -212,10 +218,31 @@ mod tests {
     fn everything_else_is_refused_without_repeating_values() {
         let long = "x".repeat(8193);
         for bad in [
-            "bogus=1", "limit=0", "limit=501", "limit=-1", "limit=+5", "limit=x", "from=", "from=2&to=2",
-            "to=0", "from=99999999999999999999", "cursor=", "cursor=ff", "cursor=b1-0f", "cursor=b1-FF",
-            "cursor=b1-", "cursor=b1-1ffffffffffffffff", "digest=md5:00", "digest=sha-256:ab", "digest=ab",
-            "user=", "documentId=", "client=", "user=a&user=b", "documentid=x", "user=secret&limit=secret",
+            "bogus=1",
+            "limit=0",
+            "limit=501",
+            "limit=-1",
+            "limit=+5",
+            "limit=x",
+            "from=",
+            "from=2&to=2",
+            "to=0",
+            "from=99999999999999999999",
+            "cursor=",
+            "cursor=ff",
+            "cursor=b1-0f",
+            "cursor=b1-FF",
+            "cursor=b1-",
+            "cursor=b1-1ffffffffffffffff",
+            "digest=md5:00",
+            "digest=sha-256:ab",
+            "digest=ab",
+            "user=",
+            "documentId=",
+            "client=",
+            "user=a&user=b",
+            "documentid=x",
+            "user=secret&limit=secret",
         ] {
             let problem = of(bad).unwrap_err();
             assert_eq!(problem.kind(), Kind::InvalidRequest, "{bad}");

@@ -27,7 +27,7 @@ const RELATED_MAX: usize = 100;
 /// How long a query that needs the index works on it before it asks for patience.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long a look at one seal does.
-const SHORT_PATIENCE: Duration = Duration::from_millis(200);
+const SHORT_PATIENCE: Duration = Duration::from_millis(50);
 /// How often the thread looks for new entries.
 const PERIOD: Duration = Duration::from_millis(500);
 /// Pause after a fault, so that a full disk is not asked all the time.
@@ -274,26 +274,26 @@ impl Sealer {
             }
         }
         for found in &mut page.seals {
-            found.related_by = related_by(shared, found.entry.leaf_hash())?;
+            found.related_by = related_by(shared, found.entry.leaf_hash());
+            if found.related_by.is_none() {
+                break;
+            }
         }
         Ok(page)
     }
 
     /// The seals that name the entry with this leaf hash, oldest first and at most 100; `None` while the index is too
     /// far behind to know.
-    pub fn related_by(&self, leaf_hash: Hash) -> Result<Option<Vec<Related>>, LookupError> {
+    pub fn related_by(&self, leaf_hash: Hash) -> Option<Vec<Related>> {
         related_by(&self.shared, leaf_hash)
     }
 }
 
-fn related_by(shared: &Shared, leaf_hash: Hash) -> Result<Option<Vec<Related>>, LookupError> {
-    if shared.search.catch_up(shared.reader.size(), SHORT_PATIENCE).is_err() {
-        return Ok(None);
-    }
-    let Ok(indexes) = shared.search.index.find(RELATION, &leaf_hash.0, u64::MAX, RELATED_MAX) else {
-        shared.search.tell();
-        return Ok(None);
-    };
+fn related_by(shared: &Shared, leaf_hash: Hash) -> Option<Vec<Related>> {
+    shared.search.catch_up(shared.reader.size(), SHORT_PATIENCE).ok()?;
+    let indexes = shared.search.index.find(RELATION, &leaf_hash.0, u64::MAX, RELATED_MAX);
+    shared.search.tell();
+    let indexes = indexes.ok()?;
     let mut related = Vec::new();
     for index in indexes.into_iter().rev() {
         let Ok(entry) = shared.entry(index) else { continue };
@@ -302,7 +302,7 @@ fn related_by(shared: &Shared, leaf_hash: Hash) -> Result<Option<Vec<Related>>, 
         let of = entry.leaf_hash();
         related.extend(kinds.map(|kind| Related { kind, index, leaf_hash: of }));
     }
-    Ok(Some(related))
+    Some(related)
 }
 
 fn seal_body(entry: &Entry) -> Option<SealBody> {
@@ -374,12 +374,7 @@ impl<'a> Driver<'a> {
 }
 
 /// The seal at `index`, if it is one that matches and that the viewer may find.
-fn judge(
-    shared: &Shared,
-    query: &Query,
-    viewer: &Viewer,
-    index: u64,
-) -> Result<Option<Found>, ReadError> {
+fn judge(shared: &Shared, query: &Query, viewer: &Viewer, index: u64) -> Result<Option<Found>, ReadError> {
     let Ok(entry) = Entry::decode(&shared.reader.entry(index)?) else { return Ok(None) };
     let Some(body) = seal_body(&entry) else { return Ok(None) };
     let may_open = viewer.may_open(&body.client.id);
