@@ -272,7 +272,7 @@ impl SearchIndex {
     /// Compares the file with its sums; a damaged one is given up.
     pub fn check(&self) -> Result<(), ReadError> {
         let file = self.file(&mut self.lock())?;
-        let wrong = guarded(|| file.read(|txn| wrong_batch(txn)));
+        let wrong = guarded(|| file.read(wrong_batch));
         match wrong {
             Ok(None | Some(None)) => Ok(()),
             Ok(Some(Some(batch))) => {

@@ -96,10 +96,8 @@ fn all(index: &SearchIndex, field: u8, value: &str, page: usize) -> Vec<u64> {
 }
 
 fn assert_complete(index: &SearchIndex, size: u64) {
-    for number in [4] {
-        let wanted: Vec<u64> = (0..size).rev().filter(|index| place(*index) == number).collect();
-        assert_eq!(all(index, PLACE, &format!("place-{number}"), 999), wanted);
-    }
+    let wanted: Vec<u64> = (0..size).rev().filter(|index| place(*index) == 4).collect();
+    assert_eq!(all(index, PLACE, "place-4", 999), wanted);
     for number in [0, 1, 77, name(BATCH).min(name(size) - 1), name(size - 1) - 1] {
         let wanted: Vec<u64> = (number * 3..number * 3 + 3).rev().collect();
         assert_eq!(all(index, NAME, &format!("name-{number}"), 2), wanted);

@@ -142,11 +142,6 @@ impl Search {
         Search { index: SearchIndex::new(reader, Box::new(describe)), stop: Default::default() }
     }
 
-    /// Takes the openings of these entries, which are erased, out of the index and its file.
-    pub fn erase(&self, indexes: &std::collections::BTreeSet<u64>) -> Result<(), ReadError> {
-        self.index.erase(indexes)
-    }
-
     /// Ends the thread.
     pub fn stop(&self) {
         *self.stop.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
@@ -383,11 +378,11 @@ fn judge(shared: &Shared, query: &Query, viewer: &Viewer, index: u64) -> Result<
     let digest = |digest: &DocumentDigest| {
         digest.algorithm == body.algorithm && digest.value.as_slice() == body.digest.as_ref()
     };
-    if !visible
-        || !query.digest.as_ref().is_none_or(digest)
-        || !query.client.as_ref().is_none_or(|client| *client == body.client.id)
-        || !query.times.as_ref().is_none_or(|times| times.contains(&entry.content().time.unix_millis))
-    {
+    let time = entry.content().time.unix_millis;
+    let matches = query.digest.as_ref().is_none_or(digest)
+        && query.client.as_ref().is_none_or(|client| *client == body.client.id)
+        && query.times.as_ref().is_none_or(|times| times.contains(&time));
+    if !visible || !matches {
         return Ok(None);
     }
     let mut openings = Vec::new();
