@@ -29,6 +29,8 @@ pub mod label {
     pub const COMMITMENT: &str = "bulla/commitment/v1";
     /// Identity of a box inside a fleet.
     pub const BOX_ID: &str = "bulla/box-id/v1";
+    /// Manifest of a backup, signed by the log key.
+    pub const BACKUP: &str = "bulla/backup/v1";
     /// Fingerprint of a trust file.
     pub const TRUST_FINGERPRINT: &str = "bulla/trust-fingerprint/v1";
 }
