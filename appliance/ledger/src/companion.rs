@@ -115,6 +115,22 @@ impl Companion {
         Ok(())
     }
 
+    /// Writes a complete copy under the same name into `to`; `None` when there is no file. What is stored meanwhile is
+    /// not in it.
+    pub(crate) fn copy_to(&self, to: &dyn Store) -> Result<Option<String>, StorageFault> {
+        if !self.is_present() {
+            return Ok(None);
+        }
+        let name = self.kind.name;
+        let new = format!("{name}{NEW}");
+        let copy = Writable::create(to, &new, CACHE_BYTES)?;
+        self.read(|from| self.transact(&copy.db, |txn| (self.kind.copy)(Some(from), txn)))?;
+        drop(copy);
+        to.rename(&new, name).during("rename", &new)?;
+        to.sync_dir().during("make durable the name of", name)?;
+        Ok(Some(name.to_owned()))
+    }
+
     /// Whether the file is there.
     pub(crate) fn is_present(&self) -> bool {
         !matches!(*self.lock(), State::Absent)

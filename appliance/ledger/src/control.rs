@@ -63,6 +63,11 @@ impl Control {
         Self(Arc::new(Companion::new(store, KIND, present)))
     }
 
+    /// Copies everything into another directory; the name of the file there, if there is one.
+    pub(crate) fn copy_to(&self, to: &dyn Store) -> Result<Option<String>, StorageFault> {
+        self.0.copy_to(to)
+    }
+
     /// The last committed intent.
     pub fn intent(&self) -> Result<Option<Intent>, ReadError> {
         let row = self.0.read(|txn| Ok(txn.open_table(INTENT)?.get(0)?.map(|row| *row.value())))?;

@@ -42,6 +42,11 @@ impl Openings {
         Self(Companion::new(store, KIND, present))
     }
 
+    /// Copies all openings into another directory; the name of the file there, if there are any.
+    pub(crate) fn copy_to(&self, to: &dyn Store) -> Result<Option<String>, StorageFault> {
+        self.0.copy_to(to)
+    }
+
     /// For looking only: reads through an overlay and never writes the file.
     pub(crate) fn frozen(store: Arc<dyn Store>) -> Self {
         Self(Companion::frozen(store, KIND))

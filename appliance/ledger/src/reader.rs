@@ -35,6 +35,10 @@ impl Reader {
         Self(shared)
     }
 
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.0
+    }
+
     /// The origin that every segment names.
     pub fn origin(&self) -> &str {
         &self.0.origin
