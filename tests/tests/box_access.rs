@@ -53,7 +53,7 @@ fn every_route_lets_in_whom_the_table_says() -> Result<()> {
     let seal_file = made["links"]["sealFile"].as_str().context("and one to its file")?;
     let before = rig.log_size()?;
     let any = [401, 401, 401, 200, 200, 200];
-    let table: [Row<'_>; 18] = [
+    let table: Vec<Row<'_>> = vec![
         ("GET", "/healthz", "", b"", OPEN),
         ("GET", "/readyz", "", b"", OPEN),
         ("GET", "/v1/ca", "", b"", OPEN),
@@ -78,6 +78,7 @@ fn every_route_lets_in_whom_the_table_says() -> Result<()> {
             b"{\"reason\": \"table\"}",
             [401, 401, 401, 403, 403, 201],
         ),
+        ("POST", "/v1/backups", "", b"", [401, 401, 401, 403, 403, 409]),
     ];
     for (method, path, media_type, body, wanted) in table {
         for ((caller, client), wanted) in callers.iter().zip(wanted) {
@@ -90,7 +91,11 @@ fn every_route_lets_in_whom_the_table_says() -> Result<()> {
             let text = String::from_utf8_lossy(&answer.body);
             assert_eq!(answer.status, wanted, "{what}: {text}");
             if wanted >= 400 {
-                let slug = if wanted == 401 { "unauthenticated" } else { "forbidden" };
+                let slug = match wanted {
+                    401 => "unauthenticated",
+                    409 => "backup-unavailable",
+                    _ => "forbidden",
+                };
                 assert_eq!(answer.problem()?, slug, "{what}");
                 let path = path.split('?').next().unwrap();
                 assert_eq!(answer.json()?["instance"], path, "{what}");

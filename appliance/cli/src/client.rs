@@ -190,11 +190,29 @@ impl BoxClient {
         })
     }
 
-    fn attempt(
+    /// POST without a body; `take` gets the answer of a success while it arrives. An answer that breaks off is not
+    /// asked for again.
+    pub fn post_for_stream<T>(
+        &self,
+        path: &str,
+        take: impl Fn(&mut dyn Read) -> io::Result<T>,
+    ) -> Result<T, CallError> {
+        let target = format!("{}{path}", self.url);
+        let response = self.attempt(&|_| {}, || {
+            let request = self.agent.post(&target).header("authorization", self.authorization.as_str());
+            let response = request.send_empty().map_err(unreachable)?;
+            if response.status().is_success() { Ok(response) } else { Err(refusal(response)) }
+        })?;
+        take(&mut response.into_body().as_reader()).map_err(|error| {
+            CallError::Local(format!("the answer did not arrive whole ({error}); try again"))
+        })
+    }
+
+    fn attempt<T>(
         &self,
         again: &dyn Fn(&str),
-        mut call: impl FnMut() -> Result<Answer, CallError>,
-    ) -> Result<Answer, CallError> {
+        mut call: impl FnMut() -> Result<T, CallError>,
+    ) -> Result<T, CallError> {
         let mut backoff = BACKOFF_FIRST;
         for _ in 1..self.attempts {
             let pause = match call() {
@@ -259,6 +277,15 @@ fn local(error: io::Error) -> CallError {
 
 fn answer(result: Result<Response<Body>, ureq::Error>) -> Result<Answer, CallError> {
     let mut response = result.map_err(unreachable)?;
+    if !response.status().is_success() {
+        return Err(refusal(response));
+    }
+    let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX as u64).read_to_vec();
+    Ok(Answer { body: body.map_err(unreachable)? })
+}
+
+/// What an answer that is no success says.
+fn refusal(mut response: Response<Body>) -> CallError {
     let status = response.status();
     let after = response
         .headers()
@@ -266,16 +293,15 @@ fn answer(result: Result<Response<Body>, ureq::Error>) -> Result<Answer, CallErr
         .and_then(|value| value.to_str().ok())
         .and_then(|text| text.parse().ok())
         .map(Duration::from_secs);
-    let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX as u64).read_to_vec();
-    let body = body.map_err(unreachable)?;
-    if status.is_success() {
-        return Ok(Answer { body });
-    }
+    let body = match response.body_mut().with_config().limit(ANSWER_BYTES_MAX as u64).read_to_vec() {
+        Ok(body) => body,
+        Err(error) => return unreachable(error),
+    };
     let (slug, detail) = problem(&body);
     let detail = detail.unwrap_or_else(|| format!("HTTP status {status}, without an explanation"));
     match status.as_u16() {
-        408 | 429 | 503 => Err(CallError::Busy { detail, after }),
-        _ => Err(CallError::Refused { slug, detail }),
+        408 | 429 | 503 => CallError::Busy { detail, after },
+        _ => CallError::Refused { slug, detail },
     }
 }
 

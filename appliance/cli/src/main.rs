@@ -1,9 +1,11 @@
 //! `bulla`: seal and verify documents, inspect evidence, check logs.
 //!
-//! Refuses to do: link TPM or peer-to-peer code, or need a network for anything but `seal`, `upgrade`, `search` and `status`.
+//! Refuses to do: link TPM or peer-to-peer code, or need a network for anything but `seal`, `upgrade`, `search`,
+//! `backup` and `status`.
 //! Invariant: every end has a documented exit code, and every failure a sentence on stderr.
 #![forbid(unsafe_code)]
 
+mod backup;
 mod client;
 mod exit;
 mod extract;
@@ -47,6 +49,8 @@ enum Command {
     Fsck(fsck::FsckArgs),
     /// Find seals on a box by file, digest, document id, user, client or time
     Search(search::SearchArgs),
+    /// Take an encrypted backup of a running box
+    Backup(backup::BackupArgs),
     /// Show the state of a box
     Status(status::StatusArgs),
     /// Print the fingerprint of a trust file, to compare over the phone
@@ -74,6 +78,7 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(args),
         Command::Fsck(args) => fsck::run(args),
         Command::Search(args) => search::run(args),
+        Command::Backup(args) => backup::run(args),
         Command::Status(args) => status::run(args),
         Command::TrustFingerprint(args) => trust_fingerprint(args),
     };

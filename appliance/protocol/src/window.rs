@@ -111,6 +111,11 @@ impl WindowPlanner {
         self.not_before = 0;
     }
 
+    /// The counter has been moved outside the windows; the next move may wait its interval.
+    pub fn counter_moved(&mut self, now: u64) {
+        self.last_counter_move = Some(now);
+    }
+
     /// The running attestation failed: the TPM is away or slow. Tries again, ever more rarely.
     pub fn failed(&mut self, now: u64) {
         if self.running.take().is_some() {
@@ -161,6 +166,9 @@ mod tests {
         planner.sealed(700_000);
         planner.waits();
         assert_eq!(planner.poll(700_001), Some(StartAttestation { move_counter: true }));
+        planner.failed(700_002);
+        planner.counter_moved(700_100);
+        assert_eq!(planner.poll(701_000), Some(StartAttestation { move_counter: false }), "moved elsewhere");
     }
 
     #[test]

@@ -189,6 +189,16 @@ pub fn fleet_root(config: &Config) -> Result<([u8; 32], Origin, Hardware)> {
     Ok((root, Origin::parse(&file.origin)?, enrolment.content.hardware))
 }
 
+/// The enrolment, verified, and the origin; readable without any key.
+pub fn enrolment(config: &Config) -> Result<(Enrolment, Origin)> {
+    let file = read_file(&config.state_dir)?;
+    let (root, origin, _) = fleet_root(config)?;
+    let enrolment = Enrolment::decode(&base64_decode(&file.enrolment)?)?;
+    enrolment.verify(origin.fleet(), &[root]).context("the enrolment on disk does not verify")?;
+    ensure!(enrolment.content.origin == origin.as_str(), "the enrolment on disk is of another log");
+    Ok((enrolment, origin))
+}
+
 /// Ledger options of this configuration.
 pub fn options(config: &Config) -> Options {
     Options { reserve_bytes: config.sealing.reserve_bytes, ..Options::default() }
@@ -307,10 +317,18 @@ fn read_file(state: &Path) -> Result<IdentityFile> {
     let path = state.join(IDENTITY_FILE);
     let text = match fs::read(&path) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => bail!(
-            "{} does not exist: this box has no state; create it with `bulla-box init`, or mount the disk it lives on",
-            path.display()
-        ),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            if let Some(staging) = crate::backup::restore::interrupted(state) {
+                bail!(
+                    "a restore was interrupted and its pieces are in {}; run `bulla-box restore` again",
+                    staging.display()
+                );
+            }
+            bail!(
+                "{} does not exist: this box has no state; create it with `bulla-box init`, or mount the disk it lives on",
+                path.display()
+            )
+        }
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
     };
     let file: IdentityFile =
@@ -346,13 +364,15 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     path.with_file_name(name)
 }
 
-fn sync_parent(path: &Path) -> Result<()> {
+/// Makes the name of `path` durable.
+pub fn sync_parent(path: &Path) -> Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let sync = || fs::File::open(parent)?.sync_all();
     sync().with_context(|| format!("cannot sync {}", parent.display()))
 }
 
-fn make_private_dir(path: &Path) -> Result<()> {
+/// Creates a directory and those above it, mode 0700.
+pub fn make_private_dir(path: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     fs::DirBuilder::new()
         .recursive(true)

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod api;
+mod backup;
 mod cli;
 mod clients;
 mod config;

@@ -53,6 +53,8 @@ kinds! {
     UnknownTile = 404, "unknown-tile", "The log has no such tile";
     /// The route exists, the method does not.
     MethodNotAllowed = 405, "method-not-allowed", "The route has no such method";
+    /// A backup cannot be taken now.
+    BackupUnavailable = 409, "backup-unavailable", "No backup can be taken now";
     /// The body stalled.
     BodyTimeout = 408, "body-timeout", "The document stopped arriving";
     /// The document is larger than the limit.

@@ -4,7 +4,7 @@
 //! Refuses to do: listen before the box could answer; stop before running requests have had their time.
 
 use crate::config::Config;
-use crate::{api, driver, identity, server, telemetry, tls};
+use crate::{api, backup, driver, identity, server, telemetry, tls};
 use anyhow::{Context, Result};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -51,6 +51,7 @@ async fn serve(config: Config) -> Result<u8> {
 type Started = (driver::Sealer, Arc<rustls::ServerConfig>, Arc<tls::Certificates>);
 
 fn start(config: &Config) -> Result<Started> {
+    backup::gather::sweep(&config.state_dir);
     let identity = identity::open(config)?;
     // Before the driver: on a suspected rollback it closes the keys, and verification goes on over TLS.
     let (tls, certificates) = tls::server_config(&identity.keys, config)?;

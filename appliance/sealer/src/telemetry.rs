@@ -91,6 +91,10 @@ pub struct HttpMetrics {
     seal_micros: AtomicU64,
     /// Document bytes received.
     pub document_bytes: AtomicU64,
+    /// Backups sent completely.
+    pub backups: AtomicU64,
+    /// When the last of them was made (Unix seconds); 0 for none since the start.
+    pub last_backup_seconds: AtomicU64,
     /// Connections accepted.
     pub connections: AtomicU64,
     /// Connections that are open.
@@ -108,6 +112,8 @@ impl Default for HttpMetrics {
             seal_count: AtomicU64::new(0),
             seal_micros: AtomicU64::new(0),
             document_bytes: AtomicU64::new(0),
+            backups: AtomicU64::new(0),
+            last_backup_seconds: AtomicU64::new(0),
             connections: AtomicU64::new(0),
             connections_open: AtomicU64::new(0),
             handshakes_failed: AtomicU64::new(0),
@@ -169,6 +175,13 @@ impl HttpMetrics {
         line(out, "bulla_seal_request_seconds_count", "", count);
         for (name, kind, help, value) in [
             ("bulla_document_bytes_total", "counter", "Document bytes received.", &self.document_bytes),
+            ("bulla_backups_total", "counter", "Backups sent completely.", &self.backups),
+            (
+                "bulla_last_backup_timestamp_seconds",
+                "gauge",
+                "When the last backup since the start was made, 0 for none.",
+                &self.last_backup_seconds,
+            ),
             ("bulla_connections_total", "counter", "Connections accepted.", &self.connections),
             ("bulla_connections_open", "gauge", "Connections that are open.", &self.connections_open),
             (

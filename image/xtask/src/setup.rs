@@ -38,6 +38,7 @@ const FOR_BOXES: &[&str] = &[
 ];
 /// Packages only tests need.
 const FOR_TESTS: &[&str] = &[
+    "age",           // makes keys for backups and opens them without us
     "e2fsprogs",     // small file systems to fill up
     "libeatmydata1", // takes fsync away from a box, to see that the crash tests would notice
     "openssl",       // the stranger that has to agree with our verifier

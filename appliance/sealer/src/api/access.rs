@@ -30,6 +30,8 @@ pub enum Right {
     ReadMetrics,
     /// `POST /v1/epochs`.
     Rotate,
+    /// `POST /v1/backups`.
+    Backup,
 }
 
 /// The authorisation matrix.
@@ -38,7 +40,7 @@ fn allows(role: Role, right: Right) -> bool {
         Right::Seal => role == Role::Scanner,
         Right::ReadSeals | Right::Verify | Right::ReadStatus => true,
         Right::ReadOpenings | Right::ReadMetrics => matches!(role, Role::Reader | Role::Operator),
-        Right::Rotate => role == Role::Operator,
+        Right::Rotate | Right::Backup => role == Role::Operator,
     }
 }
 
@@ -127,12 +129,12 @@ mod tests {
 
     #[test]
     fn the_matrix_is_the_documented_one() {
-        use Right::{ReadMetrics, ReadOpenings, ReadSeals, ReadStatus, Rotate, Seal, Verify};
-        let all = [Seal, ReadSeals, ReadOpenings, Verify, ReadStatus, ReadMetrics, Rotate];
+        use Right::{Backup, ReadMetrics, ReadOpenings, ReadSeals, ReadStatus, Rotate, Seal, Verify};
+        let all = [Seal, ReadSeals, ReadOpenings, Verify, ReadStatus, ReadMetrics, Rotate, Backup];
         for (role, granted) in [
             (Role::Scanner, &[Seal, ReadSeals, Verify, ReadStatus][..]),
             (Role::Reader, &[ReadSeals, ReadOpenings, Verify, ReadStatus, ReadMetrics]),
-            (Role::Operator, &[ReadSeals, ReadOpenings, Verify, ReadStatus, ReadMetrics, Rotate]),
+            (Role::Operator, &[ReadSeals, ReadOpenings, Verify, ReadStatus, ReadMetrics, Rotate, Backup]),
         ] {
             for right in all {
                 assert_eq!(allows(role, right), granted.contains(&right), "{role:?} {right:?}");

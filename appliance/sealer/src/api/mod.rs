@@ -5,6 +5,7 @@
 //! Invariant: every answer leaves through [`handle`], which counts it and renders problems.
 
 mod access;
+mod backups;
 mod content_digest;
 mod description;
 mod epochs;
@@ -51,6 +52,8 @@ pub struct Api {
     pub metrics: HttpMetrics,
     /// One permit per document on its way in.
     uploads: Semaphore,
+    /// One backup at a time.
+    backups: Arc<Semaphore>,
 }
 
 /// What is known of a connection.
@@ -70,7 +73,8 @@ impl Api {
     pub fn new(sealer: Sealer, config: Config, certificates: Arc<Certificates>) -> Self {
         let clients = ClientStore::new(&config.state_dir);
         let uploads = Semaphore::new(config.limits.uploads_max);
-        Api { sealer, config, clients, certificates, metrics: HttpMetrics::default(), uploads }
+        let backups = Arc::new(Semaphore::new(1));
+        Api { sealer, config, clients, certificates, metrics: HttpMetrics::default(), uploads, backups }
     }
 
     /// A place among the documents on their way in; refused at once when there is none.
@@ -99,6 +103,7 @@ pub fn router(api: Shared) -> Router {
         .route("/v1/seals/{id}/seal-file", get(seals::read_file))
         .route("/v1/verify", post(verify::verify))
         .route("/v1/epochs", post(epochs::rotate))
+        .route("/v1/backups", post(backups::create))
         .fallback(nothing_here)
         .method_not_allowed_fallback(no_such_method)
         .with_state(api)

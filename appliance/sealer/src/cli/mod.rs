@@ -3,6 +3,7 @@
 //! Refuses to do: anything itself. A subcommand with more than a few lines has a file of its own beside this one.
 //! Invariant: an error is one sentence on stderr and a documented exit code.
 
+mod backup;
 mod scanner;
 
 use crate::config::Config;
@@ -66,6 +67,10 @@ enum Command {
         #[arg(long)]
         repair: bool,
     },
+    /// Backs up a stopped box into one encrypted file; a running one is asked with `bulla backup`.
+    Backup(backup::BackupArgs),
+    /// Restores a backup into an empty state directory.
+    Restore(backup::RestoreArgs),
     /// Ends a log that may be an older copy, and begins a new incarnation that names it.
     Succeed {
         /// Why; it is in the new log for ever.
@@ -128,6 +133,8 @@ fn execute(command: Command, config: Config) -> Result<u8> {
         Command::Fsck { repair } => {
             return Ok(if fsck::run(&config, repair, &mut out)? { 0 } else { FAILED });
         }
+        Command::Backup(arguments) => backup::back_up(&arguments, &config, &mut out)?,
+        Command::Restore(arguments) => backup::bring_back(&arguments, &config, &mut out)?,
         Command::Succeed { reason } => {
             let created = identity::succeed(&config, &reason)?;
             writeln!(

@@ -8,6 +8,7 @@ mod sections;
 
 pub use sections::*;
 
+use crate::backup::recipient;
 use bulla_formats::entry::Residency;
 use bulla_formats::origin::check_fleet;
 use bulla_keys::Provider;
@@ -40,6 +41,9 @@ pub enum ConfigError {
     },
 }
 
+/// Each of them is named in the log entry of every backup.
+const RECIPIENTS_MAX: usize = 16;
+
 /// Everything an operator can set.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -61,6 +65,9 @@ pub struct Config {
     /// How the TPM vouches for the log.
     #[serde(default)]
     pub attestation: AttestationConfig,
+    /// Who can open backups.
+    #[serde(default)]
+    pub backup: BackupConfig,
     /// Transport security.
     #[serde(default)]
     pub tls: TlsConfig,
@@ -135,6 +142,15 @@ impl Config {
             if rustls::pki_types::ServerName::try_from(name.as_str()).is_err() {
                 return refuse("identity.names", format!("{name:?} is neither a DNS name nor an IP address"));
             }
+        }
+        if self.backup.recipients.len() > RECIPIENTS_MAX {
+            return refuse("backup.recipients", format!("name at most {RECIPIENTS_MAX}"));
+        }
+        for text in &self.backup.recipients {
+            recipient(text).map_err(|error| ConfigError::Value {
+                key: "backup.recipients",
+                reason: error.to_string(),
+            })?;
         }
         self.check_provider()?;
         self.check_ranges()
@@ -249,7 +265,7 @@ mod tests {
 
     #[test]
     fn unknown_keys_are_refused_everywhere() {
-        for section in ["tpm", "identity", "sealing", "attestation", "tls", "limits", "log"] {
+        for section in ["tpm", "identity", "sealing", "attestation", "backup", "tls", "limits", "log"] {
             let base = format!("{SMALL}[software]\naccept = true\n");
             let text = match section {
                 "identity" => base.replace("[identity]", "[identity]\nbogus = 1"),
@@ -268,6 +284,7 @@ mod tests {
             ("[sealing]\nbatch_max = 100000\n", "sealing.batch_max"),
             ("[attestation]\npcrs = [7, 0]\n", "attestation.pcrs"),
             ("[attestation]\npcrs = [24]\n", "attestation.pcrs"),
+            ("[backup]\nrecipients = [\"age1nobody\"]\n", "backup.recipients"),
             ("[attestation]\nwindow_seconds = 0\n", "attestation.window_seconds"),
         ] {
             let error = with(&format!("[software]\naccept = true\n{more}")).unwrap_err().to_string();

@@ -99,6 +99,14 @@ impl Default for AttestationConfig {
     }
 }
 
+/// `[backup]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BackupConfig {
+    /// Public keys (`age1...`) of those who can open backups; at most 16. Default none: no backup can be taken.
+    pub recipients: Vec<String>,
+}
+
 /// Oldest TLS version accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 pub enum TlsVersion {

@@ -32,6 +32,7 @@ enum Message {
     Sealed,
     Waits,
     PrepareEpoch { number: u64, previous: Hash },
+    MoveCounter(oneshot::Sender<Result<(), String>>),
     Stop,
 }
 
@@ -59,6 +60,11 @@ impl Handle {
     /// Epoch `number` will follow the key-epoch entry with leaf hash `previous`: have it ready.
     pub fn prepare_epoch(&self, number: u64, previous: Hash) {
         self.tell(Message::PrepareEpoch { number, previous });
+    }
+
+    /// Moves the counter past everything in the log now, whatever the windows say.
+    pub fn move_counter(&self, reply: oneshot::Sender<Result<(), String>>) {
+        self.tell(Message::MoveCounter(reply));
     }
 
     /// Ends the thread.
@@ -128,6 +134,11 @@ impl Attestor {
                     Message::PrepareEpoch { number, previous } => {
                         self.epoch_wanted = Some((number, previous, 0));
                     }
+                    Message::MoveCounter(reply) => {
+                        let moved = self.move_counter_now();
+                        // Whoever asked may have given up; the counter has moved all the same.
+                        let _ = reply.send(moved);
+                    }
                     Message::Stop => {
                         self.keys.shutdown();
                         return;
@@ -169,20 +180,36 @@ impl Attestor {
         }
         let Some(start) = self.planner.poll(self.steady.millis()) else { return };
         let Some(head) = self.shared.published() else { return };
+        // What failed is in the status, and the planner asks again.
+        let _ = self.attempt(&head, start.move_counter);
+    }
+
+    fn move_counter_now(&mut self) -> Result<(), String> {
+        if !self.has_tpm() {
+            return Ok(());
+        }
+        let head = self.shared.published().ok_or("nothing is signed while a rollback is suspected")?;
+        self.attempt(&head, true)?;
+        self.planner.counter_moved(self.steady.millis());
+        Ok(())
+    }
+
+    fn attempt(&mut self, head: &Published, move_counter: bool) -> Result<(), String> {
         let begun = std::time::Instant::now();
-        let outcome = self.attest(&head, start.move_counter);
+        let outcome = self.attest(head, move_counter);
         let now = self.steady.millis();
         match outcome {
             Ok(entry) => {
                 let counters = &self.shared.counters;
                 counters.attestations.fetch_add(1, Relaxed);
                 counters.attestation_millis.store(begun.elapsed().as_millis() as u64, Relaxed);
-                if start.move_counter {
+                if move_counter {
                     counters.counter_increments.fetch_add(1, Relaxed);
                 }
                 self.planner.succeeded(now);
                 self.covered(head.snapshot.size(), entry);
                 self.back();
+                Ok(())
             }
             Err(error) => {
                 self.shared.counters.attestation_failures.fetch_add(1, Relaxed);
@@ -199,6 +226,7 @@ impl Attestor {
                     self.shared.set_condition(Condition::RollbackSuspected { finding: error.to_string() });
                     log::error!("{error}");
                 }
+                Err(error.to_string())
             }
         }
     }

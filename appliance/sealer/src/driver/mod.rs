@@ -7,6 +7,7 @@
 //! Invariant: a [`Receipt`] exists only for an entry that a `bulla_ledger::Committed` covers (G1).
 
 mod attest;
+mod backup;
 pub mod body;
 pub mod clock;
 mod epochs;

@@ -8,6 +8,7 @@ use super::clock::{Steady, now_millis};
 use super::epochs::{EpochIndex, PreparedEpoch};
 use super::writer::{CurrentEpoch, Writer};
 use super::{Condition, Counters, Sealer, Shared, search, status};
+use crate::backup::{BACKED_UP, RESTORED};
 use crate::config::Config;
 use crate::identity::{self, Identity};
 use crate::trust;
@@ -37,10 +38,19 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
         log::warn!("log: {note}");
     }
     let hardware = identity.enrolment.content.hardware;
+    let restored = control_value(&ledger, RESTORED)?;
     let finding = match hardware {
-        Hardware::Tpm => rollback(&ledger, &identity)?,
-        Hardware::Software => None,
+        Hardware::Tpm => rollback(&ledger, &identity)?.map(|finding| finding.to_string()),
+        Hardware::Software => restored.as_ref().map(|made| {
+            format!(
+                "the log was restored from a backup made at Unix time {made} ms, and a box without TPM cannot tell \
+                 whether it went on after that"
+            )
+        }),
     };
+    if finding.is_none() && hardware == Hardware::Tpm && control_value(&ledger, BACKED_UP)?.is_some() {
+        pass_backup(&ledger, &identity)?;
+    }
     let reader = ledger.reader();
     let newest = Entry::decode(&reader.entry(ledger.size() - 1)?).context("the newest entry is damaged")?;
     let epochs = EpochIndex::new(reader.clone(), ledger.control());
@@ -79,7 +89,6 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
         threads: Arc::default(),
     };
     if let Some(finding) = finding {
-        let finding = finding.to_string();
         log::error!("rollback suspected: {finding}; the box is read-only until an operator decides");
         let line = format!("rollback-suspected: {finding}");
         if let Err(error) = ledger.control().journal(now_millis(), &line) {
@@ -114,8 +123,15 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
         attestor: attestor.clone(),
         trouble: None,
     };
+    if let Some(made) = &restored {
+        writer.restored(made);
+    }
     writer.first_epoch(first)?;
     let indexed = shared.clone();
+    if restored.is_some() {
+        // From here on the log itself says it.
+        control.put(RESTORED, b"").context("cannot note that the restored log goes on")?;
+    }
     let attest = Attestor {
         shared,
         keys: identity.keys,
@@ -174,6 +190,26 @@ fn rollback(ledger: &Ledger, identity: &Identity) -> Result<Option<Finding>> {
         }
         Start::Suspected(finding) => Ok(Some(finding)),
     }
+}
+
+/// A control value that counts: there, and not empty.
+fn control_value(ledger: &Ledger, name: &str) -> Result<Option<String>> {
+    let value = ledger.control().get(name)?.filter(|value| !value.is_empty());
+    Ok(value.map(|value| String::from_utf8_lossy(&value).into_owned()))
+}
+
+/// The log was copied while the box was stopped: before anything is sealed the counter moves past the copy, so that
+/// whichever of the two is started second is the older one (G2).
+fn pass_backup(ledger: &Ledger, identity: &Identity) -> Result<()> {
+    let what = "cannot move the TPM counter past the backup that was made";
+    let control = ledger.control();
+    let counter = identity.keys.counter().context(what)?.context(what)?;
+    let intent = bulla_ledger::Intent { counter: counter + 1, size: ledger.size(), root: ledger.root() };
+    control.commit_intent(intent).context(what)?;
+    identity.keys.counter_increment().context(what)?;
+    control.put(BACKED_UP, b"").context(what)?;
+    log::info!("the TPM counter has moved past the backup that was made while the box was stopped");
+    Ok(())
 }
 
 /// Size of the newest attested head, as far as the hint knows; the next attestation covers everything.

@@ -500,6 +500,12 @@ impl Writer {
         }
     }
 
+    /// The log came from a backup made at `made` (Unix milliseconds): the first batch says so.
+    pub fn restored(&mut self, made: &str) {
+        let detail = format!("restored from a backup made at Unix time {made} ms");
+        self.trouble_begins("restored-from-backup", detail, self.steady.millis());
+    }
+
     /// Starts the epoch of this run; called once, before the thread.
     pub fn first_epoch(&mut self, first: PreparedEpoch) -> anyhow::Result<()> {
         self.next = Some(first);
