@@ -40,10 +40,12 @@ const FOR_BOXES: &[&str] = &[
 const FOR_TESTS: &[&str] = &[
     "age",           // makes keys for backups and opens them without us
     "e2fsprogs",     // small file systems to fill up
+    "libfaketime",   // moves a box's clock by a year
     "libeatmydata1", // takes fsync away from a box, to see that the crash tests would notice
     "openssl",       // the stranger that has to agree with our verifier
     "mount",         // mounts them
     "procps",        // kill, with signals other than the shell's
+    "strace",        // makes single system calls fail
     "tpm2-tools",    // the other stranger
     "xfsprogs",      // xfs_io, which cuts the power of a file system
 ];

@@ -46,7 +46,8 @@ impl Disk {
         if kind == DiskKind::Ext4 {
             File::create(disk.image())?.set_len(bytes)?;
             // No blocks reserved for root, as whom the balloon and, here, the box write.
-            run(Command::new("mkfs.ext4").args(["-q", "-m", "0"]).arg(disk.image()), "e2fsprogs")?;
+            let how = ["-q", "-m", "0", "-e", "remount-ro"];
+            run(Command::new("mkfs.ext4").args(how).arg(disk.image()), "e2fsprogs")?;
         }
         disk.mount()?;
         Ok(disk)
@@ -82,6 +83,31 @@ impl Disk {
     pub fn cut_power(&self) -> Result<()> {
         ensure!(self.kind == DiskKind::Ext4, "memory forgets everything: there is nothing to test");
         run(Command::new("xfs_io").args(["-x", "-c", "shutdown"]).arg(self.mount_point()), "xfsprogs")
+    }
+
+    /// The file system finds an error of its own and takes no more writes, as it does on a disk that goes bad.
+    pub fn turn_read_only(&self) -> Result<()> {
+        ensure!(self.kind == DiskKind::Ext4, "only ext4 can be told to find an error");
+        let mounts = std::fs::read_to_string("/proc/self/mounts")?;
+        let device = mounts.lines().find_map(|line| {
+            let mut words = line.split(' ');
+            let device = words.next()?;
+            (Path::new(words.next()?) == self.mount_point()).then_some(device)
+        });
+        let device =
+            device.and_then(|device| device.strip_prefix("/dev/")).context("the disk is not mounted")?;
+        let trigger = format!("/sys/fs/ext4/{device}/trigger_fs_error");
+        std::fs::write(&trigger, "1").with_context(|| format!("cannot write {trigger}"))
+    }
+
+    /// What an operator does with such a file system. Nobody may have a file open.
+    pub fn repair(&mut self) -> Result<()> {
+        run(Command::new("umount").arg(self.mount_point()), "mount")?;
+        self.mounted = false;
+        let checked = Command::new("e2fsck").args(["-p", "-f"]).arg(self.image()).output()?;
+        // 1: errors were corrected.
+        ensure!(matches!(checked.status.code(), Some(0 | 1)), "{}", String::from_utf8_lossy(&checked.stdout));
+        self.mount()
     }
 
     /// The power is back. Nobody may have a file open.

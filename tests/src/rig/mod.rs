@@ -10,6 +10,7 @@ pub mod disk;
 mod form;
 pub mod load;
 pub mod proxy;
+pub mod strace;
 mod wire;
 
 pub use client::{Client, Response};

@@ -286,6 +286,7 @@ impl Writer {
             }
             push_body(&mut maker, &mut batch, Kind::OperatorAction, rotate_action(reason), Some(reply));
         }
+        let told = self.trouble.is_some();
         if let Some(trouble) = &self.trouble {
             let ended = IncidentBody {
                 code: trouble.code.to_owned(),
@@ -314,7 +315,10 @@ impl Writer {
                 if let Some((next, _)) = rotate {
                     self.begin_epoch(next, &batch.entries[0]);
                 }
-                self.trouble = None;
+                // What only began in this very append is for the next batch to tell.
+                if told {
+                    self.trouble = None;
+                }
                 self.shared.set_condition(Condition::Sealing);
                 self.answer(batch, committed);
             }

@@ -26,8 +26,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Days the CA certificate is valid: longer than the box lives.
 const CA_DAYS: u32 = 20 * 365;
-/// Days a listener's certificate is valid. Renewed daily: a TPM may be away for weeks before clients notice.
-const SERVER_DAYS: u32 = 30;
+/// Days before and after the box's clock that a listener's certificate is valid. A clock that is wrong by a year must
+/// not keep scanners out, and 825 days altogether is the most that some clients accept.
+const SERVER_DAYS: u32 = 400;
 
 /// Why the CA cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +79,7 @@ pub fn create_ca(keys: &KeyService, config: &Config) -> Result<(), AuthorityErro
     let signer = IssuingKey::new(keys);
     let mut params = issuer_params(&config.identity.fleet, &signer);
     let now = SystemTime::now();
-    set_validity(&mut params, now, CA_DAYS);
+    set_validity(&mut params, now, SERVER_DAYS, CA_DAYS);
     let certificate = params.self_signed(&signer).map_err(|error| signer.explain(error))?;
     save(&path, certificate.pem().as_bytes()).map_err(|source| AuthorityError::Io { path, source })
 }
@@ -140,7 +141,7 @@ impl Authority {
         sha256(&[&self.der]).to_string()
     }
 
-    /// A new key and its certificate for the names of this box, valid from a day before `now`.
+    /// A new key and its certificate for the names of this box, valid around `now`, which may be a wrong clock's.
     pub fn issue_server(
         &self,
         now: SystemTime,
@@ -154,7 +155,7 @@ impl Authority {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.use_authority_key_identifier_extension = true;
-        set_validity(&mut params, now, SERVER_DAYS);
+        set_validity(&mut params, now, SERVER_DAYS, SERVER_DAYS);
         let issuer = Issuer::from_params(&issuer_params, &signer);
         let certificate = params.signed_by(&key, &issuer).map_err(|error| signer.explain(error))?;
         let leaf = certificate.der().clone();
@@ -205,11 +206,12 @@ fn issuer_params(fleet: &str, key: &IssuingKey<'_>) -> CertificateParams {
     params
 }
 
-/// Sets the validity: from a day before `now`, so that a client whose clock is behind accepts it.
-fn set_validity(params: &mut CertificateParams, now: SystemTime, days: u32) {
-    let start = now.duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(DAY);
+/// Sets the validity: `before` days before `now` and `after` days after it. At least one before, so that a client
+/// whose clock is behind accepts it.
+fn set_validity(params: &mut CertificateParams, now: SystemTime, before: u32, after: u32) {
+    let start = now.duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(DAY * before);
     params.not_before = rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(start.as_secs());
-    params.not_after = params.not_before + DAY * (days + 1);
+    params.not_after = params.not_before + DAY * (before + after);
 }
 
 /// The device's issuing key as rcgen sees it.
