@@ -17,6 +17,7 @@ use crate::control::Control;
 use crate::edge::FullTile;
 use crate::error::{Damage, During, ReadError, StorageFault};
 use crate::index::DigestMap;
+use crate::queue::Queue;
 use crate::reader::Reader;
 use crate::segment::{self, SegmentFile, write_tiles};
 use crate::shared::{HeadState, Shared};
@@ -187,6 +188,11 @@ impl Ledger {
     /// The control database of this log.
     pub fn control(&self) -> Control {
         self.shared.control.clone()
+    }
+
+    /// The queue of this log: requests promised a seal while none can be made.
+    pub fn queue(&self) -> Queue {
+        self.shared.queue.clone()
     }
 
     /// Whether a write of unknown effect happened; only [`Ledger::recover`] leads on.

@@ -12,6 +12,7 @@
 //! |---|---|---|
 //! | `seg-<first index>[-g<k>].redb` | entries, full tiles, request and digest rows, header, head | entries, header, head, request rows |
 //! | `openings.redb` | openings of commitments under erasable keys | yes, until erased |
+//! | `queue.redb` | requests promised a seal while none can be made | yes, until sealed |
 //! | `side.redb` | objects that entries refer to by hash | yes |
 //! | `control.redb` | counter intent, journal, small values | yes |
 //! | `search.redb` | keyed tags of values, times of blocks | nothing: built again when it is gone |
@@ -28,6 +29,7 @@ mod fsck;
 mod index;
 mod open;
 mod openings;
+mod queue;
 mod reader;
 mod recover;
 mod search;
@@ -44,6 +46,9 @@ pub use error::{Damage, ReadError, StorageFault};
 pub use export::Exported;
 pub use fsck::{EntryJudge, FsckError, FsckOptions, FsckReport, Judged, Problem, Rebuilt, TreeOnly, fsck};
 pub use open::{OpenError, Opened, Options};
+pub use queue::{
+    NewQueued, PushError, Queue, QueueDepth, QueueId, QueueOutcome, QueueState, QueuedRow, WaitingRow,
+};
 pub use reader::{Entries, Reader};
 pub use recover::RecoverError;
 pub use search::{Describe, Indexed, SearchIndex};

@@ -18,6 +18,7 @@ use crate::edge::{Edge, FullTile};
 use crate::error::{Damage, During, ReadError, StorageFault};
 use crate::index::{DigestMap, RequestWindow};
 use crate::openings::{self, Openings};
+use crate::queue::{self, Queue};
 use crate::segment::{
     SegmentFile, begin, create, current_segments, frontier_of, has_sorted_digests, read_meta, scan,
     write_tiles,
@@ -206,7 +207,8 @@ fn assemble(
     openings.clip(edge.size())?;
     let side = SideObjects::new(Arc::clone(&store), present(side::NAME));
     let control = Control::new(Arc::clone(&store), present(control::NAME));
-    let companions = Companions { openings, side, control };
+    let queue = Queue::open(Arc::clone(&store), present(queue::NAME), options.reserve_bytes)?;
+    let companions = Companions { openings, side, control, queue };
     let frontier = frontier_of(&edge)
         .ok_or_else(|| Damage::new("the log", edge.size(), "the right edge lost a hash in memory"))?;
     let shared = Shared::new(store, origin.to_owned(), options, companions, segments, indexes, edge);

@@ -13,6 +13,7 @@ use crate::edge::{Edge, TileNodes};
 use crate::error::ReadError;
 use crate::index::{DigestMap, RequestWindow};
 use crate::openings::Openings;
+use crate::queue::Queue;
 use crate::segment::{self, SegmentFile};
 use crate::side::SideObjects;
 use crate::store::Store;
@@ -34,6 +35,7 @@ pub(crate) struct Shared {
     pub(crate) openings: Openings,
     pub(crate) side: SideObjects,
     pub(crate) control: Control,
+    pub(crate) queue: Queue,
     segments: RwLock<Segments>,
     /// Most recently used last.
     frozen: Mutex<Vec<(SegmentFile, Arc<Database>)>>,
@@ -48,6 +50,7 @@ pub(crate) struct Companions {
     pub(crate) openings: Openings,
     pub(crate) side: SideObjects,
     pub(crate) control: Control,
+    pub(crate) queue: Queue,
 }
 
 /// (level, index) of a full tile, and the tile.
@@ -85,7 +88,7 @@ impl Shared {
         indexes: Indexes,
         edge: Edge,
     ) -> Self {
-        let Companions { openings, side, control } = companions;
+        let Companions { openings, side, control, queue } = companions;
         let head = RwLock::new(Arc::new(HeadState { root: edge.root(), edge }));
         Self {
             store,
@@ -94,6 +97,7 @@ impl Shared {
             openings,
             side,
             control,
+            queue,
             segments: RwLock::new(segments),
             frozen: Mutex::new(Vec::new()),
             indexes: RwLock::new(indexes),

@@ -17,6 +17,7 @@ use crate::edge::Edge;
 use crate::error::{During, ReadError, StorageFault};
 use crate::openings::{self, Openings};
 use crate::search;
+use crate::queue;
 use crate::segment::current_segments;
 use crate::side::{self, SideObjects};
 use crate::store::Store;
@@ -185,7 +186,7 @@ pub fn fsck(
     Ok(report)
 }
 
-/// Openings must decrypt, side objects must hash to their names. Openings past the end are leftovers of a crash
+/// Openings and queued requests must decrypt, side objects must hash to their names. Openings past the end are leftovers of a crash
 /// that the next start removes: no problem.
 fn check_companions(store: &Arc<dyn Store>, names: &[String], report: &mut FsckReport) {
     let present = |name: &str| names.iter().any(|each| each == name && !each.ends_with(NEW));
@@ -193,6 +194,14 @@ fn check_companions(store: &Arc<dyn Store>, names: &[String], report: &mut FsckR
         let openings = Openings::frozen(Arc::clone(store));
         if let Err(error) = check_openings(&openings, report) {
             report.add(openings::NAME, report.entries, error.to_string(), false);
+        }
+    }
+    if present(queue::NAME) {
+        match queue::damages(Arc::clone(store)) {
+            Ok(damages) => {
+                damages.into_iter().for_each(|what| report.add(queue::NAME, report.entries, what, false))
+            }
+            Err(error) => report.add(queue::NAME, report.entries, error.to_string(), false),
         }
     }
     if present(side::NAME) {
