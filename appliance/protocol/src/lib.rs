@@ -1,4 +1,4 @@
-//! The decisions of a box, without doing anything: rollback rule, attestation windows, key epochs.
+//! The decisions of a box, without doing anything: rollback rule, attestation windows, key epochs, the queue.
 //!
 //! Refuses to do: I/O, clocks, randomness. Time comes in as an argument; what is to be done comes
 //! out as values, *persist* before *after*, so that the shell cannot reorder them and a simulation
@@ -6,5 +6,6 @@
 #![forbid(unsafe_code)]
 
 pub mod epoch;
+pub mod queue;
 pub mod rollback;
 pub mod window;
