@@ -151,7 +151,9 @@ pub struct QueueDepth {
 #[derive(Debug, Error)]
 pub enum PushError {
     /// The disk is too full; nothing was written.
-    #[error("the disk has {free} bytes free where the queue needs {needed} with the reserve; free some space")]
+    #[error(
+        "the disk has {free} bytes free where the queue needs {needed} with the reserve; free some space"
+    )]
     Full {
         /// Bytes free.
         free: u64,
@@ -212,8 +214,7 @@ impl Queue {
             for (place, each) in (first..).zip(new) {
                 let id = QueueId { place, tag: *random::<8>()? };
                 let request = each.request.unwrap_or_else(|| request_of(&id));
-                let row =
-                    WaitingRow { id, queued_ms: each.queued_ms, client: each.client.clone(), request };
+                let row = WaitingRow { id, queued_ms: each.queued_ms, client: each.client.clone(), request };
                 let (key, bytes) = seal_row(&row, &each.order)?;
                 keys.insert(place, &*key)?;
                 rows.insert(place, bytes.as_slice())?;
@@ -312,9 +313,10 @@ impl Queue {
                 return Ok((row.id == id).then(|| QueueState::Waiting { row: row.clone(), position }));
             }
         }
-        let bytes = self.0.companion.read(|txn| {
-            Ok(txn.open_table(OUTCOMES)?.get(id.place)?.map(|bytes| bytes.value().to_vec()))
-        })?;
+        let bytes = self
+            .0
+            .companion
+            .read(|txn| Ok(txn.open_table(OUTCOMES)?.get(id.place)?.map(|bytes| bytes.value().to_vec())))?;
         let Some(bytes) = bytes.flatten() else { return Ok(None) };
         let (tag, done) = parse_outcome(&bytes)
             .ok_or_else(|| Damage::new(NAME, 0, "what became of a queued request is not readable"))?;
@@ -379,8 +381,9 @@ fn load(companion: &Companion) -> Result<State, ReadError> {
     let Some((rows, next, dirty)) = rows else { return Ok(state) };
     (state.next, state.dirty) = (next, dirty);
     for (place, bytes) in rows {
-        let (row, header) = parse_row(place, &bytes)
-            .ok_or_else(|| Damage::new(NAME, 0, format!("the queued request at place {place} is malformed")))?;
+        let (row, header) = parse_row(place, &bytes).ok_or_else(|| {
+            Damage::new(NAME, 0, format!("the queued request at place {place} is malformed"))
+        })?;
         state.add(row, bytes.len().saturating_sub(header + NONCE_BYTES + 16) as u64);
     }
     Ok(state)

@@ -272,7 +272,8 @@ mod tests {
         assert_eq!(gate.arrival(kept(6), 1), Arrival::Refuse(Refusal::Behind));
         gate.hold();
         assert_eq!(gate.arrival(kept(1), 1), Arrival::Keep(Cause::Behind), "nothing overtakes what is held");
-        let none = QueuePolicy { when_locked: false, when_key_away: false, when_storage_failed: false, ..ALL };
+        let none =
+            QueuePolicy { when_locked: false, when_key_away: false, when_storage_failed: false, ..ALL };
         assert_eq!(Gate::new(none, 3, false).arrival(kept(4), 1), Arrival::Refuse(Refusal::Behind));
     }
 

@@ -49,6 +49,8 @@ kinds! {
     NotFound = 404, "not-found", "There is nothing here";
     /// No such seal.
     UnknownSeal = 404, "unknown-seal", "No seal has this id";
+    /// No such request in the queue.
+    UnknownQueueId = 404, "unknown-queue-id", "No queued request has this id";
     /// No such tile yet.
     UnknownTile = 404, "unknown-tile", "The log has no such tile";
     /// The route exists, the method does not.
@@ -160,6 +162,11 @@ impl Problem {
                     Ok(leaf) => problem.with("first", Sealer::id(index, &leaf)),
                     Err(_) => problem,
                 }
+            }
+            SealError::KeyQueued { id } => {
+                let detail = "the Idempotency-Key was used for another document or description, which is queued; \
+                              send the same request again, or use a new key";
+                Problem::new(Kind::KeyReused, detail).with("queueId", id)
             }
             SealError::DiskFull { free, needed } => {
                 let detail = format!(

@@ -28,6 +28,12 @@ pub enum Right {
     ReadStatus,
     /// `GET /metrics`.
     ReadMetrics,
+    /// `GET /v1/queue/{id}` of one's own requests.
+    ReadQueue,
+    /// The same of anybody's.
+    ReadAnyQueued,
+    /// `POST /v1/lock` and `/v1/unlock`.
+    Lock,
     /// `POST /v1/epochs`.
     Rotate,
     /// `POST /v1/backups`.
@@ -38,9 +44,11 @@ pub enum Right {
 fn allows(role: Role, right: Right) -> bool {
     match right {
         Right::Seal => role == Role::Scanner,
-        Right::ReadSeals | Right::Verify | Right::ReadStatus => true,
-        Right::ReadOpenings | Right::ReadMetrics => matches!(role, Role::Reader | Role::Operator),
-        Right::Rotate | Right::Backup => role == Role::Operator,
+        Right::ReadSeals | Right::Verify | Right::ReadStatus | Right::ReadQueue => true,
+        Right::ReadOpenings | Right::ReadMetrics | Right::ReadAnyQueued => {
+            matches!(role, Role::Reader | Role::Operator)
+        }
+        Right::Rotate | Right::Backup | Right::Lock => role == Role::Operator,
     }
 }
 
@@ -129,14 +137,18 @@ mod tests {
 
     #[test]
     fn the_matrix_is_the_documented_one() {
-        use Right::{Backup, ReadMetrics, ReadOpenings, ReadSeals, ReadStatus, Rotate, Seal, Verify};
-        let all = [Seal, ReadSeals, ReadOpenings, Verify, ReadStatus, ReadMetrics, Rotate, Backup];
+        use Right::{
+            Backup, Lock, ReadAnyQueued, ReadMetrics, ReadOpenings, ReadQueue, ReadSeals, ReadStatus, Rotate,
+            Seal, Verify,
+        };
+        let reading = [ReadSeals, ReadOpenings, Verify, ReadStatus, ReadMetrics, ReadQueue, ReadAnyQueued];
+        let all = [Seal, Rotate, Lock, Backup].into_iter().chain(reading);
         for (role, granted) in [
-            (Role::Scanner, &[Seal, ReadSeals, Verify, ReadStatus][..]),
-            (Role::Reader, &[ReadSeals, ReadOpenings, Verify, ReadStatus, ReadMetrics]),
-            (Role::Operator, &[ReadSeals, ReadOpenings, Verify, ReadStatus, ReadMetrics, Rotate, Backup]),
+            (Role::Scanner, [Seal, ReadSeals, Verify, ReadStatus, ReadQueue].to_vec()),
+            (Role::Reader, reading.to_vec()),
+            (Role::Operator, reading.into_iter().chain([Rotate, Lock, Backup]).collect()),
         ] {
-            for right in all {
+            for right in all.clone() {
                 assert_eq!(allows(role, right), granted.contains(&right), "{role:?} {right:?}");
             }
         }

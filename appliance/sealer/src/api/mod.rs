@@ -10,7 +10,9 @@ mod content_digest;
 mod description;
 mod epochs;
 mod leftover;
+mod lock;
 mod log;
+mod queue;
 mod receipt;
 mod seals;
 mod search;
@@ -102,6 +104,9 @@ pub fn router(api: Shared) -> Router {
         .route("/v1/seals/{id}", get(seals::read))
         .route("/v1/seals/{id}/seal-file", get(seals::read_file))
         .route("/v1/verify", post(verify::verify))
+        .route("/v1/queue/{id}", get(queue::read))
+        .route("/v1/lock", post(lock::lock))
+        .route("/v1/unlock", post(lock::unlock))
         .route("/v1/epochs", post(epochs::rotate))
         .route("/v1/backups", post(backups::create))
         .fallback(nothing_here)

@@ -11,7 +11,7 @@ use super::receipt::{self, Made, ReceiptView, SEAL_MEDIA_TYPE};
 use super::search::related_by;
 use super::upload::{Incoming, STRUCTURED_BYTES_MAX, empty, of_form, text_field};
 use super::{Api, Connection, Shared};
-use crate::driver::{AttestError, LookupError, Receipt, RequestKey, SealOrder, Sealer};
+use crate::driver::{AttestError, LookupError, Outcome, Receipt, RequestKey, SealOrder, Sealer};
 use crate::problem::{Kind, Problem, unknown_relation};
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
@@ -48,6 +48,8 @@ struct SealQuery {
 struct Options {
     /// How long to wait for `attested`; `None`: not at all.
     wait: Option<Duration>,
+    /// How long to wait for the seal itself when the request is queued.
+    patience: Duration,
     /// For uploads.
     algorithm: DigestAlgorithm,
 }
@@ -75,7 +77,8 @@ impl Options {
             Some("attested") => Some(Duration::from_secs(seconds)),
             Some(_) => return Err(Problem::invalid("wait is one of sealed, attested")),
         };
-        Ok(Options { wait, algorithm })
+        let patience = Duration::from_secs(if query.wait.is_some() { seconds } else { 0 });
+        Ok(Options { wait, patience, algorithm })
     }
 }
 
@@ -120,8 +123,14 @@ pub async fn create(
         relations,
         request,
     };
-    let mut receipt =
-        api.sealer.seal(order).await.map_err(|error| Problem::of_seal_error(error, &api.sealer))?;
+    let outcome = api.sealer.seal(order).await.map_err(|error| Problem::of_seal_error(error, &api.sealer))?;
+    let mut receipt = match outcome {
+        Outcome::Sealed(receipt) => *receipt,
+        Outcome::Queued(queued) => match api.sealer.sealed_from_queue(queued.id, options.patience).await? {
+            Some(receipt) => receipt,
+            None => return super::queue::accepted(&queued),
+        },
+    };
     api.metrics.seal(begun.elapsed());
     let waited = match options.wait {
         None => None,
@@ -382,10 +391,11 @@ mod tests {
     #[test]
     fn queries_are_strict() {
         let read = |text: &'static str| Options::read(&Uri::from_static(text));
-        let plain = Options { wait: None, algorithm: DigestAlgorithm::Sha256 };
+        let plain = Options { wait: None, patience: Duration::ZERO, algorithm: DigestAlgorithm::Sha256 };
         assert_eq!(read("/v1/seals").unwrap(), plain);
         let waiting = read("/v1/seals?wait=attested&deadlineSeconds=3&digest=sha3-256").unwrap();
-        let expected = Options { wait: Some(Duration::from_secs(3)), algorithm: DigestAlgorithm::Sha3_256 };
+        let three = Duration::from_secs(3);
+        let expected = Options { wait: Some(three), patience: three, algorithm: DigestAlgorithm::Sha3_256 };
         assert_eq!(waiting, expected);
         for bad in
             ["/?wait=mirrored(2)", "/?deadlineSeconds=61", "/?digest=md5", "/?bogus=1", "/?deadlineSeconds=x"]

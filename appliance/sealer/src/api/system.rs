@@ -35,6 +35,16 @@ pub async fn readyz(State(api): State<Shared>) -> Result<Response, Problem> {
             format!("storage failed ({reason}); the box recovers by itself when it can"),
         )
         .retry_after(5)),
+        Condition::Locked(_) => Err(Problem::new(
+            Kind::Locked,
+            "an operator has locked the box; /v1/status says why, POST /v1/unlock ends it",
+        )
+        .retry_after(30)),
+        Condition::KeyAway { reason } => Err(Problem::new(
+            Kind::Locked,
+            format!("the sealing key cannot sign ({reason}); the box asks again by itself"),
+        )
+        .retry_after(5)),
         Condition::RollbackSuspected { finding } => Err(Problem::rollback_suspected(&finding)),
     }
 }
@@ -80,6 +90,9 @@ pub async fn metrics(State(api): State<Shared>, caller: Caller) -> Result<Respon
         ("bulla_disk_full_total", "Times that seals were refused for want of space.", &counters.disk_full),
         ("bulla_poisonings_total", "Writes of unknown effect.", &counters.poisonings),
         ("bulla_recoveries_total", "Recoveries after such writes.", &counters.recoveries),
+        ("bulla_queued_total", "Requests queued because they could not be sealed at once.", &counters.queued),
+        ("bulla_queue_drained_total", "Queued requests that were sealed.", &counters.drained),
+        ("bulla_queue_refused_total", "Queued requests that can never be sealed.", &counters.queue_refused),
     ] {
         family(&mut out, name, "counter", help);
         line(&mut out, name, "", counter.load(Relaxed));
@@ -94,6 +107,10 @@ pub async fn metrics(State(api): State<Shared>, caller: Caller) -> Result<Respon
             "1 while the epoch has outlived its policy.",
             status.epoch_extended.into(),
         ),
+        ("bulla_queue_depth", "Requests that wait in the queue.", status.queue.depth),
+        ("bulla_queue_bytes", "Bytes kept of them.", status.queue.bytes),
+        ("bulla_queue_oldest_seconds", "Age of the oldest of them.", status.queue.oldest_seconds()),
+        ("bulla_locked", "1 while an operator has locked the box.", (status.mode == "safe").into()),
         ("bulla_sealing", "1 while the box seals.", sealing.into()),
         ("bulla_uptime_seconds", "Seconds since the start.", status.uptime_seconds),
     ] {

@@ -68,6 +68,9 @@ pub struct Config {
     /// Who can open backups.
     #[serde(default)]
     pub backup: BackupConfig,
+    /// Requests kept while sealing is not possible.
+    #[serde(default)]
+    pub queue: QueueConfig,
     /// Transport security.
     #[serde(default)]
     pub tls: TlsConfig,
@@ -196,6 +199,8 @@ impl Config {
         between("sealing.batch_max", sealing.batch_max as u64, 1, 4_096)?;
         between("sealing.queue_max", sealing.queue_max as u64, 1, 1 << 20)?;
         between("sealing.reserve_bytes", sealing.reserve_bytes, 1 << 20, 1 << 50)?;
+        between("queue.entries_max", self.queue.entries_max, 1, 1 << 20)?;
+        between("queue.bytes_max", self.queue.bytes_max, 1 << 10, 1 << 32)?;
         between("attestation.window_seconds", attestation.window_seconds, 1, 86_400)?;
         between("attestation.counter_seconds", attestation.counter_seconds, 0, 86_400)?;
         between("attestation.timeout_seconds", attestation.timeout_seconds, 1, 600)?;
@@ -242,6 +247,7 @@ mod tests {
         assert_eq!(sample.residency(), Residency::TpmEndorsedRam);
         assert_eq!(format!("{:?}", sample.limits), format!("{:?}", small.limits));
         assert_eq!(format!("{:?}", sample.attestation), format!("{:?}", small.attestation));
+        assert_eq!(format!("{:?}", sample.queue), format!("{:?}", small.queue));
         assert_eq!(format!("{:?}", sample.tls), format!("{:?}", small.tls));
         assert_eq!(format!("{:?}", sample.log), format!("{:?}", small.log));
         assert_eq!(sample.sealing.batch_max, small.sealing.batch_max);
@@ -265,7 +271,9 @@ mod tests {
 
     #[test]
     fn unknown_keys_are_refused_everywhere() {
-        for section in ["tpm", "identity", "sealing", "attestation", "backup", "tls", "limits", "log"] {
+        for section in
+            ["tpm", "identity", "sealing", "attestation", "backup", "queue", "tls", "limits", "log"]
+        {
             let base = format!("{SMALL}[software]\naccept = true\n");
             let text = match section {
                 "identity" => base.replace("[identity]", "[identity]\nbogus = 1"),

@@ -3,6 +3,7 @@
 //! Refuses to do: check; ranges and combinations are `super::Config::parse`'s. Every section refuses unknown keys.
 //! Invariant: `docs/box.toml` shows every key with its default; a test holds the two together.
 
+use bulla_protocol::queue::QueuePolicy;
 use serde::Deserialize;
 use std::path::PathBuf;
 
@@ -105,6 +106,49 @@ impl Default for AttestationConfig {
 pub struct BackupConfig {
     /// Public keys (`age1...`) of those who can open backups; at most 16. Default none: no backup can be taken.
     pub recipients: Vec<String>,
+}
+
+/// What may keep requests from being sealed for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum QueueWhen {
+    /// An operator has locked the box.
+    Locked,
+    /// Residency `tpm`, and the TPM does not answer.
+    KeyAway,
+    /// Storage failed and has not recovered.
+    StorageFailed,
+}
+
+/// `[queue]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct QueueConfig {
+    /// When requests are kept durably and answered with 202 instead of a refusal. Default: never.
+    pub when: Vec<QueueWhen>,
+    /// Most requests kept. Default 10000. Beyond it clients get 503 `locked`.
+    pub entries_max: u64,
+    /// Most bytes kept. Default 67108864 (64 MiB).
+    pub bytes_max: u64,
+}
+
+impl Default for QueueConfig {
+    fn default() -> Self {
+        QueueConfig { when: Vec::new(), entries_max: 10_000, bytes_max: 64 << 20 }
+    }
+}
+
+impl QueueConfig {
+    /// As `bulla_protocol` has it.
+    pub fn policy(&self) -> QueuePolicy {
+        QueuePolicy {
+            when_locked: self.when.contains(&QueueWhen::Locked),
+            when_key_away: self.when.contains(&QueueWhen::KeyAway),
+            when_storage_failed: self.when.contains(&QueueWhen::StorageFailed),
+            entries_max: self.entries_max,
+            bytes_max: self.bytes_max,
+        }
+    }
 }
 
 /// Oldest TLS version accepted.

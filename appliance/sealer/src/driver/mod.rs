@@ -12,23 +12,28 @@ pub mod body;
 pub mod clock;
 mod epochs;
 mod evidence;
+mod keeper;
+mod lock;
+mod queueing;
 mod search;
 mod start;
 mod status;
 mod writer;
 
+pub use lock::{Lock, LockAnswer, LockChange};
+pub use queueing::{parse_queue_id, queue_id};
 pub use search::{Found, Query, Related, SearchError, Viewer};
 pub use start::start;
 pub use status::{Condition, Counters, Status};
 
-use bulla_formats::body::seal::{Client, DocumentDigest, Observation, Opening, Relation};
+use bulla_formats::body::seal::{Client, DocumentDigest, Observation, Opening, Relation, SealBody};
 use bulla_formats::enrolment::Hardware;
 use bulla_formats::entry::{Entry, EntryContent, Kind};
 use bulla_formats::hash::Hash;
 use bulla_formats::origin::Origin;
 use bulla_formats::seal_file::SealFile;
 use bulla_formats::trust::TrustFile;
-use bulla_ledger::{ReadError, Reader, Snapshot};
+use bulla_ledger::{Queue, QueueId, QueueOutcome, QueueState, ReadError, Reader, Snapshot};
 use ed25519_dalek::SigningKey;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, RwLock};
@@ -82,6 +87,46 @@ pub struct Receipt {
     pub earlier: Vec<u64>,
 }
 
+/// A request that was promised a seal: it is durable, and sealed in its turn.
+#[derive(Debug, Clone)]
+pub struct Queued {
+    /// Its name.
+    pub id: QueueId,
+    /// 1 for the request that is next.
+    pub position: u64,
+    /// Why it is not sealed at once.
+    pub reason: String,
+    /// Whether it waits for an earlier request with the same idempotency key.
+    pub replayed: bool,
+}
+
+/// What the writer answers an order.
+enum Answer {
+    Sealed(writer::Sealed),
+    Queued(Queued),
+}
+
+/// What becomes of an order.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It is sealed.
+    Sealed(Box<Receipt>),
+    /// It will be.
+    Queued(Queued),
+}
+
+/// What is known of a queued request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each variant: whose it is, when the box took it, and what its name says")]
+pub enum QueuedState {
+    /// It waits; 1 is next.
+    Waiting { client: String, queued_ms: u64, position: u64 },
+    /// It is this entry.
+    Sealed { client: String, queued_ms: u64, index: u64 },
+    /// It can never be sealed.
+    Refused { client: String, queued_ms: u64, reason: String },
+}
+
 /// Why there is no seal.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum SealError {
@@ -90,6 +135,12 @@ pub enum SealError {
     KeyReused {
         /// The entry it was used for.
         index: u64,
+    },
+    /// The key belongs to another request, which waits to be sealed.
+    #[error("this idempotency key was used for another request, queued as {id}")]
+    KeyQueued {
+        /// Public name of that request in the queue.
+        id: String,
     },
     /// Too little room; nothing was promised.
     #[error("{free} bytes are free, {needed} must stay free")]
@@ -187,15 +238,24 @@ struct Shared {
     counters: Counters,
     status: status::Facts,
     search: search::Search,
+    /// Requests promised a seal.
+    kept: Queue,
+    /// The operator's lock.
+    lock: RwLock<Option<Lock>>,
+    /// Grows when queued requests have left the queue.
+    settled: watch::Sender<u64>,
 }
 
 enum Command {
-    Seal(Box<SealOrder>, oneshot::Sender<Result<writer::Sealed, SealError>>),
+    Seal(Box<SealOrder>, oneshot::Sender<Result<Answer, SealError>>),
     Append(Kind, Vec<u8>, oneshot::Sender<Result<u64, SealError>>),
     NextEpoch(epochs::PreparedEpoch),
     Rotate(String, oneshot::Sender<Result<u64, SealError>>),
-    /// Take the log up again if storage has failed; there is nothing to seal.
+    /// Take the log up again if storage has failed, and what was held back with it.
     Recover,
+    /// The device of the sealing key answers again.
+    KeyAnswers,
+    Lock(LockChange, oneshot::Sender<Result<LockAnswer, SealError>>),
     Stop,
 }
 
@@ -205,12 +265,13 @@ pub struct Sealer {
     shared: Arc<Shared>,
     queue: mpsc::Sender<Command>,
     attestor: attest::Handle,
+    keeper: keeper::Handle,
     threads: Arc<Mutex<Vec<std::thread::JoinHandle<()>>>>,
 }
 
 impl Sealer {
-    /// Seals a document; the answer comes when its entry is durable (G1).
-    pub async fn seal(&self, order: SealOrder) -> Result<Receipt, SealError> {
+    /// Seals a document; the answer comes when its entry is durable (G1), or when it is durably queued.
+    pub async fn seal(&self, order: SealOrder) -> Result<Outcome, SealError> {
         self.shared.may_seal()?;
         let digest = order.digest.clone();
         let openings: Vec<Opening> = order.openings.clone();
@@ -219,25 +280,105 @@ impl Sealer {
             mpsc::error::TrySendError::Full(_) => SealError::Overloaded,
             mpsc::error::TrySendError::Closed(_) => stopping(),
         })?;
-        let sealed = answer.await.map_err(|_| stopping())??;
+        let sealed = match answer.await.map_err(|_| stopping())?? {
+            Answer::Sealed(sealed) => sealed,
+            Answer::Queued(queued) => return Ok(Outcome::Queued(queued)),
+        };
         let failed = |error: LookupError| SealError::Failed { reason: error.to_string() };
         let seal = if sealed.replayed {
             self.seal_file(sealed.entry.content().index, true).map_err(failed)?
         } else {
             evidence::fresh(&self.shared, &sealed, &openings).map_err(failed)?
         };
-        let index = sealed.entry.content().index;
-        let mut earlier = self.find_digest(&digest, 9).map_err(failed)?;
-        earlier.retain(|found| *found < index);
+        let receipt = self.receipt(&sealed.entry, &digest, seal, sealed.replayed).map_err(failed)?;
+        Ok(Outcome::Sealed(Box::new(receipt)))
+    }
+
+    fn receipt(
+        &self,
+        entry: &Entry,
+        digest: &DocumentDigest,
+        seal: SealFile,
+        replayed: bool,
+    ) -> Result<Receipt, LookupError> {
+        let content = entry.content().clone();
+        let mut earlier = self.find_digest(digest, 9)?;
+        earlier.retain(|found| *found < content.index);
         earlier.truncate(8);
-        Ok(Receipt {
-            index,
-            leaf_hash: sealed.entry.leaf_hash(),
-            seal,
-            content: sealed.entry.content().clone(),
-            replayed: sealed.replayed,
-            earlier,
-        })
+        Ok(Receipt { index: content.index, leaf_hash: entry.leaf_hash(), seal, content, replayed, earlier })
+    }
+
+    /// Waits until a queued request is sealed, at most so long; `None`: it still waits, or never will be.
+    pub async fn sealed_from_queue(
+        &self,
+        id: QueueId,
+        deadline: Duration,
+    ) -> Result<Option<Receipt>, LookupError> {
+        if deadline.is_zero() {
+            return Ok(None);
+        }
+        let mut settled = self.shared.settled.subscribe();
+        let until = tokio::time::Instant::now() + deadline;
+        loop {
+            settled.borrow_and_update();
+            let sealer = self.clone();
+            let looked = tokio::task::spawn_blocking(move || sealer.queued(id));
+            match looked
+                .await
+                .map_err(|_| LookupError::Storage("the look-up did not finish".to_owned()))??
+            {
+                Some(QueuedState::Sealed { index, .. }) => return self.receipt_at(index).await.map(Some),
+                Some(QueuedState::Waiting { .. }) => {}
+                Some(QueuedState::Refused { .. }) | None => return Ok(None),
+            }
+            match tokio::time::timeout_at(until, settled.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return Ok(None),
+            }
+        }
+    }
+
+    async fn receipt_at(&self, index: u64) -> Result<Receipt, LookupError> {
+        let sealer = self.clone();
+        let read = move || {
+            let entry = sealer.entry(index)?;
+            let body = SealBody::decode(&entry.content().body)
+                .map_err(|error| LookupError::Storage(error.to_string()))?;
+            let seal = sealer.seal_file(index, true)?;
+            sealer.receipt(&entry, &body.document_digest(), seal, false)
+        };
+        let read = tokio::task::spawn_blocking(read).await;
+        read.map_err(|_| LookupError::Storage("the look-up did not finish".to_owned()))?
+    }
+
+    /// What is known of a queued request; `None` when nothing is, or not any more.
+    pub fn queued(&self, id: QueueId) -> Result<Option<QueuedState>, LookupError> {
+        let Some(state) = self.shared.kept.look(id)? else { return Ok(None) };
+        Ok(Some(match state {
+            QueueState::Waiting { row, position } => {
+                // Sealed a moment ago, and not recorded yet.
+                match self.shared.reader.find_request(&row.request.key)? {
+                    Some((index, print)) if print == row.request.fingerprint => {
+                        QueuedState::Sealed { client: row.client, queued_ms: row.queued_ms, index }
+                    }
+                    _ => QueuedState::Waiting { client: row.client, queued_ms: row.queued_ms, position },
+                }
+            }
+            QueueState::Done { client, queued_ms, outcome } => match outcome {
+                QueueOutcome::Sealed { index } => QueuedState::Sealed { client, queued_ms, index },
+                QueueOutcome::Refused { reason } => QueuedState::Refused { client, queued_ms, reason },
+            },
+        }))
+    }
+
+    /// Locks or unlocks sealing; durable when answered.
+    pub async fn change_lock(&self, change: LockChange) -> Result<LockAnswer, SealError> {
+        if let Condition::RollbackSuspected { finding } = self.shared.condition() {
+            return Err(SealError::RollbackSuspected { finding });
+        }
+        let (reply, answer) = oneshot::channel();
+        self.queue.send(Command::Lock(change, reply)).await.map_err(|_| stopping())?;
+        answer.await.map_err(|_| stopping())?
     }
 
     /// Waits until a TPM quote covers entry `index`; asks for one at once.
@@ -332,6 +473,7 @@ impl Sealer {
     pub async fn close(self) {
         self.attestor.stop();
         self.shared.search.stop();
+        self.keeper.stop();
         let _ = self.queue.send(Command::Stop).await;
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(|p| p.into_inner()));
         let join = move || {
@@ -360,7 +502,34 @@ impl Shared {
         *self.condition.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = condition;
     }
 
+    fn key_is_away(&self) -> bool {
+        let condition = self.condition.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        matches!(*condition, Condition::KeyAway { .. })
+    }
+
+    fn key_answers(&self) {
+        if self.key_is_away() {
+            self.set_condition(Condition::Sealing);
+        }
+    }
+
+    fn lock(&self) -> Option<Lock> {
+        self.lock.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
+    fn set_lock(&self, lock: Option<Lock>) {
+        *self.lock.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = lock;
+    }
+
     fn condition(&self) -> Condition {
+        let condition = self.unlocked_condition();
+        match (&condition, self.lock()) {
+            (Condition::Sealing | Condition::KeyAway { .. }, Some(lock)) => Condition::Locked(lock),
+            _ => condition,
+        }
+    }
+
+    fn unlocked_condition(&self) -> Condition {
         let condition = self.condition.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
         // Whoever waits for readiness before sending would otherwise wait for ever: room is looked at
         // here, not only by the next seal.
@@ -376,6 +545,8 @@ impl Shared {
             Condition::Sealing => Ok(()),
             // The writer is asked all the same: it may be able to recover.
             Condition::Poisoned { .. } | Condition::DiskFull => Ok(()),
+            // The writer knows whether to queue it.
+            Condition::Locked(_) | Condition::KeyAway { .. } => Ok(()),
             Condition::RollbackSuspected { finding } => Err(SealError::RollbackSuspected { finding }),
         }
     }

@@ -6,8 +6,9 @@
 use super::attest::{ATTESTED_HINT, Attestor, Handle};
 use super::clock::{Steady, now_millis};
 use super::epochs::{EpochIndex, PreparedEpoch};
+use super::lock::{LOCK, Lock};
 use super::writer::{CurrentEpoch, Writer};
-use super::{Condition, Counters, Sealer, Shared, search, status};
+use super::{Condition, Counters, Sealer, Shared, keeper, queueing, search, status};
 use crate::backup::{BACKED_UP, RESTORED};
 use crate::config::Config;
 use crate::identity::{self, Identity};
@@ -15,9 +16,10 @@ use crate::trust;
 use anyhow::{Context, Result};
 use bulla_formats::body::attestation::AttestationBody;
 use bulla_formats::enrolment::Hardware;
-use bulla_formats::entry::{Entry, Kind};
+use bulla_formats::entry::{Entry, Kind, Residency};
 use bulla_ledger::{DirStore, Ledger, Reader};
 use bulla_protocol::epoch::{EpochLife, EpochPolicy};
+use bulla_protocol::queue::Gate;
 use bulla_protocol::rollback::{Finding, HeadOnDisk, Intent, Start, judge_start};
 use bulla_protocol::window::WindowPolicy;
 use std::collections::BTreeMap;
@@ -78,14 +80,19 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
             config.sealing.reserve_bytes,
         ),
         search: search::Search::new(reader.clone()),
+        kept: ledger.queue(),
+        lock: RwLock::new(ledger.control().get(LOCK)?.and_then(|bytes| Lock::decode(&bytes))),
+        settled: watch::Sender::new(0),
         reader,
     });
     let (queue, commands) = mpsc::channel(config.sealing.queue_max);
     let (attestor, inbox) = Handle::new();
+    let (keeper, keeper_inbox) = keeper::Handle::new();
     let sealer = Sealer {
         shared: shared.clone(),
         queue: queue.clone(),
         attestor: attestor.clone(),
+        keeper: keeper.clone(),
         threads: Arc::default(),
     };
     if let Some(finding) = finding {
@@ -110,6 +117,17 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
         max_millis: config.sealing.epoch_max_seconds.saturating_mul(1_000),
         max_seals: config.sealing.epoch_max_seals,
     };
+    let batch = match residency {
+        Residency::Tpm => queueing::DEVICE_BATCH.min(config.sealing.batch_max),
+        Residency::TpmEndorsedRam | Residency::Software => config.sealing.batch_max,
+    };
+    let waiting = shared.kept.depth().entries;
+    if waiting > 0 {
+        log::info!("{waiting} queued requests wait to be sealed");
+    }
+    if shared.lock().is_some() {
+        log::warn!("the box is locked by an operator, and stays so");
+    }
     let mut writer = Writer {
         shared: shared.clone(),
         ledger,
@@ -122,6 +140,10 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
         steady,
         attestor: attestor.clone(),
         trouble: None,
+        gate: Gate::new(config.queue.policy(), batch as u64, shared.lock().is_some()),
+        unrecorded: Vec::new(),
+        request_window: identity::options(config).request_window,
+        keeper,
     };
     if let Some(made) = &restored {
         writer.restored(made);
@@ -132,6 +154,7 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
         // From here on the log itself says it.
         control.put(RESTORED, b"").context("cannot note that the restored log goes on")?;
     }
+    let (keeper_shared, keeper_keys, keeper_queue) = (shared.clone(), identity.keys.clone(), queue.clone());
     let attest = Attestor {
         shared,
         keys: identity.keys,
@@ -155,6 +178,10 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
         spawn("writer", Box::new(move || writer.run(commands)))?,
         spawn("attestor", Box::new(move || attest.run(inbox)))?,
         spawn("indexer", Box::new(move || search::run(indexed)))?,
+        spawn(
+            "keeper",
+            Box::new(move || keeper::run(&keeper_inbox, &keeper_shared, &keeper_keys, &keeper_queue)),
+        )?,
     ];
     *sealer.threads.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = threads;
     Ok(sealer)

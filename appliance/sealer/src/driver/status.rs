@@ -4,6 +4,7 @@
 
 use super::Shared;
 use super::clock::{Steady, now_millis};
+use super::lock::Lock;
 use bulla_formats::enrolment::Hardware;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -21,6 +22,13 @@ pub enum Condition {
     /// Storage failed; it recovers by itself when it can.
     Poisoned {
         /// What failed.
+        reason: String,
+    },
+    /// An operator has locked it.
+    Locked(Lock),
+    /// The device of the sealing key does not answer; it is asked again.
+    KeyAway {
+        /// What it said last.
         reason: String,
     },
     /// The disk may be an older copy: read-only until an operator decides.
@@ -44,6 +52,9 @@ pub struct Counters {
     pub disk_full: AtomicU64,
     pub poisonings: AtomicU64,
     pub recoveries: AtomicU64,
+    pub queued: AtomicU64,
+    pub drained: AtomicU64,
+    pub queue_refused: AtomicU64,
 }
 
 /// What changes rarely and is only reported.
@@ -102,6 +113,25 @@ impl Facts {
     }
 }
 
+/// Requests promised a seal.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QueueStatus {
+    /// How many wait.
+    pub depth: u64,
+    /// Bytes kept of them.
+    pub bytes: u64,
+    /// When the oldest was taken (Unix milliseconds).
+    pub oldest_millis: Option<u64>,
+}
+
+impl QueueStatus {
+    /// Age of the oldest by the wall clock, 0 when nothing waits.
+    pub fn oldest_seconds(&self) -> u64 {
+        self.oldest_millis.map_or(0, |oldest| now_millis().saturating_sub(oldest) / 1_000)
+    }
+}
+
 /// What `/v1/status` answers.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -128,6 +158,8 @@ pub struct Status {
     pub attested_size: u64,
     /// Why the last attestation failed.
     pub attestation_trouble: Option<String>,
+    /// Requests promised a seal.
+    pub queue: QueueStatus,
     /// Wall time of this start (Unix milliseconds).
     pub started_millis: u64,
     /// Seconds since this start, on a steady clock.
@@ -140,9 +172,11 @@ impl Shared {
     pub(super) fn status(&self) -> Status {
         let facts = &self.status;
         let snapshot = self.reader.snapshot();
+        let depth = self.kept.depth();
         Status {
             condition: self.condition(),
-            mode: "air-gapped",
+            mode: if self.lock().is_some() { "safe" } else { "air-gapped" },
+            queue: QueueStatus { depth: depth.entries, bytes: depth.bytes, oldest_millis: depth.oldest_ms },
             origin: self.origin.as_str().to_owned(),
             hardware: match self.hardware {
                 Hardware::Tpm => "tpm",

@@ -11,16 +11,22 @@
 use super::body::{EntryMaker, MakeError};
 use super::clock::{Steady, local_time};
 use super::epochs::{EpochEvidence, PreparedEpoch};
-use super::{Command, Condition, Published, RequestKey, SealError, SealOrder, Shared, attest, evidence};
+use super::lock::LockAnswer;
+use super::queueing::Draft;
+use super::{
+    Answer, Command, Condition, Published, RequestKey, SealError, SealOrder, Shared, attest, keeper,
+};
 use bulla_formats::body::incident::IncidentBody;
 use bulla_formats::body::operator_action::OperatorActionBody;
-use bulla_formats::body::seal::SealBody;
 use bulla_formats::der;
 use bulla_formats::entry::{Entry, Kind, LocalTime, Mode, Residency, TreeState};
 use bulla_formats::note::{SignedNote, checkpoint_text, log_line};
 use bulla_keys::SealingKey;
-use bulla_ledger::{AppendError, Committed, Ledger, NewEntry, RecoverError, Request};
+use bulla_ledger::{
+    AppendError, Committed, Ledger, NewEntry, QueueId, QueueOutcome, QueuedRow, RecoverError, Request,
+};
 use bulla_protocol::epoch::{EpochDecision, EpochLife, EpochPolicy};
+use bulla_protocol::queue::{Gate, Next};
 use ed25519_dalek::Signer as _;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -68,6 +74,13 @@ pub struct Writer {
     pub(super) steady: Steady,
     pub(super) attestor: attest::Handle,
     pub(super) trouble: Option<Trouble>,
+    /// What stands between requests and their seals.
+    pub(super) gate: Gate,
+    /// What became of queued requests, while that is not recorded.
+    pub(super) unrecorded: Vec<(QueueId, QueueOutcome)>,
+    /// Indexes in which a request key counts.
+    pub(super) request_window: u64,
+    pub(super) keeper: keeper::Handle,
 }
 
 /// A state that cannot be logged while it lasts.
@@ -78,23 +91,53 @@ pub struct Trouble {
     last_attempt: u64,
 }
 
-type Reply<T> = oneshot::Sender<Result<T, SealError>>;
+pub(super) type Reply<T> = oneshot::Sender<Result<T, SealError>>;
 
 /// Who gets which entry of the batch.
-enum Waiter {
-    Seal(Reply<Sealed>),
+pub(super) enum Waiter {
+    Seal(Reply<Answer>),
     Append(Reply<u64>),
+    Lock(LockAnswer, Reply<LockAnswer>),
 }
 
 #[derive(Default)]
-struct Batch {
+pub(super) struct Batch {
     entries: Vec<Entry>,
     rows: Vec<NewEntry>,
     waiters: Vec<(usize, Waiter)>,
     /// Same idempotency key twice in one batch: the second waits for the first's entry.
-    followers: Vec<(usize, Reply<Sealed>)>,
+    followers: Vec<(usize, Reply<Answer>)>,
     requests: HashMap<[u8; 32], (usize, [u8; 32])>,
     seals: u64,
+    /// Queued requests that are in this batch, and where.
+    pub(super) drained: Vec<(QueueId, usize)>,
+    /// Queued requests whose outcome needs no entry of this batch.
+    pub(super) settled: Vec<(QueueId, QueueOutcome)>,
+    /// The key did not sign: nothing that comes later in the round is tried.
+    pub(super) key_failed: Option<String>,
+    /// A queued request could not be looked at: nothing may overtake it.
+    pub(super) stopped: bool,
+    /// What the key did not sign.
+    unsigned: Vec<(Draft, Reply<Answer>)>,
+}
+
+/// One round's work, sorted.
+#[derive(Default)]
+struct Work {
+    /// Orders and entries, in the order in which they came.
+    commands: Vec<Command>,
+    rotations: Vec<(String, Reply<u64>)>,
+    locks: Vec<(LockAnswer, Vec<Vec<u8>>, Reply<LockAnswer>)>,
+    queued: Vec<QueuedRow>,
+}
+
+impl Work {
+    fn is_empty(&self) -> bool {
+        self.commands.is_empty()
+            && self.rotations.is_empty()
+            && self.locks.is_empty()
+            && self.queued.is_empty()
+    }
 }
 
 impl Batch {
@@ -106,17 +149,47 @@ impl Batch {
         self.rows.push(row);
     }
 
-    fn refuse(self, error: &SealError) {
+    /// Signs a draft; gives it back when the key does not.
+    pub(super) fn push_draft(
+        &mut self,
+        maker: &mut EntryMaker<'_>,
+        draft: Draft,
+        waiter: Option<Waiter>,
+    ) -> Result<usize, (MakeError, Option<(Draft, Waiter)>)> {
+        let entry = match maker.make(Kind::Seal, der::encode(&draft.body)) {
+            Ok(entry) => entry,
+            Err(error) => return Err((error, waiter.map(|waiter| (draft, waiter)))),
+        };
+        let position = self.entries.len();
+        if let Some(request) = draft.request {
+            self.requests.insert(request.key, (position, request.fingerprint));
+        }
+        let row = NewEntry {
+            entry: entry.bytes().to_vec(),
+            digest: Some((draft.body.algorithm as u8, draft.body.digest.to_vec())),
+            request: draft.request.map(|r| Request { key: r.key, fingerprint: r.fingerprint }),
+            openings: draft.openings,
+            side: Vec::new(),
+        };
+        self.seals += 1;
+        self.push(entry, row, waiter);
+        Ok(position)
+    }
+
+    fn refuse(self, error: &SealError) -> Vec<(LockAnswer, Reply<LockAnswer>)> {
+        let mut locks = Vec::new();
         for (_, waiter) in self.waiters {
             // A waiter that has hung up needs no answer.
             match waiter {
                 Waiter::Seal(reply) => drop(reply.send(Err(error.clone()))),
                 Waiter::Append(reply) => drop(reply.send(Err(error.clone()))),
+                Waiter::Lock(answer, reply) => locks.push((answer, reply)),
             }
         }
         for (_, reply) in self.followers {
             drop(reply.send(Err(error.clone())));
         }
+        locks
     }
 }
 
@@ -124,8 +197,14 @@ impl Writer {
     /// Works until told to stop or until nobody can ask any more.
     pub fn run(mut self, mut queue: mpsc::Receiver<Command>) {
         let mut round = Vec::with_capacity(self.batch_max);
-        while let Some(first) = queue.blocking_recv() {
-            round.push(first);
+        loop {
+            // With queued requests to seal, what arrives is only looked for.
+            if self.next_step() == Next::Wait {
+                match queue.blocking_recv() {
+                    Some(first) => round.push(first),
+                    None => return,
+                }
+            }
             while round.len() < self.batch_max {
                 let Ok(next) = queue.try_recv() else { break };
                 round.push(next);
@@ -139,23 +218,71 @@ impl Writer {
     /// One round; returns whether to stop.
     fn round(&mut self, commands: &mut Vec<Command>) -> bool {
         let (mut stop, mut recover) = (false, false);
-        let mut work = Vec::with_capacity(commands.len());
-        let mut rotations = Vec::new();
+        let mut work = Work { commands: Vec::with_capacity(commands.len()), ..Work::default() };
         for command in commands.drain(..) {
             match command {
                 Command::NextEpoch(prepared) => self.take_next_epoch(prepared),
-                Command::Rotate(reason, reply) => rotations.push((reason, reply)),
-                Command::Recover => recover = true,
+                Command::Rotate(reason, reply) => work.rotations.push((reason, reply)),
+                Command::Lock(change, reply) => match self.change_lock(change) {
+                    Ok((answer, bodies)) if bodies.is_empty() => drop(reply.send(Ok(answer))),
+                    Ok((answer, bodies)) => work.locks.push((answer, bodies, reply)),
+                    Err(error) => drop(reply.send(Err(error))),
+                },
+                Command::KeyAnswers => {
+                    self.gate.key_answers();
+                    self.shared.key_answers();
+                }
+                Command::Recover => {
+                    self.gate.retry();
+                    recover = true;
+                }
                 Command::Stop => stop = true,
-                seal_or_append => work.push(seal_or_append),
+                seal_or_append => work.commands.push(seal_or_append),
             }
         }
-        // With nothing to seal, what is committed is the incident; that proves that storage works again.
-        recover |= !work.is_empty() || !rotations.is_empty();
-        if recover && self.ready_again(&mut work, &mut rotations) {
-            self.commit(work, rotations, false);
+        if stop {
+            // What is queued stays for the next run.
+            self.gate.hold();
         }
+        // With nothing to seal, what is committed is the incident; that proves that storage works again.
+        recover |= !work.is_empty() || self.next_step() != Next::Wait;
+        let unready = if recover { self.ready_again().err() } else { None };
+        self.gate.set_storage_failed(self.ledger.is_poisoned());
+        if let Some(error @ SealError::DiskFull { .. }) = &unready {
+            // Nothing can be promised on a full disk.
+            let orders = work.commands.extract_if(.., |command| matches!(command, Command::Seal(..)));
+            refuse_all(orders.collect(), Vec::new(), error);
+        }
+        let keeping = self.admit(&mut work.commands);
+        match unready {
+            None => {
+                let newcomers = work.commands.iter().any(|command| matches!(command, Command::Seal(..)));
+                work.queued = self.rows_to_seal(newcomers);
+                if (work.queued.len() as u64) < self.backlog().entries {
+                    // Older requests could not be had, and nothing overtakes them.
+                    let orders = work.commands.extract_if(.., |command| matches!(command, Command::Seal(..)));
+                    refuse_all(orders.collect(), Vec::new(), &SealError::Overloaded);
+                }
+                let unsigned = self.commit(work, false);
+                let unsigned = self.unsigned(unsigned);
+                self.keep(unsigned);
+            }
+            Some(error) => {
+                self.refuse_work(work, &error);
+                self.keeper.watch();
+            }
+        }
+        self.keep(keeping);
         stop
+    }
+
+    fn refuse_work(&mut self, work: Work, error: &SealError) {
+        refuse_all(work.commands, work.rotations, error);
+        for (answer, _, reply) in work.locks {
+            // The lock holds all the same; its entry follows when the log takes entries again.
+            let answer = self.lock_logged(answer, false);
+            drop(reply.send(Ok(answer)));
+        }
     }
 
     fn take_next_epoch(&mut self, prepared: PreparedEpoch) {
@@ -168,22 +295,19 @@ impl Writer {
     }
 
     /// When the last append had an unknown effect, recovers before anything else is written.
-    fn ready_again(&mut self, work: &mut Vec<Command>, rotations: &mut Vec<(String, Reply<u64>)>) -> bool {
+    fn ready_again(&mut self) -> Result<(), SealError> {
         if !self.ledger.is_poisoned() {
-            return true;
+            return Ok(());
         }
         let now = self.steady.millis();
         let last = self.trouble.as_ref().map_or(0, |trouble| trouble.last_attempt);
-        let error = match self.shared.condition() {
+        match self.shared.condition() {
             // Trying reads the whole segment; looking for room costs nothing.
-            Condition::Poisoned { reason } if now < last + RECOVERY_PAUSE_MILLIS => not_recovered(&reason),
-            _ => match self.recover() {
-                Ok(()) => return true,
-                Err(error) => error,
-            },
-        };
-        refuse_all(std::mem::take(work), std::mem::take(rotations), &error);
-        false
+            Condition::Poisoned { reason } if now < last + RECOVERY_PAUSE_MILLIS => {
+                Err(not_recovered(&reason))
+            }
+            _ => self.recover(),
+        }
     }
 
     fn recover(&mut self) -> Result<(), SealError> {
@@ -208,7 +332,7 @@ impl Writer {
         Err(not_recovered(&reason))
     }
 
-    fn trouble_begins(&mut self, code: &'static str, detail: String, now: u64) {
+    pub(super) fn trouble_begins(&mut self, code: &'static str, detail: String, now: u64) {
         match &mut self.trouble {
             Some(trouble) => {
                 trouble.detail = detail;
@@ -228,11 +352,16 @@ impl Writer {
         }
     }
 
-    /// One batch. `first`: the epoch of this run must begin with it.
-    fn commit(&mut self, work: Vec<Command>, rotations: Vec<(String, Reply<u64>)>, first: bool) {
+    /// One batch. `first`: the epoch of this run must begin with it. Returns what the key did not sign.
+    fn commit(&mut self, work: Work, first: bool) -> Vec<(Draft, Reply<Answer>)> {
+        if self.gate.is_key_away() {
+            let reason = "the sealing key cannot sign, its device does not answer".to_owned();
+            self.refuse_work(work, &SealError::Locked { reason });
+            return Vec::new();
+        }
         let mut batch = Batch::default();
         let now = self.steady.millis();
-        let decision = self.life.decide(now, self.next.is_some(), first || !rotations.is_empty());
+        let decision = self.life.decide(now, self.next.is_some(), first || !work.rotations.is_empty());
         let rotate = match decision {
             EpochDecision::Rotate { extended } => self.next.take().map(|next| (next, extended)),
             EpochDecision::Keep | EpochDecision::Extend => None,
@@ -244,13 +373,13 @@ impl Writer {
             (None, Some(key)) => (key, self.epoch.residency),
             (None, None) => {
                 let reason = "this run has no sealing key yet".to_owned();
-                refuse_all(work, rotations, &SealError::Locked { reason });
-                return;
+                self.refuse_work(work, &SealError::Locked { reason });
+                return Vec::new();
             }
         };
         let mut maker = EntryMaker {
             origin: &self.shared.origin,
-            mode: Mode::AirGapped,
+            mode: if self.gate.is_locked() { Mode::Safe } else { Mode::AirGapped },
             epoch: number,
             residency,
             key,
@@ -267,17 +396,12 @@ impl Writer {
                     let row = NewEntry { entry: entry.bytes().to_vec(), ..NewEntry::default() };
                     batch.push(entry, row, None);
                 }
-                Err(error) => log::error!("the next key epoch cannot begin: {error}"),
+                // Its own key cannot sign (a TPM key, and the TPM is away): nothing else could be signed either.
+                Err(error) => batch.key_failed = Some(format!("the next key epoch cannot begin: {error}")),
             }
         }
         let begun = rotate.as_ref().is_some_and(|_| !batch.entries.is_empty());
-        if rotate.is_some() && !begun {
-            // Its own key cannot sign (a TPM key, and the TPM is away): nothing else could be signed either.
-            let error = SealError::Locked { reason: "the sealing key cannot sign now; retry".to_owned() };
-            refuse_all(work, rotations, &error);
-            return;
-        }
-        for (reason, reply) in rotations {
+        for (reason, reply) in work.rotations {
             if !begun {
                 let reason =
                     "the next epoch is not endorsed yet (the TPM is away or busy); ask again in a moment";
@@ -286,8 +410,15 @@ impl Writer {
             }
             push_body(&mut maker, &mut batch, Kind::OperatorAction, rotate_action(reason), Some(reply));
         }
-        let told = self.trouble.is_some();
-        if let Some(trouble) = &self.trouble {
+        let mut locks = Vec::new();
+        for (answer, bodies, reply) in work.locks {
+            match push_lock(&mut maker, &mut batch, bodies) {
+                Some(position) => batch.waiters.push((position, Waiter::Lock(answer, reply))),
+                None => locks.push((answer, reply)),
+            }
+        }
+        let told = self.trouble.is_some() && batch.key_failed.is_none();
+        if let Some(trouble) = self.trouble.as_ref().filter(|_| told) {
             let ended = IncidentBody {
                 code: trouble.code.to_owned(),
                 began: trouble.began,
@@ -296,7 +427,10 @@ impl Writer {
             };
             push_body(&mut maker, &mut batch, Kind::Incident, der::encode(&ended), None);
         }
-        for command in work {
+        for row in &work.queued {
+            self.push_row(&mut maker, &mut batch, row);
+        }
+        for command in work.commands {
             match command {
                 Command::Seal(order, reply) => self.push_seal(&mut maker, &mut batch, *order, reply),
                 Command::Append(kind, body, reply) => {
@@ -306,30 +440,55 @@ impl Writer {
             }
         }
         let lamport = maker.lamport;
+        let (unsigned, key_failed) = (std::mem::take(&mut batch.unsigned), batch.key_failed.take());
+        let stopped = batch.stopped;
+        let mut outcomes = std::mem::take(&mut batch.settled);
+        let mut logged = Vec::new();
         if batch.entries.is_empty() {
-            return;
-        }
-        match self.append(&batch) {
-            Ok(committed) => {
-                self.lamport = lamport;
-                if let Some((next, _)) = rotate {
-                    self.begin_epoch(next, &batch.entries[0]);
+            self.next = rotate.map(|(next, _)| next).or(self.next.take());
+        } else {
+            match self.append(&batch) {
+                Ok(committed) => {
+                    self.lamport = lamport;
+                    if let Some((next, _)) = rotate {
+                        self.begin_epoch(next, &batch.entries[0]);
+                    }
+                    // What only began in this very append is for the next batch to tell.
+                    if told {
+                        self.trouble = None;
+                    }
+                    self.shared.set_condition(Condition::Sealing);
+                    let sealed = |(id, position): (QueueId, usize)| {
+                        let index = batch.entries[position].content().index;
+                        (id, QueueOutcome::Sealed { index })
+                    };
+                    outcomes.extend(std::mem::take(&mut batch.drained).into_iter().map(sealed));
+                    logged = self.answer(batch, committed);
                 }
-                // What only began in this very append is for the next batch to tell.
-                if told {
-                    self.trouble = None;
+                Err(error) => {
+                    // The endorsement is still good: its statement names no index.
+                    if let Some((next, _)) = rotate {
+                        self.next = Some(next);
+                    }
+                    locks.extend(batch.refuse(&error));
+                    self.hold();
                 }
-                self.shared.set_condition(Condition::Sealing);
-                self.answer(batch, committed);
             }
-            Err(error) => {
-                // The endorsement is still good: its statement names no index.
-                if let Some((next, _)) = rotate {
-                    self.next = Some(next);
-                }
-                batch.refuse(&error);
+        }
+        for (answers, is_logged) in [(logged, true), (locks, false)] {
+            for (answer, reply) in answers {
+                let answer = self.lock_logged(answer, is_logged);
+                drop(reply.send(Ok(answer)));
             }
         }
+        if stopped {
+            self.hold();
+        }
+        if let Some(reason) = key_failed {
+            self.key_failed(reason);
+        }
+        self.settle(outcomes);
+        unsigned
     }
 
     fn push_seal(
@@ -337,7 +496,7 @@ impl Writer {
         maker: &mut EntryMaker<'_>,
         batch: &mut Batch,
         order: SealOrder,
-        reply: Reply<Sealed>,
+        reply: Reply<Answer>,
     ) {
         let reply = match order.request {
             None => reply,
@@ -346,45 +505,35 @@ impl Writer {
                 None => return,
             },
         };
-        let body = SealBody {
-            algorithm: order.digest.algorithm,
-            digest: order.digest.value.clone().into(),
-            size: order.digest.size,
-            media_type: order.media_type,
-            observation: order.observation,
-            client: order.client,
-            transport: order.transport,
-            commitments: order.openings.iter().map(|opening| opening.commitment()).collect(),
-            relations: order.relations,
+        if batch.stopped {
+            drop(reply.send(Err(SealError::Overloaded)));
+            return;
+        }
+        let draft = match Draft::of(order) {
+            Ok(draft) => draft,
+            Err(error) => return drop(reply.send(Err(make_error(MakeError::Body(error))))),
         };
-        let checked = body.check().and_then(|()| order.openings.iter().try_for_each(|o| o.check()));
-        let made = checked.map_err(MakeError::Body).and_then(|()| maker.make(Kind::Seal, der::encode(&body)));
-        match made {
-            Ok(entry) => {
-                if let Some(request) = order.request {
-                    batch.requests.insert(request.key, (batch.entries.len(), request.fingerprint));
-                }
-                let row = NewEntry {
-                    entry: entry.bytes().to_vec(),
-                    digest: Some((order.digest.algorithm as u8, order.digest.value)),
-                    request: order.request.map(|r| Request { key: r.key, fingerprint: r.fingerprint }),
-                    openings: evidence::pack_openings(&order.openings),
-                    side: Vec::new(),
-                };
-                batch.seals += 1;
-                batch.push(entry, row, Some(Waiter::Seal(reply)));
+        if batch.key_failed.is_some() {
+            return batch.unsigned.push((draft, reply));
+        }
+        match batch.push_draft(maker, draft, Some(Waiter::Seal(reply))) {
+            Ok(_) => {}
+            Err((MakeError::Key(error), Some((draft, Waiter::Seal(reply))))) => {
+                batch.key_failed = Some(error.to_string());
+                batch.unsigned.push((draft, reply));
             }
-            Err(error) => drop(reply.send(Err(make_error(error)))),
+            Err((error, Some((_, Waiter::Seal(reply))))) => drop(reply.send(Err(make_error(error)))),
+            Err(_) => {}
         }
     }
 
     /// Gives the reply back when the key is new.
-    fn answer_known_request(
+    pub(super) fn answer_known_request(
         &self,
         batch: &mut Batch,
         request: RequestKey,
-        reply: Reply<Sealed>,
-    ) -> Option<Reply<Sealed>> {
+        reply: Reply<Answer>,
+    ) -> Option<Reply<Answer>> {
         if let Some((position, fingerprint)) = batch.requests.get(&request.key) {
             if *fingerprint == request.fingerprint {
                 batch.followers.push((*position, reply));
@@ -395,11 +544,11 @@ impl Writer {
             return None;
         }
         let answer = match self.shared.reader.find_request(&request.key) {
-            Ok(None) => return Some(reply),
+            Ok(None) => return self.answer_waiting_request(request, reply),
             Ok(Some((index, fingerprint))) if fingerprint != request.fingerprint => {
                 Err(SealError::KeyReused { index })
             }
-            Ok(Some((index, _))) => self.replay(index),
+            Ok(Some((index, _))) => self.replay(index).map(Answer::Sealed),
             Err(error) => Err(SealError::Failed { reason: error.to_string() }),
         };
         drop(reply.send(answer));
@@ -472,7 +621,8 @@ impl Writer {
         self.attestor.prepare_epoch(number + 1, self.epoch.evidence.leaf_hash);
     }
 
-    fn answer(&mut self, batch: Batch, committed: Committed) {
+    /// Answers everyone; gives back the locks, whose entries are to be noted first.
+    fn answer(&mut self, batch: Batch, committed: Committed) -> Vec<(LockAnswer, Reply<LockAnswer>)> {
         let published = Arc::new(publish(&self.shared, committed.snapshot().clone()));
         *self.shared.published.write().unwrap_or_else(|poisoned| poisoned.into_inner()) =
             Some(published.clone());
@@ -483,17 +633,21 @@ impl Writer {
         self.life.sealed(batch.seals);
         self.shared.status.extended(self.life.is_extended());
         let entries: Vec<Arc<Entry>> = batch.entries.into_iter().map(Arc::new).collect();
-        let sealed = |position: usize, replayed: bool| Sealed {
-            entry: entries[position].clone(),
-            epoch: self.epoch.evidence.clone(),
-            published: published.clone(),
-            replayed,
+        let sealed = |position: usize, replayed: bool| {
+            Answer::Sealed(Sealed {
+                entry: entries[position].clone(),
+                epoch: self.epoch.evidence.clone(),
+                published: published.clone(),
+                replayed,
+            })
         };
+        let mut locks = Vec::new();
         for (position, waiter) in batch.waiters {
             // A waiter that has hung up needs no answer: its seal is durable all the same.
             match waiter {
                 Waiter::Seal(reply) => drop(reply.send(Ok(sealed(position, false)))),
                 Waiter::Append(reply) => drop(reply.send(Ok(entries[position].content().index))),
+                Waiter::Lock(answer, reply) => locks.push((answer, reply)),
             }
         }
         for (position, reply) in batch.followers {
@@ -502,6 +656,7 @@ impl Writer {
         if batch.seals > 0 {
             self.attestor.sealed();
         }
+        locks
     }
 
     /// The log came from a backup made at `made` (Unix milliseconds): the first batch says so.
@@ -513,7 +668,7 @@ impl Writer {
     /// Starts the epoch of this run; called once, before the thread.
     pub fn first_epoch(&mut self, first: PreparedEpoch) -> anyhow::Result<()> {
         self.next = Some(first);
-        self.commit(Vec::new(), Vec::new(), true);
+        self.commit(Work::default(), true);
         anyhow::ensure!(
             self.next.is_none() && self.shared.published().is_some(),
             "the key epoch of this run could not be written: {}",
@@ -531,6 +686,26 @@ pub(super) fn publish(shared: &Shared, snapshot: bulla_ledger::Snapshot) -> Publ
     let line = log_line(origin, &shared.log_key.verifying_key().to_bytes(), &signature);
     let note = SignedNote { text: text.clone(), lines: vec![line] }.encode();
     Published { snapshot, text, signature, note }
+}
+
+/// Signs what the log is to have of a lock: all of it or nothing. The position of the last entry.
+fn push_lock(maker: &mut EntryMaker<'_>, batch: &mut Batch, bodies: Vec<Vec<u8>>) -> Option<usize> {
+    for body in bodies {
+        if batch.key_failed.is_some() {
+            return None;
+        }
+        match maker.make(Kind::OperatorAction, body) {
+            Ok(entry) => {
+                let row = NewEntry { entry: entry.bytes().to_vec(), ..NewEntry::default() };
+                batch.push(entry, row, None);
+            }
+            Err(error) => {
+                batch.key_failed = Some(error.to_string());
+                return None;
+            }
+        }
+    }
+    batch.entries.len().checked_sub(1)
 }
 
 fn push_body(
