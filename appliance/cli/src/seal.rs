@@ -264,6 +264,15 @@ impl Run<'_> {
         let receipt = answer.json()?;
         let wrong =
             |what: &str| CallError::Refused { slug: String::new(), detail: format!("its receipt {what}") };
+        if receipt.get("queued").and_then(Value::as_bool) == Some(true) {
+            let text = |name: &str| receipt.get(name).and_then(Value::as_str).unwrap_or_default();
+            let detail = format!(
+                "it has queued the document as {} and seals it in its turn: {}; run the same command later for the seal",
+                text("queueId"),
+                text("reason")
+            );
+            return Err(CallError::Busy { detail, after: None });
+        }
         let seal = receipt.get("seal").map(Value::to_string).ok_or_else(|| wrong("has no seal in it"))?;
         let seal =
             SealFile::decode(seal.as_bytes()).map_err(|error| wrong(&format!("is not usable: {error}")))?;
