@@ -79,6 +79,8 @@ fn every_route_lets_in_whom_the_table_says() -> Result<()> {
             [401, 401, 401, 403, 403, 201],
         ),
         ("POST", "/v1/backups", "", b"", [401, 401, 401, 403, 403, 409]),
+        ("POST", "/v1/lock", "", b"{\"reason\": \"table\"}", [401, 401, 401, 403, 403, 200]),
+        ("POST", "/v1/unlock", "", b"{\"reason\": \"table\"}", [401, 401, 401, 403, 403, 200]),
     ];
     for (method, path, media_type, body, wanted) in table {
         for ((caller, client), wanted) in callers.iter().zip(wanted) {
@@ -109,8 +111,8 @@ fn every_route_lets_in_whom_the_table_says() -> Result<()> {
             }
         }
     }
-    // One document, one operator's act and the epoch it began: none of the refused had anything done.
-    assert_eq!(rig.log_size()?, before + 3);
+    // One document, three operator's acts and the epoch that one began: none of the refused had anything done.
+    assert_eq!(rig.log_size()?, before + 5);
     Ok(())
 }
 

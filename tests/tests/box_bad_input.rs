@@ -306,6 +306,9 @@ fn routes(rig: &Rig) -> Result<()> {
         ("/v1/seals", "POST"),
         ("/v1/verify", "POST"),
         ("/v1/epochs", "POST"),
+        ("/v1/queue/0-0000000000000000", "GET"),
+        ("/v1/lock", "POST"),
+        ("/v1/unlock", "POST"),
     ] {
         for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"] {
             if method == allowed {

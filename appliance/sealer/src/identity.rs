@@ -53,6 +53,8 @@ pub struct Created {
     pub origin: String,
     /// What its keys rest on.
     pub hardware: Hardware,
+    /// Requests still queued in the old log, which the new one does not seal.
+    pub left_queued: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -117,10 +119,10 @@ pub fn succeed(config: &Config, reason: &str) -> Result<Created> {
     let file = read_file(state)?;
     let keys = open_keys(config)?;
     let old = log_directory(state, &Origin::parse(&file.origin)?);
-    let head = {
+    let (head, left_queued) = {
         let (ledger, _) = Ledger::open(Arc::new(DirStore::open(&old)?), &file.origin, options(config))
             .context("the old log does not open; run `bulla-box fsck` and bring a readable copy back")?;
-        TreeState::new(ledger.size(), ledger.root())
+        (TreeState::new(ledger.size(), ledger.root()), ledger.queue().depth().entries)
     };
     let secret =
         keys.unseal(&base64_decode(&file.sealed_fleet_root)?).context("cannot unseal the fleet root")?;
@@ -137,7 +139,7 @@ pub fn succeed(config: &Config, reason: &str) -> Result<Created> {
     predecessors.push(Predecessor { origin: file.origin, log_directory: name });
     let created = begin_log(config, &keys, &fleet_root, predecessors, Some(succession))?;
     keys.shutdown();
-    Ok(created)
+    Ok(Created { left_queued, ..created })
 }
 
 /// Opens what `init` made.
@@ -304,7 +306,7 @@ fn begin_log(
     };
     // The identity comes last: until it names the new log, the old one (or nothing) is in force.
     write_file(&config.state_dir, &file)?;
-    Ok(Created { origin: origin.as_str().to_owned(), hardware: device.hardware })
+    Ok(Created { origin: origin.as_str().to_owned(), hardware: device.hardware, left_queued: 0 })
 }
 
 fn secret_key() -> Result<SigningKey> {

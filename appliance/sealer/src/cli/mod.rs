@@ -142,6 +142,14 @@ fn execute(command: Command, config: Config) -> Result<u8> {
                 "the new log is {}; the trust file stays as it is, and seals of the old log stay verifiable",
                 created.origin
             )?;
+            if created.left_queued > 0 {
+                writeln!(
+                    out,
+                    "{} requests are still queued in the old log and are not sealed in the new one, because the lost \
+                     state may have sealed them; their clients send them again",
+                    created.left_queued
+                )?;
+            }
         }
     }
     Ok(0)
