@@ -251,8 +251,9 @@ fn a_request_without_a_key_gets_one_of_its_own() {
 #[test]
 fn nothing_is_queued_without_room() {
     let store = CrashStore::new();
-    let reserve = Options { reserve_bytes: u64::MAX / 2, ..options(8) };
+    let reserve = Options { reserve_bytes: 1 << 20, ..options(8) };
     let ledger = Ledger::create(store.shared(), common::ORIGIN, reserve).unwrap();
+    store.set_room(u64::MAX, (1 << 20) + 100);
     let before = store.operations();
     let refused = ledger.queue().push(&[queued(1)]).unwrap_err();
     assert!(matches!(refused, PushError::Full { .. }), "{refused}");
