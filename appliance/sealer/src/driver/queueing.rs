@@ -14,6 +14,7 @@ use super::{Answer, Command, Condition, Queued, RequestKey, SealError, SealOrder
 use bulla_formats::body::operator_action::{OperatorActionBody, Parameter};
 use bulla_formats::body::seal::{Opening, SealBody};
 use bulla_formats::der::{self, DerError};
+use bulla_formats::entry::Kind;
 use bulla_ledger::{NewQueued, PushError, QueueId, QueueOutcome, QueuedRow, Request, WaitingRow};
 use bulla_protocol::queue::{Arrival, Backlog, Cause, Hindrance, Next, Refusal, may_grow};
 use std::collections::HashMap;
@@ -315,10 +316,13 @@ impl Writer {
             Ok(draft) => draft,
             Err(reason) => return batch.settled.push((id, refused(reason))),
         };
-        match batch.push_draft(maker, draft, None) {
-            Ok(position) => batch.drained.push((id, position)),
-            Err((MakeError::Key(error), _)) => batch.key_failed = Some(error.to_string()),
-            Err((MakeError::Body(error), _)) => batch.settled.push((id, refused(&error.to_string()))),
+        match maker.make(Kind::Seal, der::encode(&draft.body)) {
+            Ok(entry) => {
+                let position = batch.push_seal(entry, draft, None);
+                batch.drained.push((id, position));
+            }
+            Err(MakeError::Key(error)) => batch.key_failed = Some(error.to_string()),
+            Err(MakeError::Body(error)) => batch.settled.push((id, refused(&error.to_string()))),
         }
     }
 

@@ -149,17 +149,8 @@ impl Batch {
         self.rows.push(row);
     }
 
-    /// Signs a draft; gives it back when the key does not.
-    pub(super) fn push_draft(
-        &mut self,
-        maker: &mut EntryMaker<'_>,
-        draft: Draft,
-        waiter: Option<Waiter>,
-    ) -> Result<usize, (MakeError, Option<(Draft, Waiter)>)> {
-        let entry = match maker.make(Kind::Seal, der::encode(&draft.body)) {
-            Ok(entry) => entry,
-            Err(error) => return Err((error, waiter.map(|waiter| (draft, waiter)))),
-        };
+    /// Takes a signed draft; its position.
+    pub(super) fn push_seal(&mut self, entry: Entry, draft: Draft, waiter: Option<Waiter>) -> usize {
         let position = self.entries.len();
         if let Some(request) = draft.request {
             self.requests.insert(request.key, (position, request.fingerprint));
@@ -173,7 +164,7 @@ impl Batch {
         };
         self.seals += 1;
         self.push(entry, row, waiter);
-        Ok(position)
+        position
     }
 
     fn refuse(self, error: &SealError) -> Vec<(LockAnswer, Reply<LockAnswer>)> {
@@ -516,14 +507,15 @@ impl Writer {
         if batch.key_failed.is_some() {
             return batch.unsigned.push((draft, reply));
         }
-        match batch.push_draft(maker, draft, Some(Waiter::Seal(reply))) {
-            Ok(_) => {}
-            Err((MakeError::Key(error), Some((draft, Waiter::Seal(reply))))) => {
+        match maker.make(Kind::Seal, der::encode(&draft.body)) {
+            Ok(entry) => {
+                batch.push_seal(entry, draft, Some(Waiter::Seal(reply)));
+            }
+            Err(MakeError::Key(error)) => {
                 batch.key_failed = Some(error.to_string());
                 batch.unsigned.push((draft, reply));
             }
-            Err((error, Some((_, Waiter::Seal(reply))))) => drop(reply.send(Err(make_error(error)))),
-            Err(_) => {}
+            Err(error) => drop(reply.send(Err(make_error(error)))),
         }
     }
 
