@@ -424,3 +424,37 @@ fn what_was_queued_while_the_log_could_not_be_written_is_sealed_once_it_can() ->
     rig.fsck()?;
     Ok(())
 }
+
+/// A crash between the entry and the record of it, at its worst: nothing of what was drained is recorded.
+#[test]
+fn g3_rows_that_were_sealed_and_come_back_are_not_sealed_again() -> Result<()> {
+    let mut rig = Rig::start_with(&software(ON))?;
+    operate(&rig, "lock")?;
+    let documents: Vec<String> = (0..20).map(|number| format!("document {number}")).collect();
+    let scanner = rig.client(Role::Scanner);
+    let mut ids = Vec::new();
+    for document in &documents[..10] {
+        ids.push(queued(&post(&scanner, document, document)?)?);
+    }
+    for document in &documents[10..] {
+        // Without a key of the client's own.
+        ids.push(queued(&scanner.seal(document.as_bytes())?)?);
+    }
+    rig.sealer.stop()?;
+    let (file, copy) = (queue_file(&rig)?, rig.file("queue.copy"));
+    std::fs::copy(&file, &copy)?;
+    rig.sealer.start_unready()?;
+    operate(&rig, "unlock")?;
+    drained(&rig)?;
+    let before: Vec<Value> = ids.iter().map(|id| state(&rig, id)).collect::<Result<_>>()?;
+    rig.sealer.kill()?;
+    std::fs::copy(&copy, &file)?;
+    rig.sealer.start()?;
+    drained(&rig)?;
+    once_and_in_order(&rig, &documents, &[])?;
+    let after: Vec<Value> = ids.iter().map(|id| state(&rig, id)).collect::<Result<_>>()?;
+    assert_eq!(after, before, "each is still the seal that it was");
+    rig.sealer.stop()?;
+    rig.fsck()?;
+    Ok(())
+}
