@@ -6,7 +6,8 @@
 //! one read transaction each.
 //!
 //! Refuses: to leave anything under a final name in the target that is not complete.
-//! Invariants: `control` is copied before the entries and everything that entries refer to after them, so that the
+//! Invariants: `control` and the queue are copied before the entries (a request that leaves the queue meanwhile is in both,
+//! and its request key says so; the other way round it could be in neither), and everything that entries refer to after them, so that the
 //! copy has every opening and object of its entries, and a counter intent that is not ahead of them. Short read
 //! transactions only: the writer is held up for the length of one chunk at a time, and only at a roll-over.
 
@@ -44,6 +45,7 @@ impl Reader {
         let shared = self.shared();
         let mut copied = Vec::new();
         copied.extend(shared.control.copy_to(to)?);
+        copied.extend(shared.queue.copy_to(to)?);
         // Files and head together: a roll-over waits for this guard, so the last file is the one of the head.
         let (files, head) = {
             let segments = shared.segments();

@@ -229,6 +229,11 @@ impl Queue {
         Ok(taken.into_iter().map(|(row, _)| row).collect())
     }
 
+    /// Copies everything into another directory; the name of the file there, if there is one.
+    pub(crate) fn copy_to(&self, to: &dyn Store) -> Result<Option<String>, StorageFault> {
+        self.0.companion.copy_to(to)
+    }
+
     /// How much waits.
     pub fn depth(&self) -> QueueDepth {
         let state = self.lock();
