@@ -25,7 +25,10 @@ use zeroize::{Zeroize as _, Zeroizing};
 pub const TOKEN_PREFIX: &str = "bulla_";
 /// Characters after the prefix: 32 random bytes in lower-case base32 without padding.
 const TOKEN_CHARACTERS: usize = 52;
+/// Format of a file in which no client has limits of its own.
 const FORMAT: &str = "clients/v1";
+/// Format of a file in which one has; a program that does not know them must not take the file for one without.
+const FORMAT_WITH_LIMITS: &str = "clients/v2";
 
 /// Why clients cannot be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -114,6 +117,25 @@ pub enum Method {
     },
 }
 
+/// Limits of one client in place of those of the configuration.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ClientLimits {
+    /// Requests a second; 0: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests_per_second: Option<u32>,
+    /// Largest document in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub document_bytes_max: Option<u64>,
+}
+
+impl ClientLimits {
+    /// Whether the configuration's limits are in force.
+    pub fn is_default(&self) -> bool {
+        *self == ClientLimits::default()
+    }
+}
+
 /// One client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -129,6 +151,9 @@ pub struct RegisteredClient {
     /// When it was revoked; absent while it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoked_millis: Option<u64>,
+    /// Limits of its own.
+    #[serde(default, skip_serializing_if = "ClientLimits::is_default")]
+    pub limits: ClientLimits,
 }
 
 impl RegisteredClient {
@@ -149,6 +174,12 @@ impl fmt::Display for RegisteredClient {
         };
         let (name, role, created) = (&self.name, self.role.name(), utc(self.created_millis));
         write!(f, "{name}\t{role}\t{method}\tadded {created}")?;
+        if let Some(rate) = self.limits.requests_per_second {
+            write!(f, "\trate {rate}")?;
+        }
+        if let Some(most) = self.limits.document_bytes_max {
+            write!(f, "\tmax-bytes {most}")?;
+        }
         match self.revoked_millis {
             Some(revoked) => write!(f, "\trevoked {}", utc(revoked)),
             None => Ok(()),
@@ -214,19 +245,30 @@ impl ClientStore {
     }
 
     /// Registers a client with a new token and returns the token, which is not kept anywhere.
-    pub fn add_token(&self, name: &str, role: Role) -> Result<Zeroizing<String>, ClientsError> {
+    pub fn add_token(
+        &self,
+        name: &str,
+        role: Role,
+        limits: ClientLimits,
+    ) -> Result<Zeroizing<String>, ClientsError> {
         let token = new_token()?;
         let sha256 = sha256(&[token.as_bytes()]).to_string();
-        self.add(name, role, Method::Token { sha256 })?;
+        self.add(name, role, Method::Token { sha256 }, limits)?;
         Ok(token)
     }
 
     /// Registers a client that proves itself with a certificate of this common name.
-    pub fn add_certificate(&self, name: &str, role: Role, common_name: &str) -> Result<(), ClientsError> {
+    pub fn add_certificate(
+        &self,
+        name: &str,
+        role: Role,
+        common_name: &str,
+        limits: ClientLimits,
+    ) -> Result<(), ClientsError> {
         if common_name.is_empty() || common_name.len() > 255 {
             return Err(ClientsError::CommonName);
         }
-        self.add(name, role, Method::Certificate { common_name: common_name.to_owned() })
+        self.add(name, role, Method::Certificate { common_name: common_name.to_owned() }, limits)
     }
 
     /// Revokes a client; it is refused from the next request on.
@@ -242,7 +284,20 @@ impl ClientStore {
         })
     }
 
-    fn add(&self, name: &str, role: Role, method: Method) -> Result<(), ClientsError> {
+    /// Gives a client limits of its own, in place of those it had; they count from its next request on.
+    pub fn limit(&self, name: &str, limits: ClientLimits) -> Result<(), ClientsError> {
+        self.change(|clients| {
+            let client = clients.iter_mut().find(|client| client.name == name);
+            let client = client.ok_or_else(|| ClientsError::Unknown(name.to_owned()))?;
+            if client.revoked_millis.is_some() {
+                return Err(ClientsError::Revoked(name.to_owned()));
+            }
+            client.limits = limits;
+            Ok(())
+        })
+    }
+
+    fn add(&self, name: &str, role: Role, method: Method, limits: ClientLimits) -> Result<(), ClientsError> {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
         if name.is_empty() || name.len() > 64 || !name.bytes().all(allowed) {
             return Err(ClientsError::Name(name.chars().take(80).collect()));
@@ -258,7 +313,14 @@ impl ClientStore {
                 return Err(ClientsError::TakenCommonName { common_name, client });
             }
             let (name, created_millis) = (name.to_owned(), now_millis());
-            clients.push(RegisteredClient { name, role, method, created_millis, revoked_millis: None });
+            clients.push(RegisteredClient {
+                name,
+                role,
+                method,
+                created_millis,
+                revoked_millis: None,
+                limits,
+            });
             Ok(())
         })
     }
@@ -275,7 +337,9 @@ impl ClientStore {
             .map_err(|error| ClientsError::Io { path: lock_path, source: error.into() })?;
         let (_, mut clients) = self.read()?;
         edit(&mut clients)?;
-        let file = ClientsFile { bulla: FORMAT.to_owned(), clients };
+        let plain = clients.iter().all(|client| client.limits.is_default());
+        let format = if plain { FORMAT } else { FORMAT_WITH_LIMITS };
+        let file = ClientsFile { bulla: format.to_owned(), clients };
         let mut text = serde_json::to_string_pretty(&file).expect("strings and numbers always serialise");
         text.push('\n');
         self.replace(text.as_bytes())
@@ -309,7 +373,8 @@ impl ClientStore {
             fs::read(&self.path).map_err(|source| ClientsError::Io { path: self.path.clone(), source })?;
         let damaged = |reason: String| ClientsError::Damaged { path: self.path.clone(), reason };
         let file: ClientsFile = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
-        if file.bulla != FORMAT {
+        let limited = file.clients.iter().any(|client| !client.limits.is_default());
+        if file.bulla != FORMAT_WITH_LIMITS && (file.bulla != FORMAT || limited) {
             return Err(damaged(format!("it is of format {:?}", file.bulla)));
         }
         Ok((stamp, file.clients))
@@ -387,13 +452,15 @@ mod tests {
         let running = ClientStore::new(directory.path());
         let administrator = ClientStore::new(directory.path());
         assert!(running.by_token("bulla_nobody").unwrap().is_none());
-        let token = administrator.add_token("mfp-1", Role::Scanner).unwrap();
+        let token = administrator.add_token("mfp-1", Role::Scanner, ClientLimits::default()).unwrap();
         assert_eq!(token.len(), TOKEN_PREFIX.len() + TOKEN_CHARACTERS);
         let found = running.by_token(&token).unwrap().unwrap();
         assert_eq!((found.name.as_str(), found.role), ("mfp-1", Role::Scanner));
         assert_eq!(found.seal_method(), ClientMethod::BearerToken);
         assert!(running.by_token(&token[..token.len() - 1]).unwrap().is_none());
-        administrator.add_certificate("mfp-2", Role::Reader, "mfp-2.bank.example").unwrap();
+        administrator
+            .add_certificate("mfp-2", Role::Reader, "mfp-2.bank.example", ClientLimits::default())
+            .unwrap();
         assert_eq!(running.by_common_name("mfp-2.bank.example").unwrap().unwrap().name, "mfp-2");
         administrator.revoke("mfp-1").unwrap();
         administrator.revoke("mfp-2").unwrap();
@@ -406,16 +473,25 @@ mod tests {
     fn names_are_given_once_and_tokens_are_not_stored() {
         let directory = tempfile::tempdir().unwrap();
         let store = ClientStore::new(directory.path());
-        let token = store.add_token("desk", Role::Operator).unwrap();
+        let token = store.add_token("desk", Role::Operator, ClientLimits::default()).unwrap();
         store.revoke("desk").unwrap();
         assert!(matches!(store.revoke("desk"), Err(ClientsError::Revoked(_))));
         assert!(matches!(store.revoke("nobody"), Err(ClientsError::Unknown(_))));
-        assert!(matches!(store.add_token("desk", Role::Reader), Err(ClientsError::Taken(_))));
+        assert!(matches!(
+            store.add_token("desk", Role::Reader, ClientLimits::default()),
+            Err(ClientsError::Taken(_))
+        ));
         for bad in ["", "a b", "ä", &"x".repeat(65)] {
-            assert!(matches!(store.add_token(bad, Role::Reader), Err(ClientsError::Name(_))), "{bad:?}");
+            assert!(
+                matches!(
+                    store.add_token(bad, Role::Reader, ClientLimits::default()),
+                    Err(ClientsError::Name(_))
+                ),
+                "{bad:?}"
+            );
         }
-        store.add_certificate("a", Role::Scanner, "cn").unwrap();
-        let again = store.add_certificate("b", Role::Scanner, "cn");
+        store.add_certificate("a", Role::Scanner, "cn", ClientLimits::default()).unwrap();
+        let again = store.add_certificate("b", Role::Scanner, "cn", ClientLimits::default());
         assert!(matches!(again, Err(ClientsError::TakenCommonName { .. })));
         let path = directory.path().join("clients.json");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
@@ -423,15 +499,35 @@ mod tests {
     }
 
     #[test]
+    fn limits_of_a_client_come_and_go_and_a_file_without_them_is_of_the_first_format() {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, path) = (ClientStore::new(directory.path()), directory.path().join("clients.json"));
+        let token = store.add_token("gateway", Role::Scanner, ClientLimits::default()).unwrap();
+        let first = fs::read_to_string(&path).unwrap();
+        assert!(first.contains("clients/v1") && !first.contains("limits"));
+        let own = ClientLimits { requests_per_second: Some(0), document_bytes_max: Some(1 << 20) };
+        store.limit("gateway", own).unwrap();
+        assert_eq!(store.by_token(&token).unwrap().unwrap().limits, own);
+        assert!(fs::read_to_string(&path).unwrap().contains("clients/v2"));
+        store.limit("gateway", ClientLimits::default()).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), first);
+        assert!(matches!(store.limit("nobody", own), Err(ClientsError::Unknown(_))));
+        store.revoke("gateway").unwrap();
+        assert!(matches!(store.limit("gateway", own), Err(ClientsError::Revoked(_))));
+    }
+
+    #[test]
     fn a_damaged_file_lets_nobody_in() {
         let directory = tempfile::tempdir().unwrap();
         let store = ClientStore::new(directory.path());
-        let token = store.add_token("desk", Role::Operator).unwrap();
+        let token = store.add_token("desk", Role::Operator, ClientLimits::default()).unwrap();
         assert!(store.by_token(&token).unwrap().is_some());
         let path = directory.path().join("clients.json");
         for bad in [
             &b"{"[..],
-            b"{\"bulla\":\"clients/v2\",\"clients\":[]}",
+            b"{\"bulla\":\"clients/v3\",\"clients\":[]}",
+            b"{\"bulla\":\"clients/v1\",\"clients\":[{\"name\":\"a\",\"role\":\"scanner\",\"createdMillis\":0,\
+              \"method\":{\"kind\":\"certificate\",\"commonName\":\"a\"},\"limits\":{\"documentBytesMax\":1}}]}",
             b"{\"bulla\":\"clients/v1\",\"clients\":[],\"x\":1}",
         ] {
             fs::write(&path, bad).unwrap();

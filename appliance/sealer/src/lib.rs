@@ -16,6 +16,7 @@ mod config;
 mod driver;
 mod fsck;
 mod identity;
+mod limits;
 mod problem;
 mod run;
 mod server;

@@ -7,12 +7,18 @@
 use crate::clients::ClientsError;
 use crate::driver::{LookupError, SealError, Sealer};
 use axum::extract::rejection::PathRejection;
-use axum::http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, RETRY_AFTER, TRANSFER_ENCODING,
+    WWW_AUTHENTICATE,
+};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::fmt;
+
+/// Most bytes of an unread body for which a refused connection is kept.
+const SMALL_BODY: u64 = 64 << 10;
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident = $status:literal, $slug:literal, $title:literal;)*) => {
@@ -69,6 +75,8 @@ kinds! {
     UnknownRelation = 422, "unknown-relation", "A related seal does not exist";
     /// The order breaks a rule of the format.
     InvalidSeal = 422, "invalid-seal", "The seal would break a rule of the format";
+    /// More than this client, or this address, may ask.
+    RateLimited = 429, "rate-limited", "Too many requests";
     /// Headers are too long.
     HeadersTooLarge = 431, "headers-too-large", "The request headers are too long";
     /// Something failed in the box.
@@ -138,6 +146,16 @@ impl Problem {
     pub fn and_close(mut self) -> Self {
         self.close = true;
         self
+    }
+
+    /// Ends the connection after this answer when the body, which was not read, is longer than what is cheaply read
+    /// and thrown away (`api::leftover`), or when the client asked first (`Expect`): whether it still sends the body
+    /// is its choice, and what follows on the connection could not be told apart.
+    pub fn close_if_large(self, headers: &HeaderMap) -> Self {
+        let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        let none = length.is_none() && !headers.contains_key(TRANSFER_ENCODING);
+        let small = none || length.is_some_and(|length| length <= SMALL_BODY);
+        if small && !headers.contains_key(EXPECT) { self } else { self.and_close() }
     }
 
     /// Adds a member of its own to the problem document.

@@ -4,7 +4,7 @@
 //! Refuses to do: listen before the box could answer; stop before running requests have had their time.
 
 use crate::config::Config;
-use crate::{api, backup, driver, identity, server, telemetry, tls};
+use crate::{api, backup, driver, identity, limits, server, telemetry, tls};
 use anyhow::{Context, Result};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -26,7 +26,7 @@ pub fn run(config: Config) -> Result<u8> {
     runtime.block_on(serve(config))
 }
 
-async fn serve(config: Config) -> Result<u8> {
+async fn serve(mut config: Config) -> Result<u8> {
     // Signals count from here on, so that a stop during a slow start is a stop.
     let stop = stop_signal()?;
     let prepare = config.clone();
@@ -36,6 +36,7 @@ async fn serve(config: Config) -> Result<u8> {
         format!("cannot listen on {}; is another program there, or is it below 1024?", config.listen)
     })?;
     log::info!("{} listens on {}", sealer.origin(), listener.local_addr()?);
+    config.limits.connections_max = limits::fit_connections(config.limits.connections_max)?;
     let api = Arc::new(api::Api::new(sealer.clone(), config, certificates.clone()));
     notify(&[sd_notify::NotifyState::Ready]);
     let housekeeping = tokio::spawn(housekeeping(certificates));

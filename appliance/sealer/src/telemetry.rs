@@ -136,6 +136,11 @@ impl HttpMetrics {
         }
     }
 
+    /// Problems of this kind so far.
+    pub fn problems(&self, kind: Kind) -> u64 {
+        self.problems.get(kind as usize).map_or(0, |count| count.load(Relaxed))
+    }
+
     /// Counts a new seal and how long its request took after the document had arrived.
     pub fn seal(&self, took: Duration) {
         let micros = took.as_micros() as u64;

@@ -168,9 +168,17 @@ impl Rig {
         Ok(())
     }
 
-    /// Registers a client; returns its token.
+    /// Registers a client without a limit of its rate; returns its token. Loads are one client's, and what bounds
+    /// them shall be the box.
     pub fn add_client(&self, name: &str, role: &str) -> Result<String> {
-        let output = self.run(&["scanner", "add", "--name", name, "--role", role])?;
+        self.add_client_with(name, role, &["--rate", "0"])
+    }
+
+    /// Registers a client with these limits; returns its token.
+    pub fn add_client_with(&self, name: &str, role: &str, limits: &[&str]) -> Result<String> {
+        let mut arguments = vec!["scanner", "add", "--name", name, "--role", role];
+        arguments.extend_from_slice(limits);
+        let output = self.run(&arguments)?;
         let text = String::from_utf8(output.stdout)?;
         let token = text.lines().rev().find_map(|line| line.strip_prefix("token: "));
         Ok(token.context("scanner add prints a line `token: ...`")?.to_owned())

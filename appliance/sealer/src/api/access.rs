@@ -2,10 +2,13 @@
 //!
 //! Refuses to do: fall back. A token that is not known is a 401 even when the connection has a good client
 //! certificate, so that a mistyped token never acts as somebody else.
+//! Limits are the credential's second half: whoever is known is let in by `crate::limits` or gets a 429, and whoever is
+//! not known spends what its address may ask without a good credential.
 //! Invariant: a [`Caller`] was registered and not revoked when its request began.
 
 use super::{Connection, Shared};
 use crate::clients::{RegisteredClient, Role};
+use crate::limits::Admission;
 use crate::problem::{Kind, Problem};
 use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
@@ -56,6 +59,7 @@ fn allows(role: Role, right: Right) -> bool {
 #[derive(Debug, Clone)]
 pub struct Caller {
     client: Arc<RegisteredClient>,
+    admission: Arc<Admission>,
 }
 
 impl Caller {
@@ -67,6 +71,11 @@ impl Caller {
     /// As seals name it.
     pub fn client(&self) -> Client {
         Client { id: self.client.name.clone(), method: self.client.seal_method() }
+    }
+
+    /// Its place among its requests, and what it may send.
+    pub fn admission(&self) -> &Admission {
+        &self.admission
     }
 
     /// Whether its role has this right.
@@ -95,7 +104,9 @@ impl FromRequestParts<Shared> for Caller {
         let client = match parts.headers.get(AUTHORIZATION) {
             Some(value) => {
                 let token = value.to_str().ok().and_then(bearer_token).ok_or_else(|| {
-                    refused(
+                    guessed(
+                        api,
+                        parts,
                         "the Authorization header is not \"Bearer <token>\"; send the token of `scanner add`",
                     )
                 })?;
@@ -115,14 +126,26 @@ impl FromRequestParts<Shared> for Caller {
             }
         };
         let client = client.ok_or_else(|| {
-            refused("the credential is not known here, or revoked; ask the operator to add this client")
+            let detail = "the credential is not known here, or revoked; ask the operator to add this client";
+            guessed(api, parts, detail)
         })?;
-        Ok(Caller { client })
+        let admission =
+            api.limits.admit(&client).map_err(|problem| problem.close_if_large(&parts.headers))?;
+        Ok(Caller { client, admission: Arc::new(admission) })
     }
 }
 
 fn refused(detail: &'static str) -> Problem {
     Problem::new(Kind::Unauthenticated, detail)
+}
+
+/// A wrong credential: 401, or 429 when too many come from the address.
+fn guessed(api: &Shared, parts: &Parts, detail: &'static str) -> Problem {
+    let connection = parts.extensions.get::<Arc<Connection>>();
+    match connection.map(|connection| api.limits.addresses.anonymous(connection.peer)) {
+        Some(Err(problem)) => problem.close_if_large(&parts.headers),
+        _ => refused(detail),
+    }
 }
 
 /// The scheme is case-insensitive (RFC 9110 section 11.1).

@@ -24,7 +24,7 @@ pub async fn rotate(
 ) -> Result<Response, Problem> {
     caller.need(Right::Rotate)?;
     let (parts, body) = request.into_parts();
-    let incoming = Incoming::new(&parts.headers, body, STRUCTURED_BYTES_MAX, api.config.body_idle())?;
+    let incoming = Incoming::new(&parts.headers, body, STRUCTURED_BYTES_MAX, api.config.body_pace())?;
     let body = incoming.collect().await?;
     let rotation: Rotation = serde_json::from_slice(&body)
         .map_err(|error| Problem::invalid(format!("the body is not {{\"reason\": \"...\"}} ({error})")))?;

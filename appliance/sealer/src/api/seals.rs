@@ -100,10 +100,11 @@ pub async fn create(
     let (parts, body) = request.into_parts();
     let headers = parts.headers;
     let key = idempotency_key(&headers)?;
+    api.refuse_when_full(&headers)?;
     let handed = match essence(&headers).as_deref() {
         Some(DIGEST_MEDIA_TYPE) => take_digest(&api, &headers, body).await?,
-        Some("multipart/form-data") => take_form(&api, &headers, body, options.algorithm).await?,
-        _ => take_bytes(&api, &headers, body, options.algorithm).await?,
+        Some("multipart/form-data") => take_form(&api, &caller, &headers, body, options.algorithm).await?,
+        _ => take_bytes(&api, &caller, &headers, body, options.algorithm).await?,
     };
     let begun = Instant::now();
     let relations = relations(&api, &handed.description).await?;
@@ -179,7 +180,7 @@ fn answer(
 
 async fn take_digest(api: &Api, headers: &HeaderMap, body: Body) -> Result<Handed, Problem> {
     Description::refuse_headers(headers)?;
-    let body = Incoming::new(headers, body, STRUCTURED_BYTES_MAX, api.config.body_idle())?.collect().await?;
+    let body = Incoming::new(headers, body, STRUCTURED_BYTES_MAX, api.config.body_pace())?.collect().await?;
     // Here Content-Digest is of the order, not of the document.
     let mut check = CheckedHasher::new(DigestAlgorithm::Sha256, announced(headers)?);
     check.update(&body);
@@ -190,15 +191,16 @@ async fn take_digest(api: &Api, headers: &HeaderMap, body: Body) -> Result<Hande
 
 async fn take_bytes(
     api: &Api,
+    caller: &Caller,
     headers: &HeaderMap,
     body: Body,
     algorithm: DigestAlgorithm,
 ) -> Result<Handed, Problem> {
-    let _permit = api.upload_permit()?;
+    let _permit = api.upload_permit(caller, headers)?;
     let description = Description::from_headers(headers)?;
     let hasher = CheckedHasher::new(algorithm, announced(headers)?);
-    let mut incoming =
-        Incoming::new(headers, body, api.config.limits.document_bytes_max, api.config.body_idle())?;
+    let most = caller.admission().document_bytes_max();
+    let mut incoming = Incoming::new(headers, body, most, api.config.body_pace())?;
     let digest = incoming.hash(hasher).await?;
     api.metrics.document_bytes.fetch_add(incoming.seen(), Relaxed);
     Ok(Handed { digest, observation: Observation::BytesObserved, description })
@@ -206,19 +208,20 @@ async fn take_bytes(
 
 async fn take_form(
     api: &Api,
+    caller: &Caller,
     headers: &HeaderMap,
     body: Body,
     algorithm: DigestAlgorithm,
 ) -> Result<Handed, Problem> {
-    let _permit = api.upload_permit()?;
+    let _permit = api.upload_permit(caller, headers)?;
     Description::refuse_headers(headers)?;
     if headers.contains_key(CONTENT_DIGEST) {
         let detail = "for a form, Content-Digest would be of the form and not of the document; put it into the \
                       headers of the document's part";
         return Err(Problem::invalid(detail).and_close());
     }
-    let largest = api.config.limits.document_bytes_max;
-    let incoming = Incoming::new(headers, body, largest + STRUCTURED_BYTES_MAX, api.config.body_idle())?;
+    let largest = caller.admission().document_bytes_max();
+    let incoming = Incoming::new(headers, body, largest + STRUCTURED_BYTES_MAX, api.config.body_pace())?;
     let mut form = incoming.multipart(headers, largest)?;
     let mut description = Description::default();
     let mut digest = None;

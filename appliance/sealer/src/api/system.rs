@@ -12,6 +12,7 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
+use serde_json::json;
 use std::sync::atomic::Ordering::Relaxed;
 
 const CA_FINGERPRINT: HeaderName = HeaderName::from_static("bulla-ca-fingerprint");
@@ -52,9 +53,20 @@ pub async fn readyz(State(api): State<Shared>) -> Result<Response, Problem> {
 /// `GET /v1/status`.
 pub async fn status(State(api): State<Shared>, caller: Caller) -> Result<Response, Problem> {
     caller.need(Right::ReadStatus)?;
-    let text = serde_json::to_string(&api.sealer.status())
+    let mut status = serde_json::to_value(api.sealer.status())
         .map_err(|error| Problem::new(Kind::Internal, format!("the status cannot be written ({error})")))?;
-    Ok(respond(StatusCode::OK, "application/json", text))
+    let (metrics, addresses) = (&api.metrics, &api.limits.addresses);
+    status["connections"] = json!({
+        "open": metrics.connections_open.load(Relaxed),
+        "max": api.config.limits.connections_max,
+        "refused": addresses.refused_open.load(Relaxed) + addresses.refused_arrivals.load(Relaxed),
+    });
+    status["refusals"] = json!({
+        "rateLimited": metrics.problems(Kind::RateLimited),
+        "overloaded": metrics.problems(Kind::Overloaded),
+        "bodyTimeout": metrics.problems(Kind::BodyTimeout),
+    });
+    Ok(respond(StatusCode::OK, "application/json", status.to_string()))
 }
 
 /// `GET /v1/ca` and `/v1/ca.pem`: what clients put into their trust store, after comparing the fingerprint.
@@ -75,6 +87,23 @@ pub async fn metrics(State(api): State<Shared>, caller: Caller) -> Result<Respon
     caller.need(Right::ReadMetrics)?;
     let mut out = String::with_capacity(8 << 10);
     api.metrics.render(&mut out);
+    let (name, addresses) = ("bulla_connections_refused_total", &api.limits.addresses);
+    family(
+        &mut out,
+        name,
+        "counter",
+        "Connections closed before their handshake, by the limit of their address.",
+    );
+    line(&mut out, name, "limit=\"open\"", addresses.refused_open.load(Relaxed));
+    line(&mut out, name, "limit=\"per-second\"", addresses.refused_arrivals.load(Relaxed));
+    let name = "bulla_connections_max";
+    family(
+        &mut out,
+        name,
+        "gauge",
+        "Most connections at one time; open files may allow fewer than configured.",
+    );
+    line(&mut out, name, "", api.config.limits.connections_max);
     let (counters, status) = (api.sealer.counters(), api.sealer.status());
     for (name, help, counter) in [
         ("bulla_seals_total", "Seals made.", &counters.seals),

@@ -4,6 +4,7 @@
 //! Invariant: a body that ended early is an error, never a shorter document.
 
 use super::content_digest::CheckedHasher;
+use crate::config::Pace;
 use crate::problem::{Kind, Problem};
 use axum::body::{Body, HttpBody as _};
 use axum::http::HeaderMap;
@@ -13,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, stream};
 use http_body_util::BodyExt as _;
 use multer::{Constraints, Field, Multipart, SizeLimit};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Most bytes of a structured body, and of all fields of a form beside the document.
 pub const STRUCTURED_BYTES_MAX: u64 = 1 << 20;
@@ -21,15 +22,17 @@ pub const STRUCTURED_BYTES_MAX: u64 = 1 << 20;
 /// A request body and how much of it may come.
 pub struct Incoming {
     body: Body,
-    idle: Duration,
+    pace: Pace,
+    /// Time spent waiting for the client; what the box takes to hash is not the client's.
+    waited: Duration,
     limit: u64,
     seen: u64,
 }
 
 impl Incoming {
     /// Wraps `body`; refuses at once when it announces more than `limit` bytes, or an encoding.
-    pub fn new(headers: &HeaderMap, body: Body, limit: u64, idle: Duration) -> Result<Self, Problem> {
-        let encoded = headers.get(CONTENT_ENCODING).is_some_and(|value| value != "identity");
+    pub fn new(headers: &HeaderMap, body: Body, limit: u64, pace: Pace) -> Result<Self, Problem> {
+        let encoded = headers.get_all(CONTENT_ENCODING).iter().any(|value| value != "identity");
         if encoded {
             return Err(Problem::new(
                 Kind::UnsupportedMediaType,
@@ -42,7 +45,7 @@ impl Incoming {
         if announced.and_then(|text| text.parse::<u64>().ok()).is_some_and(|length| length > limit) {
             return Err(too_large(limit));
         }
-        Ok(Incoming { body, idle, limit, seen: 0 })
+        Ok(Incoming { body, pace, waited: Duration::ZERO, limit, seen: 0 })
     }
 
     /// Bytes that have come.
@@ -53,15 +56,21 @@ impl Incoming {
     /// The next piece; `None` at the proper end.
     pub async fn piece(&mut self) -> Result<Option<Bytes>, Problem> {
         loop {
-            let frame = match tokio::time::timeout(self.idle, self.body.frame()).await {
+            let patience = self.pace.patience(self.waited, self.seen);
+            let asked = Instant::now();
+            let arrived = tokio::time::timeout(patience, self.body.frame()).await;
+            self.waited += asked.elapsed();
+            let frame = match arrived {
                 Ok(None) => return Ok(None),
                 Ok(Some(Ok(frame))) => frame,
                 Ok(Some(Err(_))) => return Err(truncated()),
                 Err(_) => {
-                    let detail = format!(
-                        "nothing arrived for {} seconds, so nothing was sealed; send the document again",
-                        self.idle.as_secs()
-                    );
+                    let what = if patience == self.pace.idle {
+                        format!("nothing arrived for {} seconds", patience.as_secs())
+                    } else {
+                        format!("less than {} bytes a second arrived", self.pace.bytes_per_second_min)
+                    };
+                    let detail = format!("{what}, so nothing was sealed; send the document again");
                     return Err(Problem::new(Kind::BodyTimeout, detail).and_close());
                 }
             };
@@ -180,7 +189,8 @@ fn too_large(limit: u64) -> Problem {
     Problem::new(
         Kind::TooLarge,
         format!(
-            "this box accepts at most {limit} bytes here; raise limits.document_bytes_max, or seal its digest"
+            "this box accepts at most {limit} bytes here from this client; raise limits.document_bytes_max or the \
+             client's --max-bytes, or seal its digest"
         ),
     )
     .and_close()
@@ -195,7 +205,22 @@ mod tests {
     fn incoming(pieces: Vec<io::Result<&'static [u8]>>, limit: u64) -> Incoming {
         let pieces = pieces.into_iter().map(|piece| piece.map(Bytes::from_static));
         let body = Body::from_stream(stream::iter(pieces));
-        Incoming::new(&HeaderMap::new(), body, limit, Duration::from_secs(5)).unwrap()
+        Incoming::new(&HeaderMap::new(), body, limit, pace(Duration::from_secs(5))).unwrap()
+    }
+
+    fn pace(idle: Duration) -> Pace {
+        Pace { idle, bytes_per_second_min: 4096 }
+    }
+
+    #[test]
+    fn patience_is_earned_by_bytes() {
+        let pace = pace(Duration::from_secs(30));
+        let patience = |waited, seen| pace.patience(Duration::from_secs(waited), seen).as_secs();
+        assert_eq!((patience(0, 0), patience(29, 1), patience(30, 0), patience(31, 1)), (30, 1, 0, 0));
+        // Fast enough on average: only a pause counts.
+        assert_eq!((patience(1000, 4096 * 1000), patience(1029, 4096 * 1000)), (30, 1));
+        let free = Pace { bytes_per_second_min: 0, ..pace };
+        assert_eq!(free.patience(Duration::from_secs(1_000_000), 1), free.idle);
     }
 
     fn hasher() -> CheckedHasher {
@@ -223,7 +248,7 @@ mod tests {
             [(CONTENT_ENCODING, "gzip", Kind::UnsupportedMediaType), (CONTENT_LENGTH, "11", Kind::TooLarge)]
         {
             let headers = HeaderMap::from_iter([(name, value.parse().unwrap())]);
-            let refused = Incoming::new(&headers, Body::empty(), 10, Duration::from_secs(1));
+            let refused = Incoming::new(&headers, Body::empty(), 10, pace(Duration::from_secs(1)));
             assert_eq!(refused.map(|_| ()).unwrap_err().kind(), kind);
         }
     }
@@ -246,7 +271,7 @@ mod tests {
             stream::iter([Ok::<_, io::Error>(Bytes::from_static(start))]),
             stream::pending(),
         ));
-        let silent = Incoming::new(&HeaderMap::new(), body, 1000, Duration::from_millis(1)).unwrap();
+        let silent = Incoming::new(&HeaderMap::new(), body, 1000, pace(Duration::from_millis(1))).unwrap();
         assert_eq!(read(silent).await.unwrap_err().kind(), Kind::BodyTimeout);
     }
 }

@@ -37,18 +37,18 @@ pub async fn verify(
     match essence(&headers).as_deref() {
         Some(SEAL_MEDIA_TYPE) => {
             let limit = SEAL_BYTES_MAX as u64;
-            let seal = Incoming::new(&headers, body, limit, api.config.body_idle())?.collect().await?;
+            let seal = Incoming::new(&headers, body, limit, api.config.body_pace())?.collect().await?;
             Ok(report(&api, &seal, None))
         }
-        Some("multipart/form-data") => form(&api, &headers, body).await,
-        _ => bytes(&api, &headers, body).await,
+        Some("multipart/form-data") => form(&api, &caller, &headers, body).await,
+        _ => bytes(&api, &caller, &headers, body).await,
     }
 }
 
-async fn bytes(api: &Shared, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
-    let _permit = api.upload_permit()?;
-    let mut incoming =
-        Incoming::new(headers, body, api.config.limits.document_bytes_max, api.config.body_idle())?;
+async fn bytes(api: &Shared, caller: &Caller, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
+    let _permit = api.upload_permit(caller, headers)?;
+    let most = caller.admission().document_bytes_max();
+    let mut incoming = Incoming::new(headers, body, most, api.config.body_pace())?;
     let mut hashers = ALGORITHMS.map(DocumentHasher::new);
     while let Some(piece) = incoming.piece().await? {
         hashers.iter_mut().for_each(|hasher| hasher.update(&piece));
@@ -90,11 +90,11 @@ fn known(sealer: &Sealer, digests: &[DocumentDigest]) -> Result<Vec<String>, Loo
     Ok(found.iter().map(|(index, leaf)| Sealer::id(*index, leaf)).collect())
 }
 
-async fn form(api: &Shared, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
-    let _permit = api.upload_permit()?;
-    let largest = api.config.limits.document_bytes_max;
+async fn form(api: &Shared, caller: &Caller, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
+    let _permit = api.upload_permit(caller, headers)?;
+    let largest = caller.admission().document_bytes_max();
     let limit = largest + SEAL_BYTES_MAX as u64 + STRUCTURED_BYTES_MAX;
-    let incoming = Incoming::new(headers, body, limit, api.config.body_idle())?;
+    let incoming = Incoming::new(headers, body, limit, api.config.body_pace())?;
     let mut form = incoming.multipart(headers, largest)?;
     let (mut document, mut seal) = (None, None);
     while let Some(mut field) = form.next_field().await.map_err(of_form)? {

@@ -82,6 +82,26 @@ pub struct Config {
     pub log: LogConfig,
 }
 
+/// How slowly a body may come: `limits.body_idle_seconds` and `limits.body_bytes_per_second_min`.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Longest pause.
+    pub idle: Duration,
+    /// Slowest average, once `idle` has been waited in all; 0: none.
+    pub bytes_per_second_min: u64,
+}
+
+impl Pace {
+    /// How long to wait for the next piece of a body of which `seen` bytes came in `waited`.
+    pub fn patience(self, waited: Duration, seen: u64) -> Duration {
+        if self.bytes_per_second_min == 0 {
+            return self.idle;
+        }
+        let earned = Duration::from_secs_f64(seen as f64 / self.bytes_per_second_min as f64);
+        self.idle.min((self.idle + earned).saturating_sub(waited))
+    }
+}
+
 fn default_listen() -> SocketAddr {
     SocketAddr::from(([0, 0, 0, 0], 8443))
 }
@@ -127,9 +147,12 @@ impl Config {
         Duration::from_secs(self.limits.header_timeout_seconds)
     }
 
-    /// `limits.body_idle_seconds`.
-    pub fn body_idle(&self) -> Duration {
-        Duration::from_secs(self.limits.body_idle_seconds)
+    /// How slowly a body may come.
+    pub fn body_pace(&self) -> Pace {
+        Pace {
+            idle: Duration::from_secs(self.limits.body_idle_seconds),
+            bytes_per_second_min: self.limits.body_bytes_per_second_min,
+        }
     }
 
     fn check(&self) -> Result<(), ConfigError> {
@@ -209,6 +232,26 @@ impl Config {
         between("limits.body_idle_seconds", limits.body_idle_seconds, 1, 3_600)?;
         between("limits.connections_max", limits.connections_max as u64, 1, 1 << 20)?;
         between("limits.uploads_max", limits.uploads_max as u64, 1, 1 << 20)?;
+        between("limits.body_bytes_per_second_min", limits.body_bytes_per_second_min, 0, 1 << 30)?;
+        between("limits.http2_idle_seconds", limits.http2_idle_seconds, 1, 86_400)?;
+        for (key, value) in [
+            ("limits.client_requests_per_second", limits.client_requests_per_second),
+            ("limits.client_requests_burst", limits.client_requests_burst),
+            ("limits.address_connections_per_second", limits.address_connections_per_second),
+            ("limits.anonymous_requests_per_second", limits.anonymous_requests_per_second),
+        ] {
+            between(key, value.into(), 0, 1_000_000)?;
+        }
+        if limits.client_requests_per_second > 0 && limits.client_requests_burst == 0 {
+            return refuse("limits.client_requests_burst", "a client needs at least 1 request to begin with");
+        }
+        for (key, value) in [
+            ("limits.client_requests_max", limits.client_requests_max),
+            ("limits.client_uploads_max", limits.client_uploads_max),
+            ("limits.address_connections_max", limits.address_connections_max),
+        ] {
+            between(key, value as u64, 0, 1 << 20)?;
+        }
         let pcrs = &attestation.pcrs;
         let ascending = pcrs.windows(2).all(|pair| pair[0] < pair[1]);
         if pcrs.is_empty() || !ascending || pcrs.iter().any(|pcr| *pcr > 23) {
@@ -289,6 +332,9 @@ mod tests {
     fn values_out_of_range_are_refused_by_name() {
         for (more, key) in [
             ("[limits]\nuploads_max = 0\n", "limits.uploads_max"),
+            ("[limits]\nclient_requests_burst = 0\n", "limits.client_requests_burst"),
+            ("[limits]\nclient_requests_per_second = 1000001\n", "limits.client_requests_per_second"),
+            ("[limits]\nhttp2_idle_seconds = 0\n", "limits.http2_idle_seconds"),
             ("[sealing]\nbatch_max = 100000\n", "sealing.batch_max"),
             ("[attestation]\npcrs = [7, 0]\n", "attestation.pcrs"),
             ("[attestation]\npcrs = [24]\n", "attestation.pcrs"),

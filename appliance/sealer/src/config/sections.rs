@@ -189,6 +189,27 @@ pub struct LimitsConfig {
     pub connections_max: usize,
     /// Most documents on their way in at one time. Default 256. Beyond it clients get 503 `overloaded`.
     pub uploads_max: usize,
+    /// Slowest document in bytes a second, on average after the first `body_idle_seconds`. Default 4096; 0: none.
+    /// Then 408. Without it one byte every few seconds holds a place for ever.
+    pub body_bytes_per_second_min: u64,
+    /// Longest time in seconds an HTTP/2 connection is kept without a request. Default 60.
+    pub http2_idle_seconds: u64,
+    /// Requests a second of one client, in the long run. Default 500; 0: no limit. Beyond it 429 `rate-limited`.
+    pub client_requests_per_second: u32,
+    /// Requests one client may make at once after a pause. Default 1000.
+    pub client_requests_burst: u32,
+    /// Most requests of one client at one time. Default 256; 0: no limit. Beyond it 429.
+    pub client_requests_max: usize,
+    /// Most documents of one client on their way in at one time. Default 64; 0: no limit. Beyond it 429.
+    pub client_uploads_max: usize,
+    /// Most open connections of one address (IPv6: of one /64). Default 512; 0: no limit. More are closed at once.
+    pub address_connections_max: usize,
+    /// New connections a second of one address, in the long run; ten times as many at once. Default 200;
+    /// 0: no limit. More are closed at once.
+    pub address_connections_per_second: u32,
+    /// Requests a second of one address without a credential or with a wrong one; ten times as many at once.
+    /// Default 100; 0: no limit. Beyond it 429. A good credential is never held up by it.
+    pub anonymous_requests_per_second: u32,
 }
 
 impl Default for LimitsConfig {
@@ -199,6 +220,15 @@ impl Default for LimitsConfig {
             body_idle_seconds: 30,
             connections_max: 10_000,
             uploads_max: 256,
+            body_bytes_per_second_min: 4_096,
+            http2_idle_seconds: 60,
+            client_requests_per_second: 500,
+            client_requests_burst: 1_000,
+            client_requests_max: 256,
+            client_uploads_max: 64,
+            address_connections_max: 512,
+            address_connections_per_second: 200,
+            anonymous_requests_per_second: 100,
         }
     }
 }

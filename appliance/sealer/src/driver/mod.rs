@@ -381,6 +381,11 @@ impl Sealer {
         answer.await.map_err(|_| stopping())?
     }
 
+    /// Whether the queue is full; a seal that came now would be refused.
+    pub fn is_full(&self) -> bool {
+        self.queue.capacity() == 0
+    }
+
     /// Waits until a TPM quote covers entry `index`; asks for one at once.
     pub async fn attested(&self, index: u64, deadline: Duration) -> Result<(), AttestError> {
         if self.shared.hardware == Hardware::Software {
