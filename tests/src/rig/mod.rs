@@ -6,7 +6,9 @@
 
 pub mod account;
 mod client;
+pub mod cut;
 pub mod disk;
+pub mod flood;
 mod form;
 pub mod load;
 pub mod proxy;

@@ -129,9 +129,13 @@ impl FromRequestParts<Shared> for Caller {
             let detail = "the credential is not known here, or revoked; ask the operator to add this client";
             guessed(api, parts, detail)
         })?;
-        let admission =
-            api.limits.admit(&client).map_err(|problem| problem.close_if_large(&parts.headers))?;
-        Ok(Caller { client, admission: Arc::new(admission) })
+        match api.limits.admit(&client) {
+            Ok(admission) => Ok(Caller { client, admission: Arc::new(admission) }),
+            Err(problem) => {
+                api.limits.slow_down(&client).await;
+                Err(problem.close_if_large(&parts.headers))
+            }
+        }
     }
 }
 

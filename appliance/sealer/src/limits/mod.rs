@@ -1,7 +1,9 @@
 //! What one client and one address may ask of the box, decided before a body is read.
 //!
 //! A client is known by its name after authentication, an address by its IPv4 address or IPv6 /64. Rates are GCRA
-//! (`governor`), numbers at one time are semaphores. Nothing here waits: a request is let in or refused.
+//! (`governor`), numbers at one time are semaphores. A request is let in or refused at once; only refusals wait, and
+//! only those of a client that hammers on ([`Limits::slow_down`]): ten thousand refusals a second would cost the
+//! others more than the requests.
 //! Refuses to do: hold up a good credential for what others do from the same address; label anything with names.
 //! Invariants: memory is bounded by the registered clients and by [`addresses::ADDRESSES_MAX`]; an [`Admission`]
 //! holds its places until it is dropped.
@@ -25,6 +27,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+/// What a refusal waits whose client does not keep to `Retry-After`. A client that waits for its answers makes no more
+/// than ten requests a second a connection then.
+const HAMMERING_PAUSE: Duration = Duration::from_millis(100);
+/// Refusals a second of one client that are answered at once.
+const REFUSALS_AT_ONCE: u32 = 100;
+
 /// Limits of clients and addresses.
 pub struct Limits {
     config: LimitsConfig,
@@ -38,6 +46,7 @@ struct Budget {
     /// What the limiter was made for; an operator may change it while the box runs.
     rate: u32,
     limiter: Option<DefaultDirectRateLimiter>,
+    refusals: Option<DefaultDirectRateLimiter>,
     requests: Option<Arc<Semaphore>>,
     uploads: Option<Arc<Semaphore>>,
 }
@@ -88,6 +97,14 @@ impl Limits {
         })
     }
 
+    /// Holds a refusal back when its client has been refused too often; call it before the answer.
+    pub async fn slow_down(&self, client: &RegisteredClient) {
+        let budget = self.budget(client);
+        if budget.refusals.as_ref().is_some_and(|refusals| refusals.check().is_err()) {
+            tokio::time::sleep(HAMMERING_PAUSE).await;
+        }
+    }
+
     /// Names are never given twice, so that a budget always belongs to the same client.
     fn budget(&self, client: &RegisteredClient) -> Arc<Budget> {
         let rate = client.limits.requests_per_second.unwrap_or(self.config.client_requests_per_second);
@@ -108,6 +125,7 @@ impl Limits {
         let budget = Arc::new(Budget {
             rate,
             limiter: quota(rate, burst).map(RateLimiter::direct),
+            refusals: quota(REFUSALS_AT_ONCE, REFUSALS_AT_ONCE).map(RateLimiter::direct),
             requests: match known {
                 Some(known) => known.requests.clone(),
                 None => at_a_time(self.config.client_requests_max),
