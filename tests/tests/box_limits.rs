@@ -335,8 +335,7 @@ fn overload(what: &str, options: &RigOptions<'_>, connections: usize) -> Result<
     let target = Target::new(rig.sealer.port(), rig.ca_pem(), &[])?;
     let token = rig.token(Role::Scanner).to_owned();
     let window = Duration::from_secs(if soak() { 20 } else { 4 });
-    let mut wire = rig.wire()?;
-    let quiet = p99(&mut wire, &token, 3)?;
+    let quiet = p99(&mut rig.wire()?, &token, 3)?;
     let (mut kept, mut last): (Vec<f64>, Option<Offered>) = (Vec::new(), None);
     for _ in 0..rounds(1, 5) {
         // As many clients as keep it busy, none refused.
@@ -370,7 +369,7 @@ fn overload(what: &str, options: &RigOptions<'_>, connections: usize) -> Result<
         ensure!(resident(&rig)? < memory + 64.0, "{memory:.0} -> {:.0} MiB", resident(&rig)?);
         last = Some(overloaded);
     }
-    let afterwards = p99(&mut wire, &token, 3)?;
+    let afterwards = p99(&mut rig.wire()?, &token, 3)?;
     println!("{what}: honest p99 {quiet:.2} ms before, {afterwards:.2} ms afterwards");
     ensure!(last.is_some_and(|last| last.refusals() > 0), "nothing was refused, so nothing was tested");
     well(rig)?;
@@ -385,6 +384,18 @@ fn five_times_the_peak_costs_no_tenth_of_it() -> Result<()> {
         RigOptions { residency: "tpm", extra: "queue_max = 64\nbatch_max = 16", ..RigOptions::default() };
     let kept = overload("one TPM signature a seal", &tpm, 256)?;
     ensure!(kept >= 0.9, "{:.0} % of the peak", 100.0 * kept);
+    Ok(())
+}
+
+#[test]
+fn overload_ram() -> Result<()> {
+    raise_open_files()?;
+    let ram = RigOptions {
+        extra: "queue_max = 64\n[limits]\naddress_connections_max = 0\naddress_connections_per_second = 0\nclient_requests_max = 0",
+        ..RigOptions::default()
+    };
+    let kept = overload("ram", &ram, 512)?;
+    println!("{kept}");
     Ok(())
 }
 

@@ -98,19 +98,23 @@ impl Api {
     }
 
     /// A place among the documents on their way in; refused at once when there is none.
-    fn upload_permit(&self, caller: &Caller, headers: &HeaderMap) -> Result<UploadPermit<'_>, Problem> {
+    async fn upload_permit(&self, caller: &Caller, headers: &HeaderMap) -> Result<UploadPermit<'_>, Problem> {
         let own = caller.admission().upload().map_err(|problem| problem.close_if_large(headers))?;
-        let ours = self.uploads.try_acquire().map_err(|_| {
-            let detail = "too many documents are on their way in, and this one was not taken; send it again \
-                          after the pause";
-            Problem::new(Kind::Overloaded, detail).retry_after(1).close_if_large(headers)
-        })?;
-        Ok((ours, own))
+        match self.uploads.try_acquire() {
+            Ok(ours) => Ok((ours, own)),
+            Err(_) => {
+                self.limits.slow_down_overload().await;
+                let detail = "too many documents are on their way in, and this one was not taken; send it again \
+                              after the pause";
+                Err(Problem::new(Kind::Overloaded, detail).retry_after(1).close_if_large(headers))
+            }
+        }
     }
 
     /// Refuses a seal before its document comes when the writer could not take it anyway.
-    fn refuse_when_full(&self, headers: &HeaderMap) -> Result<(), Problem> {
+    async fn refuse_when_full(&self, headers: &HeaderMap) -> Result<(), Problem> {
         if self.sealer.is_full() {
+            self.limits.slow_down_overload().await;
             let refused = Problem::of_seal_error(SealError::Overloaded, &self.sealer);
             return Err(refused.close_if_large(headers));
         }

@@ -100,7 +100,7 @@ pub async fn create(
     let (parts, body) = request.into_parts();
     let headers = parts.headers;
     let key = idempotency_key(&headers)?;
-    api.refuse_when_full(&headers)?;
+    api.refuse_when_full(&headers).await?;
     let handed = match essence(&headers).as_deref() {
         Some(DIGEST_MEDIA_TYPE) => take_digest(&api, &headers, body).await?,
         Some("multipart/form-data") => take_form(&api, &caller, &headers, body, options.algorithm).await?,
@@ -196,7 +196,7 @@ async fn take_bytes(
     body: Body,
     algorithm: DigestAlgorithm,
 ) -> Result<Handed, Problem> {
-    let _permit = api.upload_permit(caller, headers)?;
+    let _permit = api.upload_permit(caller, headers).await?;
     let description = Description::from_headers(headers)?;
     let hasher = CheckedHasher::new(algorithm, announced(headers)?);
     let most = caller.admission().document_bytes_max();
@@ -213,7 +213,7 @@ async fn take_form(
     body: Body,
     algorithm: DigestAlgorithm,
 ) -> Result<Handed, Problem> {
-    let _permit = api.upload_permit(caller, headers)?;
+    let _permit = api.upload_permit(caller, headers).await?;
     Description::refuse_headers(headers)?;
     if headers.contains_key(CONTENT_DIGEST) {
         let detail = "for a form, Content-Digest would be of the form and not of the document; put it into the \

@@ -46,7 +46,7 @@ pub async fn verify(
 }
 
 async fn bytes(api: &Shared, caller: &Caller, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
-    let _permit = api.upload_permit(caller, headers)?;
+    let _permit = api.upload_permit(caller, headers).await?;
     let most = caller.admission().document_bytes_max();
     let mut incoming = Incoming::new(headers, body, most, api.config.body_pace())?;
     let mut hashers = ALGORITHMS.map(DocumentHasher::new);
@@ -91,7 +91,7 @@ fn known(sealer: &Sealer, digests: &[DocumentDigest]) -> Result<Vec<String>, Loo
 }
 
 async fn form(api: &Shared, caller: &Caller, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
-    let _permit = api.upload_permit(caller, headers)?;
+    let _permit = api.upload_permit(caller, headers).await?;
     let largest = caller.admission().document_bytes_max();
     let limit = largest + SEAL_BYTES_MAX as u64 + STRUCTURED_BYTES_MAX;
     let incoming = Incoming::new(headers, body, limit, api.config.body_pace())?;

@@ -2,8 +2,8 @@
 //!
 //! A client is known by its name after authentication, an address by its IPv4 address or IPv6 /64. Rates are GCRA
 //! (`governor`), numbers at one time are semaphores. A request is let in or refused at once; only refusals wait, and
-//! only those of a client that hammers on ([`Limits::slow_down`]): ten thousand refusals a second would cost the
-//! others more than the requests.
+//! only when there are very many ([`Limits::slow_down`], [`Limits::slow_down_overload`]): ten thousand refusals a
+//! second would cost the others more than the requests.
 //! Refuses to do: hold up a good credential for what others do from the same address; label anything with names.
 //! Invariants: memory is bounded by the registered clients and by [`addresses::ADDRESSES_MAX`]; an [`Admission`]
 //! holds its places until it is dropped.
@@ -33,12 +33,19 @@ const HAMMERING_PAUSE: Duration = Duration::from_millis(100);
 /// Refusals a second of one client that are answered at once.
 const REFUSALS_AT_ONCE: u32 = 100;
 
+/// What a 503 waits when there are more than [`OVERLOADED_AT_ONCE`] a second. A box that is short of processor time
+/// gains it back from refusals that are not made: clients that wait for their answers ask less often.
+const OVERLOADED_PAUSE: Duration = Duration::from_secs(1);
+/// 503 answers a second that are given at once.
+const OVERLOADED_AT_ONCE: u32 = 1_000;
+
 /// Limits of clients and addresses.
 pub struct Limits {
     config: LimitsConfig,
     clients: Mutex<HashMap<String, Arc<Budget>>>,
     /// Connections and requests without a good credential.
     pub addresses: Addresses,
+    overloaded: Option<DefaultDirectRateLimiter>,
 }
 
 /// What is left to one client.
@@ -74,7 +81,12 @@ impl Admission {
 impl Limits {
     /// Nothing has been asked yet.
     pub fn new(config: &LimitsConfig) -> Self {
-        Limits { config: config.clone(), clients: Mutex::default(), addresses: Addresses::new(config) }
+        Limits {
+            config: config.clone(),
+            clients: Mutex::default(),
+            addresses: Addresses::new(config),
+            overloaded: quota(OVERLOADED_AT_ONCE, OVERLOADED_AT_ONCE).map(RateLimiter::direct),
+        }
     }
 
     /// Lets a request of `client` in, or refuses it with 429.
@@ -102,6 +114,13 @@ impl Limits {
         let budget = self.budget(client);
         if budget.refusals.as_ref().is_some_and(|refusals| refusals.check().is_err()) {
             tokio::time::sleep(HAMMERING_PAUSE).await;
+        }
+    }
+
+    /// Holds a 503 back when there are too many; call it before the answer.
+    pub async fn slow_down_overload(&self) {
+        if self.overloaded.as_ref().is_some_and(|overloaded| overloaded.check().is_err()) {
+            tokio::time::sleep(OVERLOADED_PAUSE).await;
         }
     }
 
