@@ -8,10 +8,11 @@ use anyhow::{Context, Result, ensure};
 use bulla_tests::rig::cut::{Cutter, Way};
 use bulla_tests::rig::disk::{Disk, DiskKind};
 use bulla_tests::rig::flood::{
-    Flood, Honest, Manner, Offered, Target, closed, honest, open, order, raise_open_files,
+    Flood, Honest, Manner, Offered, Target, closed, honest, open, order, order_with_notes, raise_open_files,
 };
 use bulla_tests::rig::{Keys, Response, Rig, RigOptions, Role, TlsVersion, Wire, rounds, soak};
 use std::net::Ipv4Addr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 const SOFTWARE: RigOptions<'static> = RigOptions {
@@ -29,6 +30,12 @@ const WITHOUT_LIMITS: &str = "[limits]\nheader_timeout_seconds = 600\naddress_co
                               address_connections_per_second = 0\nanonymous_requests_per_second = 0";
 /// Bounds every wait for the box to notice something.
 const NOTICED_WITHIN: Duration = Duration::from_secs(60);
+
+/// One test at a time: they measure, or take what the others need.
+fn alone() -> MutexGuard<'static, ()> {
+    static MACHINE: Mutex<()> = Mutex::new(());
+    MACHINE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The box is up, has a sound log, and no thread of it panicked.
 fn well(mut rig: Rig) -> Result<()> {
@@ -54,6 +61,7 @@ fn metric(rig: &Rig, name: &str) -> Result<u64> {
 
 #[test]
 fn a_client_over_its_limits_hears_so_before_it_has_sent_its_document() -> Result<()> {
+    let _alone = alone();
     let rig = Rig::start_with(&SOFTWARE)?;
     let (size, mut sealed) = (rig.log_size()?, 0);
     // One a second, and as many at once as a rate of 500 has burst: two. A slow machine gets a few more in.
@@ -114,6 +122,7 @@ fn a_client_over_its_limits_hears_so_before_it_has_sent_its_document() -> Result
 
 #[test]
 fn a_header_with_two_readings_is_refused() -> Result<()> {
+    let _alone = alone();
     let rig = Rig::start_with(&SOFTWARE)?;
     let (size, token) = (rig.log_size()?, rig.token(Role::Scanner).to_owned());
     for twice in [
@@ -139,6 +148,7 @@ fn a_header_with_two_readings_is_refused() -> Result<()> {
 
 #[test]
 fn an_address_may_guess_and_connect_only_so_often() -> Result<()> {
+    let _alone = alone();
     let extra = "[limits]\nanonymous_requests_per_second = 1\naddress_connections_max = 20";
     let rig = Rig::start_with(&RigOptions { extra, ..SOFTWARE })?;
     let guesser = rig.client_with(Some("bulla_no-such-token"));
@@ -170,6 +180,7 @@ fn an_address_may_guess_and_connect_only_so_often() -> Result<()> {
 
 #[test]
 fn a_trickle_and_silence_do_not_hold_a_place() -> Result<()> {
+    let _alone = alone();
     let extra = "[limits]\nbody_idle_seconds = 1\nbody_bytes_per_second_min = 1000\nheader_timeout_seconds = 1\n\
                  http2_idle_seconds = 1";
     let rig = Rig::start_with(&RigOptions { extra, ..SOFTWARE })?;
@@ -209,6 +220,7 @@ fn a_trickle_and_silence_do_not_hold_a_place() -> Result<()> {
 /// One scanner at full blast; another one seals now and then.
 #[test]
 fn one_scanner_gone_mad_does_not_starve_the_others() -> Result<()> {
+    let _alone = alone();
     let rig = Rig::start()?;
     // The limits of the configuration, as an operator leaves them.
     let (mad, calm) =
@@ -223,19 +235,24 @@ fn one_scanner_gone_mad_does_not_starve_the_others() -> Result<()> {
         let beside = measure();
         (blast.join().unwrap(), beside)
     });
-    let (blast, beside) = (blast?, beside?);
+    let (blast, beside, after) = (blast?, beside?, measure()?);
     println!(
-        "mad: {:.0}/s sealed, {} refused (median {:.1} ms); calm: p50 {:.2} -> {:.2} ms, p99 {:.2} -> {:.2} ms",
+        "mad: {:.0}/s sealed, {} refused (median {:.1} ms); calm: p50 {:.2} -> {:.2} -> {:.2} ms, p99 {:.2} -> {:.2} -> \
+         {:.2} ms",
         blast.rate(),
         blast.refusals(),
         blast.refused_latency.value_at_quantile(0.5) as f64 / 1e3,
         quiet.p50(),
         beside.p50(),
+        after.p50(),
         quiet.p99(),
-        beside.p99()
+        beside.p99(),
+        after.p99()
     );
     assert_eq!((quiet.refused, beside.refused), (0, 0), "the calm one was refused");
-    assert!(beside.latency.len() > 20, "the calm one got {} seals", beside.latency.len());
+    // Ten times and more when refusals are not held back.
+    let usual = quiet.p50().max(after.p50());
+    ensure!(beside.p50() <= 5.0 * usual, "the calm one waits {:.2} ms instead of {usual:.2}", beside.p50());
     ensure!(blast.refused.keys().all(|status| *status == 429), "{blast:?}");
     ensure!(blast.refusals() > 0 && blast.broken == 0, "{blast:?}");
     // 1,000 at once and 500 a second.
@@ -261,6 +278,7 @@ fn p99(wire: &mut Wire, token: &str, windows: usize) -> Result<f64> {
 /// An honest client beside 9,000 bad ones, with no limit that would end them.
 #[test]
 fn nine_thousand_slow_connections_cost_an_honest_client_little() -> Result<()> {
+    let _alone = alone();
     raise_open_files()?;
     let rig = Rig::start_with(&RigOptions { extra: WITHOUT_LIMITS, ..RigOptions::default() })?;
     let target = Target::new(rig.sealer.port(), rig.ca_pem(), &[])?;
@@ -269,16 +287,16 @@ fn nine_thousand_slow_connections_cost_an_honest_client_little() -> Result<()> {
     for round in 0..rounds(1, 5) {
         for manner in [Manner::StalledHandshake, Manner::SlowHeaders] {
             let mut wire = rig.wire()?;
-            let before = p99(&mut wire, &token, 3)?;
+            let before = p99(&mut wire, &token, 2)?;
             let began = Instant::now();
             let flood = Flood::start(&target, manner, BAD, false)?;
             flood.settle(BAD, Duration::from_secs(120))?;
             let opened = began.elapsed();
             assert_eq!(flood.held(), BAD, "{} ended", flood.ended());
-            let beside = p99(&mut wire, &token, 5)?;
+            let beside = p99(&mut wire, &token, 3)?;
             assert_eq!(flood.held(), BAD, "the bad ones were to stay: {} ended", flood.ended());
             drop(flood);
-            let after = p99(&mut wire, &token, 3)?;
+            let after = p99(&mut wire, &token, 2)?;
             let ratio = beside / before.max(after);
             println!(
                 "round {round}, {BAD} x {manner:?}, opened in {opened:.1?}: honest p99 {before:.2} ms before, \
@@ -296,6 +314,7 @@ fn nine_thousand_slow_connections_cost_an_honest_client_little() -> Result<()> {
 /// The same from three addresses with the limits as they are: few are let in, and those are ended.
 #[test]
 fn limits_by_address_keep_slow_connections_few_and_end_them() -> Result<()> {
+    let _alone = alone();
     raise_open_files()?;
     let rig = Rig::start_with(&RigOptions { extra: "[limits]\nheader_timeout_seconds = 2", ..SOFTWARE })?;
     let target = Target::new(rig.sealer.port(), rig.ca_pem(), &[])?;
@@ -378,6 +397,7 @@ fn overload(what: &str, options: &RigOptions<'_>, connections: usize) -> Result<
 
 #[test]
 fn five_times_the_peak_costs_no_tenth_of_it() -> Result<()> {
+    let _alone = alone();
     raise_open_files()?;
     // What bounds the peak is the TPM here, not the two cores that the clients share with the box.
     let tpm =
@@ -387,8 +407,11 @@ fn five_times_the_peak_costs_no_tenth_of_it() -> Result<()> {
     Ok(())
 }
 
+/// The same where processor time bounds the peak, which the clients here need as well: at five times the peak they
+/// would need more of it than there is. What is asserted allows for them; docs/performance.md has the figures.
 #[test]
 fn overload_ram() -> Result<()> {
+    let _alone = alone();
     raise_open_files()?;
     let ram = RigOptions {
         extra: "queue_max = 64\n[limits]\naddress_connections_max = 0\naddress_connections_per_second = 0\nclient_requests_max = 0",
@@ -411,6 +434,7 @@ fn through(cutter: &Cutter, rig: &Rig, request: &[u8]) -> Result<Option<Response
 /// the same again with the same key.
 #[test]
 fn g3_cut_after_every_byte_each_key_is_one_seal() -> Result<()> {
+    let _alone = alone();
     let extra = "[limits]\naddress_connections_per_second = 0\naddress_connections_max = 0";
     let mut rig = Rig::start_with(&RigOptions { extra, ..SOFTWARE })?;
     let (cutter, size) = (Cutter::start(rig.sealer.port())?, rig.log_size()?);
@@ -475,9 +499,13 @@ fn processor_seconds(rig: &Rig) -> Result<f64> {
     Ok((fields[11].parse::<f64>()? + fields[12].parse::<f64>()?) / 100.0)
 }
 
+/// How often the log has to go on in a fresh file.
+const FAILED_COMMITS: usize = 3;
+
 /// More connections than the box may have files: sealing goes on, and a log that must open files can.
 #[test]
 fn connections_never_take_the_descriptors_of_the_log() -> Result<()> {
+    let _alone = alone();
     let disk = Disk::new(DiskKind::Tmpfs, 96 << 20)?;
     let (state, directory) = (disk.state(), tempfile::tempdir()?);
     let launcher = directory.path().join("bulla-box");
@@ -512,33 +540,37 @@ fn connections_never_take_the_descriptors_of_the_log() -> Result<()> {
     for _ in 0..50 {
         assert_eq!(wire_status(&mut wire, &token)?, 201);
     }
-    // A commit that fails in the middle makes the log go on in a fresh file, with its connections still full.
+    // Commits that fail in the middle make the log go on in fresh files, and a changed list of clients is read again,
+    // with connections still full.
     let mut balloon = disk.balloon()?;
-    let poisoned = |wire: &mut Wire| -> Result<bool> {
-        wire.send(&head_of_metrics(rig.token(Role::Reader)))?;
-        let text = String::from_utf8(wire.answer()?.context("no metrics")?.body)?;
-        Ok(!text.contains("bulla_poisonings_total 0\n"))
-    };
     let mut statuses = std::collections::BTreeMap::<u16, usize>::new();
-    for attempt in 0.. {
-        ensure!(attempt < 200, "no commit failed: {statuses:?}");
-        balloon.leave((1 << 20) + (64 << 10) + (attempt % 16) * (16 << 10))?;
-        for _ in 0..20 {
-            wire.send(&order(&token))?;
-            wire.send(&[])?;
-            balloon.snatch(Duration::from_millis(1))?;
+    for failure in 1..=FAILED_COMMITS {
+        for attempt in 0.. {
+            ensure!(attempt < 400, "commits do not fail: {statuses:?}");
+            balloon.leave(3 << 20)?;
+            wire.send(&order_with_notes(&token, 40))?;
+            // The room goes between the box's look at it and its write.
+            std::thread::sleep(Duration::from_micros(200 * (attempt % 20)));
+            balloon.snatch(Duration::from_millis(5))?;
             let status = wire.answer()?.context("the connection has ended")?.status;
             *statuses.entry(status).or_default() += 1;
+            wire.send(&head_of_metrics(rig.token(Role::Reader)))?;
+            let text = String::from_utf8(wire.answer()?.context("no metrics")?.body)?;
+            let failed = text.lines().find_map(|line| line.strip_prefix("bulla_poisonings_total "));
+            if failed.is_some_and(|failed| failed.parse().is_ok_and(|failed: usize| failed >= failure)) {
+                break;
+            }
         }
-        if poisoned(&mut wire)? {
-            break;
+        balloon.deflate()?;
+        let newcomer = rig.add_client(&format!("scanner-{failure}-more"), "scanner")?;
+        let began = Instant::now();
+        loop {
+            match wire_status(&mut wire, &newcomer)? {
+                201 => break,
+                status => ensure!(began.elapsed() < NOTICED_WITHIN, "still {status}: {}", rig.log()),
+            }
+            std::thread::sleep(Duration::from_millis(50));
         }
-    }
-    balloon.deflate()?;
-    let began = Instant::now();
-    while wire_status(&mut wire, &token)? != 201 {
-        ensure!(began.elapsed() < NOTICED_WITHIN, "the log does not recover: {}", rig.log());
-        std::thread::sleep(Duration::from_millis(50));
     }
     assert!(flood.held() + 2 >= most, "the bad ones have gone: {}", flood.held());
     println!("{most} connections of 160 files, {statuses:?} while the disk failed, {used:.2} s used in 1 s");
@@ -555,6 +587,7 @@ fn head_of_metrics(token: &str) -> Vec<u8> {
 /// The operating system refuses descriptors although the box kept to its limit: it waits, and goes on by itself.
 #[test]
 fn running_out_of_descriptors_ends_nothing() -> Result<()> {
+    let _alone = alone();
     use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
     let rig = Rig::start_with(&SOFTWARE)?;
     let (mut wire, token) = (rig.wire()?, rig.token(Role::Scanner).to_owned());
@@ -574,5 +607,36 @@ fn running_out_of_descriptors_ends_nothing() -> Result<()> {
     prlimit(Some(pid), Resource::Nofile, before)?;
     assert_eq!(wire_status(&mut rig.wire()?, &token)?, 201, "and who comes is served again");
     drop(waiting);
+    well(rig)
+}
+
+/// Answers that nobody reads must not stay in memory for ever. The kernel's limit is a minute, too long for CI.
+#[test]
+fn answers_that_are_not_read_end_the_connection() -> Result<()> {
+    let _alone = alone();
+    if !soak() {
+        return Ok(());
+    }
+    let extra = "[limits]\nanonymous_requests_per_second = 0";
+    let rig = Rig::start_with(&RigOptions { extra, ..SOFTWARE })?;
+    let target = Target::new(rig.sealer.port(), rig.ca_pem(), &[])?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let asked = runtime.block_on(async {
+        use tokio::io::AsyncWriteExt as _;
+        let mut tls = target.tls(Ipv4Addr::LOCALHOST).await?;
+        let began = Instant::now();
+        // Asks on and on, and never reads: in the end the box stops reading too.
+        let mut asked = 0u64;
+        loop {
+            let request = b"GET /v1/ca HTTP/1.1\r\nHost: localhost\r\n\r\n";
+            match tokio::time::timeout(Duration::from_secs(150), tls.write_all(request)).await {
+                Ok(Ok(())) => asked += 1,
+                Ok(Err(_)) => break Ok(asked),
+                Err(_) => anyhow::bail!("still open after {:?} and {asked} requests", began.elapsed()),
+            }
+        }
+    })?;
+    println!("ended after {asked} requests without a read");
+    assert_eq!(metric(&rig, "bulla_connections_open")?, 1);
     well(rig)
 }

@@ -229,8 +229,18 @@ impl Honest {
 
 /// A digest order of its own, as it goes over the wire.
 pub fn order(token: &str) -> Vec<u8> {
+    order_with_notes(token, 0)
+}
+
+/// The same with so many notes of 3 KiB, for which the box needs room.
+pub fn order_with_notes(token: &str, notes: usize) -> Vec<u8> {
     let number = NEXT.fetch_add(1, Relaxed);
-    let body = format!(r#"{{"algorithm":"sha-256","digest":"{number:064x}","mediaType":"application/pdf"}}"#);
+    let note = "x".repeat(3 << 10);
+    let notes: Vec<_> = (0..notes).map(|name| format!(r#""{name}":"{note}""#)).collect();
+    let body = format!(
+        r#"{{"algorithm":"sha-256","digest":"{number:064x}","mediaType":"application/pdf","metadata":{{{}}}}}"#,
+        notes.join(",")
+    );
     format!(
         "POST /v1/seals HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\
          Content-Type: application/vnd.bulla.digest+json\r\nContent-Length: {}\r\n\r\n{body}",
