@@ -222,9 +222,11 @@ fn a_trickle_and_silence_do_not_hold_a_place() -> Result<()> {
 fn one_scanner_gone_mad_does_not_starve_the_others() -> Result<()> {
     let _alone = alone();
     let rig = Rig::start()?;
-    // The limits of the configuration, as an operator leaves them.
-    let (mad, calm) =
-        (rig.add_client_with("mad", "scanner", &[])?, rig.add_client_with("calm", "scanner", &[])?);
+    // A tenth of the usual limits: a slow machine that tests many things must not be full of what the limits let in.
+    let (mad, calm) = (
+        rig.add_client_with("mad", "scanner", &["--rate", "50"])?,
+        rig.add_client_with("calm", "scanner", &[])?,
+    );
     let target = Target::new(rig.sealer.port(), rig.ca_pem(), &[])?;
     let mut wire = rig.wire()?;
     let mut measure = || honest(&mut wire, &calm, Duration::from_secs(2), Duration::from_millis(5));
@@ -255,8 +257,9 @@ fn one_scanner_gone_mad_does_not_starve_the_others() -> Result<()> {
     ensure!(beside.p50() <= 5.0 * usual, "the calm one waits {:.2} ms instead of {usual:.2}", beside.p50());
     ensure!(blast.refused.keys().all(|status| *status == 429), "{blast:?}");
     ensure!(blast.refusals() > 0 && blast.broken == 0, "{blast:?}");
-    // 1,000 at once and 500 a second.
-    assert!(blast.sealed <= 1_000 + 500 * 6, "{} sealed", blast.sealed);
+    // 100 at once and 50 a second.
+    let most = 100.0 + 50.0 * (blast.took.as_secs_f64() + 1.0);
+    assert!((blast.sealed as f64) < most, "{} sealed", blast.sealed);
     well(rig)
 }
 
@@ -295,12 +298,13 @@ fn nine_thousand_slow_connections_cost_an_honest_client_little() -> Result<()> {
             assert_eq!(flood.held(), BAD, "{} ended", flood.ended());
             let beside = p99(&mut wire, &token, 3)?;
             assert_eq!(flood.held(), BAD, "the bad ones were to stay: {} ended", flood.ended());
+            let memory = resident(&rig)?;
             drop(flood);
             let after = p99(&mut wire, &token, 2)?;
             let ratio = beside / before.max(after);
             println!(
                 "round {round}, {BAD} x {manner:?}, opened in {opened:.1?}: honest p99 {before:.2} ms before, \
-                 {beside:.2} beside them, {after:.2} after: {ratio:.2}"
+                 {beside:.2} beside them, {after:.2} after: {ratio:.2}; {memory:.0} MiB"
             );
             ratios.push(ratio);
         }
@@ -331,7 +335,8 @@ fn limits_by_address_keep_slow_connections_few_and_end_them() -> Result<()> {
     println!("at most {most} of {BAD} were let in at one time; honest p99 {beside:.2} ms while they came");
     assert!(most <= 3 * 512, "{most} connections of three addresses were let in");
     ensure!(metric(&rig, "bulla_connections_refused_total{limit=\"open\"}")? > 0);
-    assert_eq!(wire_status(&mut wire, rig.token(Role::Scanner))?, 201);
+    // Its own pause was longer than an idle connection is kept.
+    assert_eq!(wire_status(&mut rig.wire()?, rig.token(Role::Scanner))?, 201);
     well(rig)
 }
 
@@ -410,7 +415,7 @@ fn five_times_the_peak_costs_no_tenth_of_it() -> Result<()> {
 /// The same where processor time bounds the peak, which the clients here need as well: at five times the peak they
 /// would need more of it than there is. What is asserted allows for them; docs/performance.md has the figures.
 #[test]
-fn overload_ram() -> Result<()> {
+fn five_times_the_peak_where_processor_time_bounds_it() -> Result<()> {
     let _alone = alone();
     raise_open_files()?;
     let ram = RigOptions {
@@ -499,9 +504,6 @@ fn processor_seconds(rig: &Rig) -> Result<f64> {
     Ok((fields[11].parse::<f64>()? + fields[12].parse::<f64>()?) / 100.0)
 }
 
-/// How often the log has to go on in a fresh file.
-const FAILED_COMMITS: usize = 3;
-
 /// More connections than the box may have files: sealing goes on, and a log that must open files can.
 #[test]
 fn connections_never_take_the_descriptors_of_the_log() -> Result<()> {
@@ -544,15 +546,22 @@ fn connections_never_take_the_descriptors_of_the_log() -> Result<()> {
     // with connections still full.
     let mut balloon = disk.balloon()?;
     let mut statuses = std::collections::BTreeMap::<u16, usize>::new();
-    for failure in 1..=FAILED_COMMITS {
+    let began = Instant::now();
+    ensure!(wire_status(&mut wire, &token)? == 201);
+    let mut usual = began.elapsed();
+    for failure in 1..=rounds(1, 10) {
         for attempt in 0.. {
-            ensure!(attempt < 400, "commits do not fail: {statuses:?}");
+            ensure!(attempt < 1_000, "commits do not fail: {statuses:?}");
             balloon.leave(3 << 20)?;
+            let began = Instant::now();
             wire.send(&order_with_notes(&token, 40))?;
-            // The room goes between the box's look at it and its write.
-            std::thread::sleep(Duration::from_micros(200 * (attempt % 20)));
-            balloon.snatch(Duration::from_millis(5))?;
+            // The room goes between the box's look at it and its write, wherever in a seal's time that is.
+            std::thread::sleep(usual * (attempt % 20) / 20);
+            balloon.snatch(usual.max(Duration::from_millis(2)))?;
             let status = wire.answer()?.context("the connection has ended")?.status;
+            if status == 201 {
+                usual = (usual + began.elapsed().min(2 * usual)) / 2;
+            }
             *statuses.entry(status).or_default() += 1;
             wire.send(&head_of_metrics(rig.token(Role::Reader)))?;
             let text = String::from_utf8(wire.answer()?.context("no metrics")?.body)?;
