@@ -28,6 +28,8 @@ const BAD: usize = 9_000;
 /// Limits by address are off: what is left is what the box stands by itself.
 const WITHOUT_LIMITS: &str = "[limits]\nheader_timeout_seconds = 600\naddress_connections_max = 0\n\
                               address_connections_per_second = 0\nanonymous_requests_per_second = 0";
+/// Clients that seal as fast as they are answered: as many as fit into the queue of 64 that the overload tests give it.
+const PEAK_CLIENTS: usize = 60;
 /// Bounds every wait for the box to notice something.
 const NOTICED_WITHIN: Duration = Duration::from_secs(60);
 
@@ -363,10 +365,10 @@ fn overload(what: &str, options: &RigOptions<'_>, connections: usize) -> Result<
     let (mut kept, mut last): (Vec<f64>, Option<Offered>) = (Vec::new(), None);
     for _ in 0..rounds(1, 5) {
         // As many clients as keep it busy, none refused.
-        let before = closed(&target, &token, 32, window)?;
+        let before = closed(&target, &token, PEAK_CLIENTS, window)?;
         let memory = resident(&rig)?;
         let overloaded = open(&target, &token, connections, 5.0 * before.rate(), window)?;
-        let after = closed(&target, &token, 32, window)?;
+        let after = closed(&target, &token, PEAK_CLIENTS, window)?;
         let peak = (before.rate() + after.rate()) / 2.0;
         kept.push(overloaded.rate() / peak);
         println!(
