@@ -73,6 +73,13 @@ fn every_route_lets_in_whom_the_table_says() -> Result<()> {
         ("GET", "/metrics", "", b"", [401, 401, 401, 403, 200, 200]),
         (
             "POST",
+            "/v1/erasures",
+            "application/json",
+            b"{\"user\": \"nobody\", \"reason\": \"table\"}",
+            [401, 401, 401, 403, 403, 200],
+        ),
+        (
+            "POST",
             "/v1/epochs",
             "application/json",
             b"{\"reason\": \"table\"}",

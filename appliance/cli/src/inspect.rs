@@ -113,6 +113,11 @@ fn seal_file(file: &SealFile) -> Value {
         "epoch": or_raw(&file.epoch, Entry::decode(&file.epoch), entry),
         "enrolment": or_raw(&file.enrolment, Enrolment::decode(&file.enrolment), enrolment),
         "heads": file.heads.iter().map(head).collect::<Vec<_>>(),
+        "erasures": file.erasures.iter().map(|erasure| json!({
+            "entry": or_raw(&erasure.entry, Entry::decode(&erasure.entry), entry),
+            "checkpoint": erasure.checkpoint,
+            "entryProof": erasure.entry_proof.iter().map(hex::encode).collect::<Vec<_>>(),
+        })).collect::<Vec<_>>(),
         "membersOfLaterVersions": file.unknown,
     })
 }

@@ -118,6 +118,7 @@ fn added(old: &SealFile, new: &SealFile) -> String {
     };
     more("checkpoint(s)", old.heads.len(), new.heads.len());
     more("opening(s)", old.openings.len(), new.openings.len());
+    more("erasure(s)", old.erasures.len(), new.erasures.len());
     more("kind(s) of evidence of a later version", old.unknown.len(), new.unknown.len());
     if words.is_empty() {
         words.push("a checkpoint became a quoted one".to_owned());

@@ -12,6 +12,7 @@ pub mod der;
 pub mod endorsement;
 pub mod enrolment;
 pub mod entry;
+pub mod erasure;
 pub mod hash;
 pub mod json;
 pub mod merkle;

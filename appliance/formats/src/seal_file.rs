@@ -5,6 +5,7 @@
 //! Refuses to do: believe anything. [`crate::verify`] judges; this file only unpacks.
 //! Invariant: [`SealFile::encode`] of a decoded file decodes to the same value.
 
+use crate::erasure::{ERASURES_MAX, Erasure};
 use crate::json::{self, JsonError, base64_decode, base64_encode};
 use crate::note::SignedNote;
 use serde::{Deserialize, Serialize};
@@ -17,8 +18,8 @@ pub const HEADS_MAX: usize = 16;
 /// The value of the member `bulla`.
 pub const SEAL_VERSION: &str = "seal/v1";
 
-const KNOWN_MEMBERS: [&str; 8] =
-    ["bulla", "critical", "origin", "entry", "epoch", "enrolment", "heads", "openings"];
+const KNOWN_MEMBERS: [&str; 9] =
+    ["bulla", "critical", "origin", "entry", "epoch", "enrolment", "heads", "openings", "erasures"];
 
 /// Why a file is not a `.seal` of this version.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -62,6 +63,8 @@ pub struct SealFile {
     pub heads: Vec<Head>,
     /// DER of each opening handed out with this file.
     pub openings: Vec<Vec<u8>>,
+    /// The box's word that openings were destroyed; empty when nothing is known of that.
+    pub erasures: Vec<Erasure>,
     /// Members of later versions, kept as they are.
     pub unknown: Map<String, Value>,
 }
@@ -74,6 +77,14 @@ struct HeadWire {
     epoch_proof: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pcrs: Option<Vec<PcrWire>>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct ErasureWire {
+    entry: String,
+    checkpoint: String,
+    entry_proof: Vec<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -127,8 +138,15 @@ impl SealFile {
         if heads.is_empty() || heads.len() > HEADS_MAX {
             return Err(SealFileError::Member("heads"));
         }
+        let erasures = match members.get("erasures") {
+            None => Vec::new(),
+            Some(Value::Array(items)) if items.len() <= ERASURES_MAX => {
+                items.iter().map(decode_erasure).collect::<Result<_, _>>()?
+            }
+            Some(_) => return Err(SealFileError::Member("erasures")),
+        };
         members.retain(|name, _| !KNOWN_MEMBERS.contains(&name.as_str()));
-        Ok(SealFile { origin, entry, epoch, enrolment, heads, openings, unknown: members })
+        Ok(SealFile { origin, entry, epoch, enrolment, heads, openings, erasures, unknown: members })
     }
 
     /// The file as a JSON value, known members first and in fixed order.
@@ -142,6 +160,9 @@ impl SealFile {
         put("enrolment", base64_encode(&self.enrolment).into());
         put("heads", self.heads.iter().map(encode_head).collect());
         put("openings", self.openings.iter().map(|o| Value::from(base64_encode(o))).collect());
+        if !self.erasures.is_empty() {
+            put("erasures", self.erasures.iter().map(encode_erasure).collect());
+        }
         for (name, value) in &self.unknown {
             put(name, value.clone());
         }
@@ -155,14 +176,16 @@ impl SealFile {
         text
     }
 
-    /// Takes over what `other`, a file of the same entry, has more: heads, openings, unknown members. Nothing of
+    /// Takes over what `other`, a file of the same entry, has more: heads, openings, erasures, unknown members. Nothing of
     /// value is given up: only a full list of heads lets a bare checkpoint go, and only for a quoted one.
     /// Returns whether anything was added; `None` when the two are not of the same entry.
     pub fn upgrade(&mut self, other: SealFile) -> Option<bool> {
         if (&self.origin, &self.entry) != (&other.origin, &other.entry) {
             return None;
         }
-        let before = (self.heads.len(), self.openings.len(), self.unknown.len());
+        let counts =
+            |file: &Self| (file.heads.len(), file.openings.len(), file.erasures.len(), file.unknown.len());
+        let before = counts(self);
         let mut changed = false;
         for head in other.heads {
             let text = checkpoint_text_of(&head);
@@ -187,10 +210,16 @@ impl SealFile {
                 self.openings.push(opening);
             }
         }
+        for erasure in other.erasures {
+            let known = self.erasures.iter().any(|mine| mine.entry == erasure.entry);
+            if !known && self.erasures.len() < ERASURES_MAX {
+                self.erasures.push(erasure);
+            }
+        }
         for (name, value) in other.unknown {
             self.unknown.entry(name).or_insert(value);
         }
-        Some(changed || before != (self.heads.len(), self.openings.len(), self.unknown.len()))
+        Some(changed || before != counts(self))
     }
 }
 
@@ -209,6 +238,28 @@ fn check_critical(critical: Option<&Value>) -> Result<(), SealFileError> {
         }
     }
     Ok(())
+}
+
+fn decode_erasure(value: &Value) -> Result<Erasure, SealFileError> {
+    const NAME: &str = "erasures";
+    if !value.is_object() {
+        return Err(SealFileError::Member(NAME));
+    }
+    let wire = ErasureWire::deserialize(value).map_err(|_| SealFileError::Member(NAME))?;
+    if wire.entry_proof.len() > 64 {
+        return Err(SealFileError::Member(NAME));
+    }
+    let entry_proof = wire.entry_proof.iter().map(|item| base64_decode(item)).collect::<Result<_, _>>()?;
+    Ok(Erasure { entry: base64_decode(&wire.entry)?, checkpoint: wire.checkpoint, entry_proof })
+}
+
+fn encode_erasure(erasure: &Erasure) -> Value {
+    let wire = ErasureWire {
+        entry: base64_encode(&erasure.entry),
+        checkpoint: erasure.checkpoint.clone(),
+        entry_proof: erasure.entry_proof.iter().map(|item| base64_encode(item)).collect(),
+    };
+    serde_json::to_value(wire).expect("strings always serialise")
 }
 
 fn decode_head(value: Value) -> Result<Head, SealFileError> {

@@ -7,10 +7,12 @@
 
 use crate::body::attestation::CheckpointClaim;
 use crate::body::key_epoch::{Endorsement, KeyEpochBody};
+use crate::body::operator_action::OperatorActionBody;
 use crate::body::seal::{DocumentDigest, Observation, Opening, SealBody};
 use crate::endorsement::{AttestationKey, check_endorsement, check_statement};
 use crate::enrolment::{Enrolment, VerifiedEnrolment};
 use crate::entry::{Entry, Kind, Residency};
+use crate::erasure::{Erasure, erased_leaves};
 use crate::hash::Hash;
 use crate::merkle::verify_inclusion;
 use crate::note::{Checkpoint, SignedNote};
@@ -30,6 +32,7 @@ pub struct VerifiedSeal {
     entry: Entry,
     body: SealBody,
     openings: Vec<Opening>,
+    erased: Vec<u64>,
     checkpoints: Vec<Checkpoint>,
     facts: Vec<Fact>,
     interval: Interval,
@@ -51,6 +54,10 @@ impl VerifiedSeal {
     /// Opened commitments.
     pub fn openings(&self) -> &[Opening] {
         &self.openings
+    }
+    /// Entries by which the box records that it destroyed the openings of this token; usually none.
+    pub fn erased(&self) -> &[u64] {
+        &self.erased
     }
     /// Verified checkpoints that include the token.
     pub fn checkpoints(&self) -> &[Checkpoint] {
@@ -168,6 +175,10 @@ impl Walk<'_> {
         let attested = !quoted.is_empty();
         let boot_state_known = self.boot_state(&epoch_body, &quoted);
         let openings = self.openings(&file, &body)?;
+        let mut erased = Vec::new();
+        for erasure in &file.erasures {
+            erased.push(self.erasure(erasure, &enrolment, &entry, openings.len())?);
+        }
         let mut facts = vec![Fact::Sealed];
         if attested && boot_state_known {
             facts.push(Fact::Attested);
@@ -175,7 +186,7 @@ impl Walk<'_> {
         // No anchor and no external time evidence exists in this version of the format's bodies:
         // the interval has only its advisory middle.
         let interval = Interval { after: None, before: None, local: entry.content().time };
-        Ok(VerifiedSeal { enrolment, entry, body, openings, checkpoints, facts, interval })
+        Ok(VerifiedSeal { enrolment, entry, body, openings, erased, checkpoints, facts, interval })
     }
 
     fn enrolment(&mut self, file: &SealFile) -> Result<VerifiedEnrolment, Stop> {
@@ -419,8 +430,52 @@ impl Walk<'_> {
         }
         let (opened, all) = (openings.len(), body.commitments.len());
         self.demand(NAME, opened <= all, "there are more openings than commitments")?;
-        self.pass(NAME, format!("{opened} of {all} commitments opened"));
+        let rest = if opened < all && file.erasures.is_empty() { "; the others are not shown" } else { "" };
+        self.pass(NAME, format!("{opened} of {all} commitments opened{rest}"));
         Ok(openings)
+    }
+
+    /// Index of the entry that records the erasure of the token's openings. Its place in the log is what speaks for
+    /// it: the sealing key that signed it may be of an epoch this file knows nothing of.
+    fn erasure(
+        &mut self,
+        erasure: &Erasure,
+        enrolment: &VerifiedEnrolment,
+        token: &Entry,
+        opened: usize,
+    ) -> Result<u64, Stop> {
+        const NAME: &str = "erasure";
+        let entry = Entry::decode(&erasure.entry);
+        let entry = self.need(NAME, "the entry of the erasure", entry)?;
+        let index = entry.content().index;
+        self.demand(NAME, entry.kind() == Some(Kind::OperatorAction), "it is not an operator-action entry")?;
+        self.demand(NAME, index > token.content().index, "it stands before the token")?;
+        let body = OperatorActionBody::decode(&entry.content().body);
+        let body = self.need(NAME, "the entry of the erasure", body)?;
+        let Some(leaves) = erased_leaves(&body) else {
+            return Err(self.fail(NAME, "its action is not an erasure of leaves", Verdict::Refused));
+        };
+        self.demand(NAME, leaves.contains(&token.leaf_hash()), "it is the erasure of other seals")?;
+        let note = SignedNote::parse(&erasure.checkpoint);
+        let note = self.need(NAME, "its checkpoint", note)?;
+        let content = enrolment.content();
+        let checkpoint = Checkpoint::open(
+            &note,
+            enrolment.origin(),
+            enrolment.log_key(),
+            &content.log_key,
+            &content.attestation_key,
+        );
+        let checkpoint = self.need(NAME, "its checkpoint", checkpoint)?;
+        let proof = self.proof(NAME, &erasure.entry_proof)?;
+        let included =
+            verify_inclusion(index, checkpoint.size(), &entry.leaf_hash(), &proof, &checkpoint.root());
+        self.need(NAME, "its path", included)?;
+        let still =
+            if opened > 0 { format!("; this file still carries {opened} of them") } else { String::new() };
+        let detail = format!("erased: openings of this seal were destroyed by the box, entry {index}{still}");
+        self.pass(NAME, detail);
+        Ok(index)
     }
 
     fn document(&mut self, seal: &VerifiedSeal, document: Option<&DocumentDigest>) -> Result<Verdict, Stop> {

@@ -45,7 +45,7 @@ const FOR_TESTS: &[&str] = &[
     "openssl",       // the stranger that has to agree with our verifier
     "mount",         // mounts them
     "procps",        // kill, with signals other than the shell's
-    "strace",        // makes single system calls fail
+    "strace",        // makes single system calls fail, kills a box at the flush it is told
     "tpm2-tools",    // the other stranger
     "xfsprogs",      // xfs_io, which cuts the power of a file system
 ];

@@ -18,6 +18,7 @@ use bulla_formats::body::seal::{
 use bulla_formats::der::{self, Octets32};
 use bulla_formats::enrolment::{Enrolment, EnrolmentContent, FleetCertificate, Hardware};
 use bulla_formats::entry::{EntryContent, Kind, LocalTime, Mode, Residency, TreeState};
+use bulla_formats::erasure::{Erasure, erase_body};
 use bulla_formats::hash::{Hash, leaf_hash, sha256};
 use bulla_formats::merkle::{Frontier, inclusion_proof, root};
 use bulla_formats::note::{SignedNote, checkpoint_text, log_line, quote_line};
@@ -117,9 +118,32 @@ impl<'a> Log<'a> {
         if !plan.token_first {
             self.token();
         }
-        while self.size() < plan.size {
+        while self.size() < plan.size - u64::from(plan.erased) {
             self.filler();
         }
+        if plan.erased {
+            self.erasure();
+        }
+    }
+
+    /// The entry that says that the token's openings are destroyed.
+    fn erasure(&mut self) {
+        let hooks = &self.plan.hooks;
+        let mut body = erase_body(&[self.leaves[self.token_index()]], "request 7 of 2026".into());
+        run(&hooks.erasure_body, &mut body);
+        let mut content = self.content(Kind::OperatorAction, der::encode(&body));
+        run(&hooks.erasure_content, &mut content);
+        self.append(self.entry(&content));
+    }
+
+    fn erasures(&self) -> Vec<Erasure> {
+        let (index, size) = (self.plan.size - 1, self.plan.size);
+        let erasure = || Erasure {
+            entry: self.entries[index as usize].clone(),
+            checkpoint: self.checkpoint(size, false, &Vec::new()),
+            entry_proof: self.proof(index, size),
+        };
+        self.plan.erased.then(erasure).into_iter().collect()
     }
 
     fn enrol(&self, ek: Hash) -> Vec<u8> {
@@ -361,7 +385,8 @@ impl<'a> Log<'a> {
         log_line(&self.origin, &self.log_key.verifying_key().to_bytes(), &signature)
     }
 
-    fn checkpoint(&self, size: u64, quoted: bool, pcrs: &super::plan::Pcrs) -> String {
+    /// A checkpoint of this size.
+    pub(super) fn checkpoint(&self, size: u64, quoted: bool, pcrs: &super::plan::Pcrs) -> String {
         let root = root(size, self.leaves.as_slice()).expect("all leaves are in memory");
         let mut text = checkpoint_text(&self.origin, size, &root);
         run(&self.plan.hooks.checkpoint_text, &mut text);
@@ -406,6 +431,7 @@ impl<'a> Log<'a> {
             enrolment: self.enrolment.clone(),
             heads: heads.iter().map(|(size, pcrs)| self.head(*size, pcrs.as_ref())).collect(),
             openings: plan.commitments.iter().map(der::encode).collect(),
+            erasures: self.erasures(),
             unknown: serde_json::Map::new(),
         }
     }

@@ -4,6 +4,7 @@
 //! Refuses to do: depend on a clock, on randomness or on a chip. The same source makes the same bytes.
 
 mod der;
+mod erasures;
 mod heads;
 mod identity;
 mod keys;
@@ -89,6 +90,7 @@ pub fn all() -> Vec<Vector> {
     all.extend(tokens::all());
     all.extend(heads::all());
     all.extend(packaging::all());
+    all.extend(erasures::all());
     all
 }
 

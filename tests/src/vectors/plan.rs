@@ -8,6 +8,7 @@ use super::log::Log;
 use super::shapes::{Attest, PublicArea, TpmSignature};
 use super::{Expect, Vector};
 use bulla_formats::body::key_epoch::{EpochStatement, KeyEpochBody};
+use bulla_formats::body::operator_action::OperatorActionBody;
 use bulla_formats::body::seal::{Assurance, DigestAlgorithm, Field, Opening, SealBody};
 use bulla_formats::der::Octets32;
 use bulla_formats::enrolment::{Enrolment, EnrolmentContent, FleetCertificateContent, Hardware};
@@ -65,6 +66,8 @@ pub(super) struct Plan {
     pub(super) index: u64,
     /// Size of the tree.
     pub(super) size: u64,
+    /// Whether its last entry records the erasure of the token's openings.
+    pub(super) erased: bool,
     /// Size of each head, and the PCRs of its quote.
     pub(super) heads: Vec<(u64, Option<Pcrs>)>,
     pub(super) sealed_document: Vec<u8>,
@@ -126,6 +129,10 @@ hooks! {
     body_der: Vec<u8>,
     /// Header of the token.
     content: EntryContent,
+    /// Body of the entry that records an erasure.
+    erasure_body: OperatorActionBody,
+    /// Header of that entry.
+    erasure_content: EntryContent,
     /// Checkpoint text before it is signed.
     checkpoint_text: String,
     /// The `.seal` as text.
@@ -173,6 +180,7 @@ impl Plan {
             token_first: false,
             index: 2,
             size: 4,
+            erased: false,
             heads: Vec::new(),
             sealed_document: b"%PDF-1.7 a loan agreement\n".to_vec(),
             algorithm: DigestAlgorithm::Sha256,

@@ -458,6 +458,7 @@ impl Log {
             enrolment: self.enrolment.clone(),
             heads: vec![self.head(index, self.size(), quoted)],
             openings: self.openings[at].clone(),
+            erasures: Vec::new(),
             unknown: serde_json::Map::new(),
         }
     }

@@ -41,6 +41,8 @@ pub enum Right {
     Rotate,
     /// `POST /v1/backups`.
     Backup,
+    /// `POST /v1/erasures`.
+    Erase,
 }
 
 /// The authorisation matrix.
@@ -51,7 +53,7 @@ fn allows(role: Role, right: Right) -> bool {
         Right::ReadOpenings | Right::ReadMetrics | Right::ReadAnyQueued => {
             matches!(role, Role::Reader | Role::Operator)
         }
-        Right::Rotate | Right::Backup | Right::Lock => role == Role::Operator,
+        Right::Rotate | Right::Backup | Right::Lock | Right::Erase => role == Role::Operator,
     }
 }
 
@@ -165,15 +167,15 @@ mod tests {
     #[test]
     fn the_matrix_is_the_documented_one() {
         use Right::{
-            Backup, Lock, ReadAnyQueued, ReadMetrics, ReadOpenings, ReadQueue, ReadSeals, ReadStatus, Rotate,
+            Backup, Erase, Lock, ReadAnyQueued, ReadMetrics, ReadOpenings, ReadQueue, ReadSeals, ReadStatus, Rotate,
             Seal, Verify,
         };
         let reading = [ReadSeals, ReadOpenings, Verify, ReadStatus, ReadMetrics, ReadQueue, ReadAnyQueued];
-        let all = [Seal, Rotate, Lock, Backup].into_iter().chain(reading);
+        let all = [Seal, Rotate, Lock, Backup, Erase].into_iter().chain(reading);
         for (role, granted) in [
             (Role::Scanner, [Seal, ReadSeals, Verify, ReadStatus, ReadQueue].to_vec()),
             (Role::Reader, reading.to_vec()),
-            (Role::Operator, reading.into_iter().chain([Rotate, Lock, Backup]).collect()),
+            (Role::Operator, reading.into_iter().chain([Rotate, Lock, Backup, Erase]).collect()),
         ] {
             for right in all.clone() {
                 assert_eq!(allows(role, right), granted.contains(&right), "{role:?} {right:?}");

@@ -37,7 +37,7 @@ async fn change(
 ) -> Result<Response, Problem> {
     caller.need(Right::Lock)?;
     let (parts, body) = request.into_parts();
-    let incoming = Incoming::new(&parts.headers, body, STRUCTURED_BYTES_MAX, api.config.body_idle())?;
+    let incoming = Incoming::new(&parts.headers, body, STRUCTURED_BYTES_MAX, api.config.body_pace())?;
     let body = incoming.collect().await?;
     let Reason { reason } = serde_json::from_slice(&body)
         .map_err(|error| Problem::invalid(format!("the body is not {{\"reason\": \"...\"}} ({error})")))?;

@@ -9,6 +9,7 @@ mod backups;
 mod content_digest;
 mod description;
 mod epochs;
+mod erasures;
 mod leftover;
 mod lock;
 mod log;
@@ -142,6 +143,7 @@ pub fn router(api: Shared) -> Router {
         .route("/v1/unlock", post(lock::unlock))
         .route("/v1/epochs", post(epochs::rotate))
         .route("/v1/backups", post(backups::create))
+        .route("/v1/erasures", post(erasures::erase))
         .fallback(nothing_here)
         .method_not_allowed_fallback(no_such_method)
         .with_state(api)

@@ -12,6 +12,7 @@ use base64::display::Base64Display;
 use base64::engine::general_purpose::STANDARD;
 use bulla_formats::body::seal::{Assurance, ClientMethod, Field, Observation, Opening, SealBody};
 use bulla_formats::entry::EntryContent;
+use bulla_formats::erasure::Erasure;
 use bulla_formats::hash::Hash;
 use bulla_formats::seal_file::{Head, SEAL_VERSION, SealFile};
 use serde::ser::{Serialize, SerializeMap as _, SerializeSeq as _, Serializer};
@@ -34,6 +35,9 @@ pub struct ReceiptView<'a> {
     epoch: u64,
     residency: Text<bulla_formats::entry::Residency>,
     facts: &'static [&'static str],
+    /// Whether the openings were destroyed; the `.seal` has the evidence.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    erased: bool,
     /// Present when the client asked to wait: `attested`, `timed-out` or `not-hardware`.
     #[serde(skip_serializing_if = "Option::is_none")]
     waited: Option<&'static str>,
@@ -76,6 +80,7 @@ impl<'a> ReceiptView<'a> {
             epoch: content.epoch,
             residency: Text(content.residency),
             facts: facts(seal),
+            erased: !seal.erasures.is_empty(),
             waited: None,
             replayed: None,
             earlier: None,
@@ -240,6 +245,10 @@ impl Serialize for SealView<'_> {
         members.serialize_entry("enrolment", &base64(&file.enrolment))?;
         members.serialize_entry("heads", &file.heads.iter().map(HeadView).collect::<Vec<_>>())?;
         members.serialize_entry("openings", &Base64List(&file.openings))?;
+        if !file.erasures.is_empty() {
+            members
+                .serialize_entry("erasures", &file.erasures.iter().map(ErasureView).collect::<Vec<_>>())?;
+        }
         for (name, value) in &file.unknown {
             members.serialize_entry(name, value)?;
         }
@@ -280,6 +289,18 @@ impl Serialize for HeadView<'_> {
     }
 }
 
+struct ErasureView<'a>(&'a Erasure);
+
+impl Serialize for ErasureView<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut members = serializer.serialize_map(Some(3))?;
+        members.serialize_entry("entry", &base64(&self.0.entry))?;
+        members.serialize_entry("checkpoint", &self.0.checkpoint)?;
+        members.serialize_entry("entryProof", &Base64List(&self.0.entry_proof))?;
+        members.end()
+    }
+}
+
 #[derive(serde::Serialize)]
 struct PcrView {
     pcr: u8,
@@ -307,6 +328,11 @@ mod tests {
             enrolment: vec![],
             heads: vec![head, quoted],
             openings: vec![vec![9; 10]],
+            erasures: vec![Erasure {
+                entry: vec![5; 7],
+                checkpoint: "x\n".into(),
+                entry_proof: vec![vec![6; 32]],
+            }],
             unknown,
         }
     }

@@ -67,7 +67,8 @@ pub async fn search(State(api): State<Shared>, caller: Caller, uri: Uri) -> Resu
     Ok(respond(StatusCode::OK, "application/json", Value::Object(answer).to_string()))
 }
 
-fn of_search_error(error: SearchError) -> Problem {
+/// A search without an answer, as a problem.
+pub fn of_search_error(error: SearchError) -> Problem {
     match error {
         SearchError::Building { next, size } => Problem::new(
             Kind::SearchBuilding,
@@ -171,6 +172,7 @@ fn view(found: &Found) -> Value {
         "size": body.size,
         "relations": relations,
         "openings": openings,
+        "erased": found.erased,
         "links": {"self": format!("/v1/seals/{id}"), "sealFile": format!("/v1/seals/{id}/seal-file")},
     });
     if body.size.is_none()

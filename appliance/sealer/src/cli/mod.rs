@@ -4,6 +4,7 @@
 //! Invariant: an error is one sentence on stderr and a documented exit code.
 
 mod backup;
+mod erase;
 mod scanner;
 
 use crate::config::Config;
@@ -71,6 +72,8 @@ enum Command {
     Backup(backup::BackupArgs),
     /// Restores a backup into an empty state directory.
     Restore(backup::RestoreArgs),
+    /// Destroys what opens the personal data in seals; the seals stay valid.
+    Erase(erase::EraseArgs),
     /// Ends a log that may be an older copy, and begins a new incarnation that names it.
     Succeed {
         /// Why; it is in the new log for ever.
@@ -135,6 +138,7 @@ fn execute(command: Command, config: Config) -> Result<u8> {
         }
         Command::Backup(arguments) => backup::back_up(&arguments, &config, &mut out)?,
         Command::Restore(arguments) => backup::bring_back(&arguments, &config, &mut out)?,
+        Command::Erase(args) => erase::execute(&args, &config, &mut out)?,
         Command::Succeed { reason } => {
             let created = identity::succeed(&config, &reason)?;
             writeln!(

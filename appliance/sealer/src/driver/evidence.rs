@@ -4,11 +4,12 @@
 
 use super::epochs::EpochEvidence;
 use super::writer::Sealed;
-use super::{LookupError, Published, Shared};
+use super::{LookupError, Published, Shared, erase, search};
 use bulla_formats::body::attestation::AttestationBody;
-use bulla_formats::body::seal::Opening;
+use bulla_formats::body::seal::{Opening, SealBody};
 use bulla_formats::der;
 use bulla_formats::entry::{Entry, Kind};
+use bulla_formats::erasure::Erasure;
 use bulla_formats::hash::Hash;
 use bulla_formats::note::{SignedNote, checkpoint_text, log_line, quote_line};
 use bulla_formats::seal_file::{Head, SealFile};
@@ -38,7 +39,26 @@ pub fn current(shared: &Shared, index: u64, with_openings: bool) -> Result<SealF
         }
     };
     let openings = if with_openings { openings(shared, index)? } else { Vec::new() };
-    Ok(file(shared, entry.bytes().to_vec(), &epoch, head, openings))
+    let mut file = file(shared, entry.bytes().to_vec(), &epoch, head, openings);
+    file.erasures.extend(erasure(shared, &entry)?);
+    Ok(file)
+}
+
+/// The log's word that the openings of this seal are erased, under the newest head.
+fn erasure(shared: &Shared, entry: &Entry) -> Result<Option<Erasure>, LookupError> {
+    let committed = SealBody::decode(&entry.content().body).is_ok_and(|body| !body.commitments.is_empty());
+    if !committed || erase::is_open(shared, entry.content().index)? {
+        return Ok(None);
+    }
+    let Some(index) = search::erased_by(shared, entry.leaf_hash()) else { return Ok(None) };
+    let Some(published) = shared.published().filter(|published| published.snapshot.size() > index) else {
+        return Ok(None);
+    };
+    Ok(Some(Erasure {
+        entry: shared.reader.entry(index)?,
+        checkpoint: published.note.clone(),
+        entry_proof: proof(published.snapshot.inclusion_proof(index))?,
+    }))
 }
 
 /// Openings are kept as a row of length-prefixed DER: uint16 BE length, opening.
@@ -88,6 +108,7 @@ fn file(
         enrolment: shared.enrolment_der.clone(),
         heads: vec![head],
         openings,
+        erasures: Vec::new(),
         unknown: serde_json::Map::new(),
     }
 }

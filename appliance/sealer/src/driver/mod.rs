@@ -11,6 +11,7 @@ mod backup;
 pub mod body;
 pub mod clock;
 mod epochs;
+mod erase;
 mod evidence;
 mod keeper;
 mod lock;
@@ -20,6 +21,7 @@ mod start;
 mod status;
 mod writer;
 
+pub use erase::{ERASE_MAX, EraseError, Selection};
 pub use lock::{Lock, LockAnswer, LockChange};
 pub use queueing::{parse_queue_id, queue_id};
 pub use search::{Found, Query, Related, SearchError, Viewer};
@@ -251,6 +253,7 @@ enum Command {
     Append(Kind, Vec<u8>, oneshot::Sender<Result<u64, SealError>>),
     NextEpoch(epochs::PreparedEpoch),
     Rotate(String, oneshot::Sender<Result<u64, SealError>>),
+    Erase(erase::Order, oneshot::Sender<Result<Vec<u64>, SealError>>),
     /// Take the log up again if storage has failed, and what was held back with it.
     Recover,
     /// The device of the sealing key answers again.

@@ -9,11 +9,12 @@
 //! Invariants: a caller who may see only its own openings learns nothing from the document id or user of others; a
 //! page and the pages after it hold each seal once, whatever is sealed meanwhile.
 
-use super::{LookupError, Sealer, Shared, evidence};
+use super::{LookupError, Sealer, Shared, erase, evidence};
 use bulla_formats::body::seal::{DocumentDigest, Field, Opening, RelationKind, SealBody};
 use bulla_formats::entry::{Entry, Kind};
 use bulla_formats::hash::Hash;
 use bulla_ledger::{Indexed, ReadError, Reader, SearchIndex};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -25,7 +26,7 @@ const CHUNK: usize = 256;
 /// Relations shown of one seal.
 const RELATED_MAX: usize = 100;
 /// How long a query that needs the index works on it before it asks for patience.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// How long a look at one seal does.
 const SHORT_PATIENCE: Duration = Duration::from_millis(50);
 /// How often the thread looks for new entries.
@@ -41,6 +42,8 @@ const USER: u8 = 2;
 const CLIENT: u8 = 3;
 /// The value is the leaf hash of the related entry.
 const RELATION: u8 = 4;
+/// The value is the leaf hash of a seal whose openings the entry says are erased.
+const ERASED: u8 = 5;
 
 /// What is looked for; all of it must hold.
 #[derive(Debug, Clone, Default)]
@@ -99,6 +102,8 @@ pub struct Found {
     pub body: SealBody,
     /// Its openings; empty when the viewer may not see them.
     pub openings: Vec<Opening>,
+    /// Whether it committed to values and its openings are gone.
+    pub erased: bool,
     /// Who names it; `None` while the index is too far behind to know.
     pub related_by: Option<Vec<Related>>,
 }
@@ -142,6 +147,11 @@ impl Search {
         Search { index: SearchIndex::new(reader, Box::new(describe)), stop: Default::default() }
     }
 
+    /// Takes what the openings of these entries, which are erased, were found by out of the index and its file.
+    pub fn erase(&self, indexes: &BTreeSet<u64>) -> Result<(), ReadError> {
+        self.index.erase(indexes)
+    }
+
     /// Ends the thread.
     pub fn stop(&self) {
         *self.stop.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
@@ -161,7 +171,7 @@ impl Search {
         }
     }
 
-    fn catch_up(&self, target: u64, patience: Duration) -> Result<(), SearchError> {
+    pub(super) fn catch_up(&self, target: u64, patience: Duration) -> Result<(), SearchError> {
         let begun = Instant::now();
         loop {
             let Indexed { next, size } = match self.index.advance(STEP) {
@@ -218,6 +228,7 @@ fn describe(bytes: &[u8], openings: Option<&[u8]>, enter: &mut dyn FnMut(u8, &[u
     let entry = Entry::decode(bytes).ok()?;
     let time = entry.content().time.unix_millis;
     if entry.kind() != Some(Kind::Seal) {
+        erase::leaves_of(bytes).unwrap_or_default().iter().for_each(|leaf| enter(ERASED, &leaf.0));
         return Some(time);
     }
     let Ok(body) = SealBody::decode(&entry.content().body) else { return Some(time) };
@@ -300,7 +311,16 @@ fn related_by(shared: &Shared, leaf_hash: Hash) -> Option<Vec<Related>> {
     Some(related)
 }
 
-fn seal_body(entry: &Entry) -> Option<SealBody> {
+/// The entry that records that the openings of the seal with this leaf hash are erased, as far as is known.
+pub(super) fn erased_by(shared: &Shared, leaf_hash: Hash) -> Option<u64> {
+    shared.search.catch_up(shared.reader.size(), SHORT_PATIENCE).ok()?;
+    let found = shared.search.index.find(ERASED, &leaf_hash.0, u64::MAX, 1);
+    shared.search.tell();
+    let index = *found.ok()?.first()?;
+    erase::leaves_of(&shared.reader.entry(index).ok()?)?.contains(&leaf_hash).then_some(index)
+}
+
+pub(super) fn seal_body(entry: &Entry) -> Option<SealBody> {
     (entry.kind() == Some(Kind::Seal)).then(|| SealBody::decode(&entry.content().body).ok()).flatten()
 }
 
@@ -386,7 +406,9 @@ fn judge(shared: &Shared, query: &Query, viewer: &Viewer, index: u64) -> Result<
         return Ok(None);
     }
     let mut openings = Vec::new();
-    if may_open && let Some(packed) = shared.reader.openings(index)? {
+    let packed = shared.reader.openings(index)?;
+    let erased = packed.is_none() && !body.commitments.is_empty();
+    if let Some(packed) = packed.filter(|_| may_open) {
         let unpacked = evidence::unpack_openings(&packed).unwrap_or_default();
         openings = unpacked.into_iter().filter_map(|opening| Opening::decode(opening).ok()).collect();
     }
@@ -396,5 +418,5 @@ fn judge(shared: &Shared, query: &Query, viewer: &Viewer, index: u64) -> Result<
     if !has(Field::DocumentId, &query.document_id) || !has(Field::User, &query.user) {
         return Ok(None);
     }
-    Ok(Some(Found { entry, body, openings, related_by: None }))
+    Ok(Some(Found { entry, body, openings, erased, related_by: None }))
 }

@@ -144,10 +144,12 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
         unrecorded: Vec::new(),
         request_window: identity::options(config).request_window,
         keeper,
+        erasure: None,
     };
     if let Some(made) = &restored {
         writer.restored(made);
     }
+    writer.resume_erasure()?;
     writer.first_epoch(first)?;
     let indexed = shared.clone();
     if restored.is_some() {

@@ -14,7 +14,7 @@ use super::epochs::{EpochEvidence, PreparedEpoch};
 use super::lock::LockAnswer;
 use super::queueing::Draft;
 use super::{
-    Answer, Command, Condition, Published, RequestKey, SealError, SealOrder, Shared, attest, keeper,
+    Answer, Command, Condition, Published, RequestKey, SealError, SealOrder, Shared, attest, erase, keeper,
 };
 use bulla_formats::body::incident::IncidentBody;
 use bulla_formats::body::operator_action::OperatorActionBody;
@@ -81,6 +81,7 @@ pub struct Writer {
     /// Indexes in which a request key counts.
     pub(super) request_window: u64,
     pub(super) keeper: keeper::Handle,
+    pub(super) erasure: Option<erase::Pending>,
 }
 
 /// A state that cannot be logged while it lasts.
@@ -123,7 +124,7 @@ pub(super) struct Batch {
 
 /// One round's work, sorted.
 #[derive(Default)]
-struct Work {
+pub(super) struct Work {
     /// Orders and entries, in the order in which they came.
     commands: Vec<Command>,
     rotations: Vec<(String, Reply<u64>)>,
@@ -209,11 +210,13 @@ impl Writer {
     /// One round; returns whether to stop.
     fn round(&mut self, commands: &mut Vec<Command>) -> bool {
         let (mut stop, mut recover) = (false, false);
+        let mut erasures = Vec::new();
         let mut work = Work { commands: Vec::with_capacity(commands.len()), ..Work::default() };
         for command in commands.drain(..) {
             match command {
                 Command::NextEpoch(prepared) => self.take_next_epoch(prepared),
                 Command::Rotate(reason, reply) => work.rotations.push((reason, reply)),
+                Command::Erase(order, reply) => erasures.push((order, reply)),
                 Command::Lock(change, reply) => match self.change_lock(change) {
                     Ok((answer, bodies)) if bodies.is_empty() => drop(reply.send(Ok(answer))),
                     Ok((answer, bodies)) => work.locks.push((answer, bodies, reply)),
@@ -264,6 +267,12 @@ impl Writer {
             }
         }
         self.keep(keeping);
+        for (order, reply) in erasures {
+            match self.ready_again() {
+                Ok(()) => self.erase(order, reply),
+                Err(error) => drop(reply.send(Err(error))),
+            }
+        }
         stop
     }
 
@@ -344,7 +353,7 @@ impl Writer {
     }
 
     /// One batch. `first`: the epoch of this run must begin with it. Returns what the key did not sign.
-    fn commit(&mut self, work: Work, first: bool) -> Vec<(Draft, Reply<Answer>)> {
+    pub(super) fn commit(&mut self, work: Work, first: bool) -> Vec<(Draft, Reply<Answer>)> {
         if self.gate.is_key_away() {
             let reason = "the sealing key cannot sign, its device does not answer".to_owned();
             self.refuse_work(work, &SealError::Locked { reason });
@@ -418,6 +427,11 @@ impl Writer {
             };
             push_body(&mut maker, &mut batch, Kind::Incident, der::encode(&ended), None);
         }
+        let first_erasure = maker.next_index;
+        for body in self.erasure.as_ref().map(erase::Pending::bodies).unwrap_or_default() {
+            push_body(&mut maker, &mut batch, Kind::OperatorAction, body, None);
+        }
+        let erasures = first_erasure..maker.next_index;
         for row in &work.queued {
             self.push_row(&mut maker, &mut batch, row);
         }
@@ -455,6 +469,9 @@ impl Writer {
                     };
                     outcomes.extend(std::mem::take(&mut batch.drained).into_iter().map(sealed));
                     logged = self.answer(batch, committed);
+                    if !erasures.is_empty() {
+                        self.erasure_recorded(erasures.collect());
+                    }
                 }
                 Err(error) => {
                     // The endorsement is still good: its statement names no index.
