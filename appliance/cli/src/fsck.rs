@@ -9,6 +9,7 @@ use crate::output;
 use crate::progress::Progress;
 use bulla_formats::audit::LogAuditor;
 use bulla_formats::body::seal::SealBody;
+use bulla_formats::checked_json;
 use bulla_formats::entry::Kind;
 use bulla_formats::json;
 use bulla_formats::merkle::Frontier;
@@ -99,6 +100,7 @@ fn find_log(state: &Path, wanted: Option<&str>) -> Result<(Origin, PathBuf), Fai
         ))
     };
     let bytes = files::read_limited(&path, IDENTITY_BYTES_MAX).map_err(|error| unusable(&error))?;
+    let bytes = checked_json::body(&bytes).map_err(|error| unusable(&error))?;
     let identity = json::parse(&bytes, IDENTITY_BYTES_MAX).map_err(|error| unusable(&error))?;
     let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
     let current = text(&identity, "origin").ok_or_else(|| unusable(&"it names no origin"))?;

@@ -8,9 +8,11 @@
 
 use crate::body::attestation::{AttestationBody, CheckpointClaim, CounterClaim, CounterEvidence};
 use crate::body::incident::IncidentBody;
+use crate::body::integrity::IntegrityBody;
 use crate::body::key_epoch::KeyEpochBody;
 use crate::body::operator_action::OperatorActionBody;
-use crate::body::seal::SealBody;
+use crate::body::seal::{ClientMethod, SealBody};
+use crate::body::self_test::{self, SelfTestBody};
 use crate::body::succession::SuccessionBody;
 use crate::der::DerError;
 use crate::endorsement::{AttestationKey, EndorsementError, check_endorsement, check_statement};
@@ -25,9 +27,12 @@ use crate::tpm::{self, NvPublic, TpmError};
 use crate::trust::TrustFile;
 use std::collections::{BTreeMap, VecDeque};
 
-/// Most batch boundaries remembered for attestations to refer to. An attestation follows its head within
-/// minutes, so it never reaches back this many batches.
+/// Most batch boundaries remembered for attestations and integrity entries to refer to. An attestation follows its
+/// head within minutes and a pass over the disk is compared with the head at its end, so neither reaches back this
+/// many batches.
 pub const BOUNDARIES_MAX: usize = 1 << 20;
+/// Most synthetic seals remembered for self-test entries to refer to; each follows its seal within minutes.
+const SELF_TESTS_MAX: usize = 1 << 10;
 
 /// What is wrong with an entry. Always the log's fault, never the caller's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -100,6 +105,12 @@ pub enum AuditError {
     /// An attestation does not hold.
     #[error("the attestation: {0}")]
     Attestation(&'static str),
+    /// An integrity entry does not fit the log.
+    #[error("the integrity entry: {0}")]
+    Integrity(&'static str),
+    /// A self-test entry does not fit the log.
+    #[error("the self-test: {0}")]
+    SelfTest(&'static str),
     /// TPM evidence in an attestation does not hold.
     #[error("the attestation's {what}: {error}")]
     Tpm {
@@ -148,13 +159,15 @@ pub struct LogAuditor {
     frontier: Frontier,
     /// The tree before the running batch.
     batch: (u64, Hash),
-    /// Sizes and roots between batches, oldest first, not below the newest attested head.
+    /// Sizes and roots between batches, oldest first.
     boundaries: VecDeque<(u64, Hash)>,
     lamport: u64,
     identity: Option<Identity>,
     epoch: Option<Epoch>,
     /// Leaf hashes of entries that can be time evidence.
     evidence: BTreeMap<u64, Hash>,
+    /// Leaf hashes of the newest synthetic seals.
+    self_tests: BTreeMap<u64, Hash>,
     attested_head: u64,
     counter_index: Option<Vec<u8>>,
     summary: AuditSummary,
@@ -174,6 +187,7 @@ impl LogAuditor {
             identity: None,
             epoch: None,
             evidence: BTreeMap::new(),
+            self_tests: BTreeMap::new(),
             attested_head: 0,
             counter_index: None,
             summary: AuditSummary::default(),
@@ -226,11 +240,13 @@ impl LogAuditor {
             _ => self.signed_in_epoch(&entry)?,
         }
         match entry.kind() {
-            Some(Kind::Seal) => SealBody::decode(&content.body).map(drop)?,
+            Some(Kind::Seal) => self.seal(index, &entry, &SealBody::decode(&content.body)?),
             Some(Kind::Attestation) => self.attestation(index, &AttestationBody::decode(&content.body)?)?,
             Some(Kind::Succession) => SuccessionBody::decode(&content.body).map(drop)?,
             Some(Kind::OperatorAction) => OperatorActionBody::decode(&content.body).map(drop)?,
             Some(Kind::Incident) => IncidentBody::decode(&content.body).map(drop)?,
+            Some(Kind::Integrity) => self.integrity(index, &IntegrityBody::decode(&content.body)?)?,
+            Some(Kind::SelfTest) => self.self_test(&SelfTestBody::decode(&content.body)?)?,
             Some(Kind::Anchor) => drop(self.evidence.insert(index, entry.leaf_hash())),
             // Judged above, or reserved and unknown kinds: opaque leaves.
             _ => {}
@@ -330,14 +346,51 @@ impl LogAuditor {
         Ok(Identity { log_key, hardware: *hardware, attestation_key })
     }
 
+    /// Root of the log when it had `size` entries, if that was between two batches that are remembered.
+    fn boundary(&self, size: u64) -> Option<Hash> {
+        let found = self.boundaries.binary_search_by_key(&size, |boundary| boundary.0).ok()?;
+        self.boundaries.get(found).map(|boundary| boundary.1)
+    }
+
+    fn seal(&mut self, index: u64, entry: &Entry, body: &SealBody) {
+        if body.client.id == self_test::CLIENT && body.client.method == ClientMethod::Local {
+            if self.self_tests.len() == SELF_TESTS_MAX {
+                self.self_tests.pop_first();
+            }
+            self.self_tests.insert(index, entry.leaf_hash());
+        }
+    }
+
+    fn integrity(&self, index: u64, body: &IntegrityBody) -> Result<(), AuditError> {
+        let oldest = self.boundaries.front().map_or(0, |boundary| boundary.0);
+        if body.head.size > index
+            || (body.head.size >= oldest && self.boundary(body.head.size) != Some(body.head.root()))
+        {
+            return Err(AuditError::Integrity("its head is no state this log was in between two batches"));
+        }
+        if body.findings.iter().any(|finding| finding.entries.is_some_and(|it| it.last >= body.head.size)) {
+            return Err(AuditError::Integrity("it names entries that its head does not have"));
+        }
+        Ok(())
+    }
+
+    fn self_test(&self, body: &SelfTestBody) -> Result<(), AuditError> {
+        let Some(seal) = &body.seal else { return Ok(()) };
+        let oldest = self.self_tests.first_key_value().map_or(0, |(index, _)| *index);
+        let forgotten = self.self_tests.len() == SELF_TESTS_MAX && seal.index < oldest;
+        if !forgotten && self.self_tests.get(&seal.index) != Some(&Hash(*seal.leaf_hash)) {
+            return Err(AuditError::SelfTest("the seal it names is no synthetic seal of this log"));
+        }
+        Ok(())
+    }
+
     fn attestation(&mut self, index: u64, body: &AttestationBody) -> Result<(), AuditError> {
         let identity = self.identity.as_ref().ok_or(AuditError::NoBeginning)?;
         let head = (body.head.size, body.head.root());
         if head.0 < self.attested_head {
             return Err(AuditError::Attestation("its head is older than one attested before"));
         }
-        let found = self.boundaries.binary_search_by_key(&head.0, |boundary| boundary.0);
-        if head.0 > index || found.ok().and_then(|at| self.boundaries.get(at)) != Some(&head) {
+        if head.0 > index || self.boundary(head.0) != Some(head.1) {
             return Err(AuditError::Attestation("its head is no state this log was in between two batches"));
         }
         let text = checkpoint_text(self.origin.as_str(), head.0, &head.1);
@@ -362,9 +415,6 @@ impl LogAuditor {
             self.summary.counter = Some(counter.value);
         }
         self.attested_head = head.0;
-        while self.boundaries.front().is_some_and(|boundary| boundary.0 < head.0) {
-            self.boundaries.pop_front();
-        }
         if body.quote.is_some() {
             self.summary.attested_size = head.0;
         }

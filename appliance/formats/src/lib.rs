@@ -8,6 +8,7 @@
 pub mod audit;
 pub mod backup;
 pub mod body;
+pub mod checked_json;
 pub mod der;
 pub mod endorsement;
 pub mod enrolment;

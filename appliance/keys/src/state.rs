@@ -1,10 +1,12 @@
 //! `keys.json`: what must be kept between starts. For a TPM that is public areas and wrapped private areas, which only
 //! that TPM can use; in software it is the secrets themselves.
 //!
-//! Refuses: unknown members and versions, files that exist (on writing). Always mode 0600.
+//! Refuses: a checksum that is not that of the bytes, unknown members and versions, files that exist (on writing).
+//! Always mode 0600.
 //! Invariant: after a crash the file is either absent or whole: written aside, synced, linked into place, directory synced.
 
 use crate::KeyError;
+use bulla_formats::checked_json;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
@@ -12,7 +14,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Three wrapped keys, their certifications and an EK certificate take about 10 kB.
 const MAX_BYTES: u64 = 262_144;
 
@@ -128,6 +130,7 @@ pub(crate) fn read(dir: &Path) -> Result<State, KeyError> {
     if bytes.len() as u64 > MAX_BYTES {
         return Err(damaged(format!("longer than {MAX_BYTES} bytes")));
     }
+    let bytes = Zeroizing::new(checked_json::body(&bytes).map_err(|error| damaged(error.to_string()))?);
     // serde_json's messages can quote a wrong value, which may be a secret: give the place only.
     let document: Document = serde_json::from_slice(&bytes).map_err(|error| {
         damaged(format!("not a key file, line {} column {}", error.line(), error.column()))
@@ -148,10 +151,11 @@ pub(crate) fn write(dir: &Path, keys: State) -> Result<(), KeyError> {
     };
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io(dir))?;
     let document = Document { version: VERSION, keys };
-    let bytes = Zeroizing::new(serde_json::to_vec_pretty(&document).map_err(|error| KeyError::Damaged {
+    let text = Zeroizing::new(serde_json::to_string_pretty(&document).map_err(|error| KeyError::Damaged {
         what: path.display().to_string(),
         reason: error.to_string(),
     })?);
+    let bytes = Zeroizing::new(checked_json::with_checksum(&text).into_bytes());
     match fs::remove_file(&aside) {
         Err(source) if source.kind() != ErrorKind::NotFound => {
             return Err(KeyError::Io { path: aside, source });

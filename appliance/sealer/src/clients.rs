@@ -4,11 +4,13 @@
 //! scanner add|revoke` replaces the file atomically under a lock; the running box looks at the file's
 //! identity on every authentication and reads it again when it changed, so that a revocation counts at once.
 //! Refuses to do: authenticate anybody while the file is unreadable; give a name to a second client, even
-//! after revocation, because names are in seals for ever.
+//! after revocation, because names are in seals for ever; believe a file whose checksum is not that of its bytes.
 //! Invariant: a [`RegisteredClient`] handed out was not revoked when the file was last looked at.
 
 use crate::driver::clock::now_millis;
 use bulla_formats::body::seal::ClientMethod;
+use bulla_formats::body::self_test;
+use bulla_formats::checked_json;
 use bulla_formats::hash::sha256;
 use bulla_formats::report::utc;
 use serde::{Deserialize, Serialize};
@@ -25,10 +27,8 @@ use zeroize::{Zeroize as _, Zeroizing};
 pub const TOKEN_PREFIX: &str = "bulla_";
 /// Characters after the prefix: 32 random bytes in lower-case base32 without padding.
 const TOKEN_CHARACTERS: usize = 52;
-/// Format of a file in which no client has limits of its own.
-const FORMAT: &str = "clients/v1";
-/// Format of a file in which one has; a program that does not know them must not take the file for one without.
-const FORMAT_WITH_LIMITS: &str = "clients/v2";
+/// Format of the file: clients with their limits, closed by a checksum.
+const FORMAT: &str = "clients/v2";
 
 /// Why clients cannot be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +63,9 @@ pub enum ClientsError {
     /// The name cannot be used.
     #[error("{0:?} is not a client name: use 1 to 64 of the characters a-z A-Z 0-9 . _ -")]
     Name(String),
+    /// The name is the box's own.
+    #[error("the name {0:?} is the box's own: its self-tests are sealed under it; choose another")]
+    Reserved(String),
     /// The common name cannot be used.
     #[error("a certificate's common name has 1 to 255 characters")]
     CommonName,
@@ -302,6 +305,9 @@ impl ClientStore {
         if name.is_empty() || name.len() > 64 || !name.bytes().all(allowed) {
             return Err(ClientsError::Name(name.chars().take(80).collect()));
         }
+        if name == self_test::CLIENT {
+            return Err(ClientsError::Reserved(name.to_owned()));
+        }
         self.change(|clients| {
             if clients.iter().any(|client| client.name == name) {
                 return Err(ClientsError::Taken(name.to_owned()));
@@ -337,12 +343,9 @@ impl ClientStore {
             .map_err(|error| ClientsError::Io { path: lock_path, source: error.into() })?;
         let (_, mut clients) = self.read()?;
         edit(&mut clients)?;
-        let plain = clients.iter().all(|client| client.limits.is_default());
-        let format = if plain { FORMAT } else { FORMAT_WITH_LIMITS };
-        let file = ClientsFile { bulla: format.to_owned(), clients };
-        let mut text = serde_json::to_string_pretty(&file).expect("strings and numbers always serialise");
-        text.push('\n');
-        self.replace(text.as_bytes())
+        let file = ClientsFile { bulla: FORMAT.to_owned(), clients };
+        let text = serde_json::to_string_pretty(&file).expect("strings and numbers always serialise");
+        self.replace(checked_json::with_checksum(&text).as_bytes())
     }
 
     fn replace(&self, bytes: &[u8]) -> Result<(), ClientsError> {
@@ -372,9 +375,9 @@ impl ClientStore {
         let bytes =
             fs::read(&self.path).map_err(|source| ClientsError::Io { path: self.path.clone(), source })?;
         let damaged = |reason: String| ClientsError::Damaged { path: self.path.clone(), reason };
+        let bytes = checked_json::body(&bytes).map_err(|error| damaged(error.to_string()))?;
         let file: ClientsFile = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
-        let limited = file.clients.iter().any(|client| !client.limits.is_default());
-        if file.bulla != FORMAT_WITH_LIMITS && (file.bulla != FORMAT || limited) {
+        if file.bulla != FORMAT {
             return Err(damaged(format!("it is of format {:?}", file.bulla)));
         }
         Ok((stamp, file.clients))

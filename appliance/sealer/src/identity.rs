@@ -13,6 +13,7 @@ use crate::tls;
 use anyhow::{Context, Result, bail, ensure};
 use bulla_formats::body::key_epoch::KeyEpochBody;
 use bulla_formats::body::succession::{Cause, SuccessionBody};
+use bulla_formats::checked_json;
 use bulla_formats::der;
 use bulla_formats::enrolment::{Enrolment, EnrolmentContent, Hardware};
 use bulla_formats::entry::{Kind, Mode, Residency, TreeState};
@@ -30,6 +31,8 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 const IDENTITY_FILE: &str = "identity.json";
+/// 1 had no checksum.
+const IDENTITY_VERSION: u32 = 2;
 
 /// What a box needs to know of itself before it can seal.
 pub struct Identity {
@@ -294,7 +297,7 @@ fn begin_log(
     let secret = Zeroizing::new(fleet_root.to_bytes());
     let log_secret = Zeroizing::new(log_key.to_bytes());
     let file = IdentityFile {
-        version: 1,
+        version: IDENTITY_VERSION,
         origin: origin.as_str().to_owned(),
         enrolment: base64_encode(&enrolment_der),
         fleet_root: base64_encode(&fleet_root.verifying_key().to_bytes()),
@@ -333,16 +336,16 @@ fn read_file(state: &Path) -> Result<IdentityFile> {
         }
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
     };
+    let text = checked_json::body(&text).with_context(|| format!("{} is not believed", path.display()))?;
     let file: IdentityFile =
         serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))?;
-    ensure!(file.version == 1, "{} is of version {}; use a newer bulla-box", path.display(), file.version);
+    ensure!(file.version == IDENTITY_VERSION, "{} is of version {}; use a newer bulla-box", path.display(), file.version);
     Ok(file)
 }
 
 fn write_file(directory: &Path, file: &IdentityFile) -> Result<()> {
-    let mut text = serde_json::to_vec_pretty(file)?;
-    text.push(b'\n');
-    write_atomically(&directory.join(IDENTITY_FILE), &text)
+    let text = checked_json::with_checksum(&serde_json::to_string_pretty(file)?);
+    write_atomically(&directory.join(IDENTITY_FILE), text.as_bytes())
 }
 
 /// Replaces a file so that a crash leaves either the old or the new one; mode 0600.

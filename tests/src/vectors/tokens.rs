@@ -6,6 +6,8 @@ use super::log::{Log, Sealer};
 use super::plan::{Plan, Sealing, opening, pcrs};
 use super::{ATTESTED, SEALED, Vector, genuine, not_understood, refused};
 use bulla_formats::body::seal::{Assurance, Commitment, Field, Opening, Relation, RelationKind, SealBody};
+use bulla_formats::body::integrity::{CheckedStore, IntegrityBody};
+use bulla_formats::body::self_test::SelfTestBody;
 use bulla_formats::der::{self, Octets32};
 use bulla_formats::entry::{EntryContent, EntryRef, Kind, Residency};
 use bulla_formats::sig::{label, labelled, labelled_with_origin};
@@ -77,8 +79,28 @@ fn header() -> Vec<Vector> {
         content("index-above-the-limit", |content| content.index = 1 << 63),
         content("of-kind-attestation", |content| content.kind = Kind::Attestation as u16),
         content("of-kind-key-epoch", |content| content.kind = Kind::KeyEpoch as u16),
+        content("of-kind-integrity", |content| {
+            (content.kind, content.body) = (Kind::Integrity as u16, der::encode(&integrity(content)).into());
+        }),
+        content("of-kind-self-test", |content| {
+            (content.kind, content.body) = (Kind::SelfTest as u16, der::encode(&self_test()).into());
+        }),
         content("of-a-reserved-kind", |content| content.kind = Kind::Retention as u16),
     ]
+}
+
+/// A sound body of an integrity entry: it says much, and seals nothing.
+fn integrity(content: &EntryContent) -> IntegrityBody {
+    let stores = vec![CheckedStore { name: "segments".into(), bytes: 1 << 20, damaged: 0 }];
+    let (head, began, ended) = (content.previous.clone(), content.time, content.time);
+    IntegrityBody { head, began, ended, complete: true, stores, findings: Vec::new(), more: 0 }
+}
+
+/// A sound body of a self-test entry.
+fn self_test() -> SelfTestBody {
+    let seal = Some(EntryRef { index: 1, leaf_hash: Octets32::new([7; 32]) });
+    let verdict = "valid".to_owned();
+    SelfTestBody { seal, verdict, seal_micros: 900, verify_micros: 400, attested: false, failure: None }
 }
 
 /// A token of the given DER, genuinely signed over its content as it stands.

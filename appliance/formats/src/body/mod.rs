@@ -4,9 +4,11 @@
 
 pub mod attestation;
 pub mod incident;
+pub mod integrity;
 pub mod key_epoch;
 pub mod operator_action;
 pub mod seal;
+pub mod self_test;
 pub mod succession;
 
 /// Longest free text inside a body, in bytes.
