@@ -6,6 +6,7 @@
 #[path = "../../formats/tests/common/mod.rs"]
 mod common;
 
+use bulla_formats::checked_json;
 use bulla_formats::body::seal::{Assurance, DigestAlgorithm, Field, Opening, SealBody};
 use bulla_formats::der::{self, Octets32};
 use bulla_formats::enrolment::Hardware;
@@ -289,7 +290,8 @@ fn a_reader_that_leaves_is_no_failure() {
 /// A state directory whose log holds `log`.
 fn state(log: &Log) -> TempDir {
     let state = TempDir::new().unwrap();
-    fs::write(state.path().join("identity.json"), format!("{{\"origin\": \"{}\"}}", log.origin)).unwrap();
+    let identity = checked_json::with_checksum(&format!("{{\"origin\": \"{}\"}}", log.origin));
+    fs::write(state.path().join("identity.json"), identity).unwrap();
     let directory = state.path().join("log-1");
     fs::create_dir(&directory).unwrap();
     let options = Options { reserve_bytes: 0, ..Options::default() };

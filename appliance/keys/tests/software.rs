@@ -1,6 +1,7 @@
 //! Keys in files.
 #![allow(clippy::unwrap_used)] // a panic in a test is its report, in helper functions too
 
+use bulla_formats::checked_json;
 use bulla_formats::enrolment::Hardware;
 use bulla_formats::hash::sha256;
 use bulla_formats::sig::{Algorithm, PublicKey};
@@ -68,7 +69,11 @@ fn a_damaged_file_is_refused_without_showing_what_is_in_it() {
     let text = fs::read_to_string(&path).unwrap();
     let document: serde_json::Value = serde_json::from_str(&text).unwrap();
     let secret = document["keys"]["tls"].as_str().unwrap();
-    for damaged in [text.replacen(secret, &secret[2..], 1), text.replacen("\"tls\"", "\"tl\"", 1)] {
+    let whole = String::from_utf8(checked_json::body(text.as_bytes()).unwrap()).unwrap();
+    let changes = |text: &str| [text.replacen(secret, &secret[2..], 1), text.replacen("\"tls\"", "\"tl\"", 1)];
+    // Under a checksum that is not theirs any more, and under one of their own.
+    let resealed = changes(&whole).map(|damaged| checked_json::with_checksum(&damaged));
+    for damaged in changes(&text).into_iter().chain(resealed) {
         fs::write(&path, damaged).unwrap();
         let error = KeyService::open(&Provider::Software, dir.path()).unwrap_err();
         assert!(matches!(error, KeyError::Damaged { .. }));

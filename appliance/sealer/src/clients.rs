@@ -493,6 +493,7 @@ mod tests {
                 "{bad:?}"
             );
         }
+        assert!(matches!(store.add_token(self_test::CLIENT, Role::Scanner, ClientLimits::default()), Err(ClientsError::Reserved(_))));
         store.add_certificate("a", Role::Scanner, "cn", ClientLimits::default()).unwrap();
         let again = store.add_certificate("b", Role::Scanner, "cn", ClientLimits::default());
         assert!(matches!(again, Err(ClientsError::TakenCommonName { .. })));
@@ -502,16 +503,15 @@ mod tests {
     }
 
     #[test]
-    fn limits_of_a_client_come_and_go_and_a_file_without_them_is_of_the_first_format() {
+    fn limits_of_a_client_come_and_go() {
         let directory = tempfile::tempdir().unwrap();
         let (store, path) = (ClientStore::new(directory.path()), directory.path().join("clients.json"));
         let token = store.add_token("gateway", Role::Scanner, ClientLimits::default()).unwrap();
         let first = fs::read_to_string(&path).unwrap();
-        assert!(first.contains("clients/v1") && !first.contains("limits"));
+        assert!(!first.contains("limits"));
         let own = ClientLimits { requests_per_second: Some(0), document_bytes_max: Some(1 << 20) };
         store.limit("gateway", own).unwrap();
         assert_eq!(store.by_token(&token).unwrap().unwrap().limits, own);
-        assert!(fs::read_to_string(&path).unwrap().contains("clients/v2"));
         store.limit("gateway", ClientLimits::default()).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), first);
         assert!(matches!(store.limit("nobody", own), Err(ClientsError::Unknown(_))));
@@ -526,12 +526,13 @@ mod tests {
         let token = store.add_token("desk", Role::Operator, ClientLimits::default()).unwrap();
         assert!(store.by_token(&token).unwrap().is_some());
         let path = directory.path().join("clients.json");
+        let promoted = fs::read_to_string(&path).unwrap().replace("operator", "scanner");
         for bad in [
-            &b"{"[..],
-            b"{\"bulla\":\"clients/v3\",\"clients\":[]}",
-            b"{\"bulla\":\"clients/v1\",\"clients\":[{\"name\":\"a\",\"role\":\"scanner\",\"createdMillis\":0,\
-              \"method\":{\"kind\":\"certificate\",\"commonName\":\"a\"},\"limits\":{\"documentBytesMax\":1}}]}",
-            b"{\"bulla\":\"clients/v1\",\"clients\":[],\"x\":1}",
+            "{".to_owned(),
+            promoted,
+            "{\"bulla\":\"clients/v2\",\"clients\":[]}".to_owned(),
+            checked_json::with_checksum("{\"bulla\":\"clients/v3\",\"clients\":[]}"),
+            checked_json::with_checksum("{\"bulla\":\"clients/v2\",\"clients\":[],\"x\":1}"),
         ] {
             fs::write(&path, bad).unwrap();
             assert!(matches!(store.by_token(&token), Err(ClientsError::Damaged { .. })));

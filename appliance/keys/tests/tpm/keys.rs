@@ -1,6 +1,7 @@
 //! Creating, opening and using keys.
 
 use crate::Setup;
+use bulla_formats::checked_json;
 use bulla_formats::enrolment::Hardware;
 use bulla_formats::hash::sha256;
 use bulla_formats::sig::{Algorithm, PublicKey};
@@ -199,7 +200,8 @@ fn g8_a_damaged_key_file_is_refused() {
     let setup = Setup::new();
     setup.service.shutdown();
     let path = setup.keys().join("keys.json");
-    let text = fs::read_to_string(&path).unwrap();
+    let file = fs::read(&path).unwrap();
+    let text = String::from_utf8(checked_json::body(&file).unwrap()).unwrap();
     let mut document: serde_json::Value = serde_json::from_str(&text).unwrap();
     let swap = document["keys"]["tls"].take();
     document["keys"]["tls"] = document["keys"]["sealing"].take();
@@ -207,11 +209,13 @@ fn g8_a_damaged_key_file_is_refused() {
     let wrong = [
         String::new(),
         text[..text.len() / 2].to_owned(),
-        text.replacen("\"version\": 1", "\"version\": 2", 1),
-        text.replacen("\"version\": 1", "\"version\": 1, \"more\": 1", 1),
-        document.to_string(),
+        text.clone(),
+        checked_json::with_checksum(&text.replacen("\"version\": 2", "\"version\": 3", 1)),
+        checked_json::with_checksum(&text.replacen("\"version\": 2", "\"version\": 2, \"more\": 1", 1)),
+        checked_json::with_checksum(&document.to_string()),
     ];
     for text in wrong {
+        assert_ne!(text.as_bytes(), file, "this case damages nothing");
         fs::write(&path, text).unwrap();
         let opened = KeyService::open(&setup.provider(), &setup.keys());
         assert!(matches!(opened, Err(KeyError::Damaged { .. })), "{opened:?}");
