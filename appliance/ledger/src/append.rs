@@ -13,6 +13,7 @@
 //!
 //! Invariants: one `Ledger` per store, so one writer; no batch straddles two segments; an index is given once.
 
+use crate::contain::{contain, contain_fault};
 use crate::control::Control;
 use crate::edge::FullTile;
 use crate::error::{Damage, During, ReadError, StorageFault};
@@ -285,9 +286,13 @@ impl Ledger {
             return Err(AppendError::Poisoned);
         };
         let name = file.name();
-        commit(&active.db, &prepared, self.shared.options.two_phase_commit).during("commit to", &name)?;
-        let frontier = reread(&segment::begin(&active.db, &name)?, &name, &prepared, &self.frontier)
-            .map_err(unknown_effect)?;
+        // A damaged page that the commit must pass through has an effect as unknown as any failed write.
+        let two_phase = self.shared.options.two_phase_commit;
+        contain_fault("commit to", &name, || {
+            commit(&active.db, &prepared, two_phase).during("commit to", &name)
+        })?;
+        let read_back = || reread(&segment::begin(&active.db, &name)?, &name, &prepared, &self.frontier);
+        let frontier = contain(&name, prepared.first, read_back).map_err(unknown_effect)?;
         drop(segments);
         self.frontier = frontier;
         Ok(prepared)

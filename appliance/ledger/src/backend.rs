@@ -7,6 +7,7 @@
 //!   to it; through the overlay a poisoned or closed segment is read without being touched, and fsck stays a judge
 //!   that changes no evidence.
 
+use crate::contain::{check_newest_commit, contain_fault};
 use crate::error::{During, StorageFault};
 use crate::store::Store;
 use redb::{Database, StorageBackend};
@@ -177,16 +178,15 @@ impl Writable {
     pub(crate) fn open(store: &dyn Store, name: &str, cache_bytes: usize) -> Result<Self, StorageFault> {
         let file = store.open(name).during("open", name)?;
         refuse_empty(file.as_ref()).during("open", name)?;
+        check_newest_commit(file.as_ref()).during("open", name)?;
         Self::new(file, name, cache_bytes)
     }
 
     fn new(file: Box<dyn StorageBackend>, name: &str, cache_bytes: usize) -> Result<Self, StorageFault> {
         let fence = Fence::default();
         let backend = Fenced { file, fence: fence.clone() };
-        let db = Database::builder()
-            .set_cache_size(cache_bytes)
-            .create_with_backend(backend)
-            .during("open", name)?;
+        let open = || Database::builder().set_cache_size(cache_bytes).create_with_backend(backend);
+        let db = contain_fault("open", name, || open().during("open", name))?;
         Ok(Self { db, fence })
     }
 
@@ -205,7 +205,9 @@ pub(crate) fn open_frozen(
     let file = store.open(name).during("open", name)?;
     let overlay = Overlay::new(file).during("open", name)?;
     refuse_empty(&overlay).during("open", name)?;
-    Database::builder().set_cache_size(cache_bytes).create_with_backend(overlay).during("open", name)
+    check_newest_commit(&overlay).during("open", name)?;
+    let open = || Database::builder().set_cache_size(cache_bytes).create_with_backend(overlay);
+    contain_fault("open", name, || open().during("open", name))
 }
 
 /// redb would make an empty file a new database; under a final name it is a lost one.

@@ -8,6 +8,7 @@
 //! - A file is opened only when it is needed; a log that never stores a side object never has `side.redb`.
 
 use crate::backend::{Writable, open_frozen};
+use crate::contain::contain_fault;
 use crate::error::{During, StorageFault};
 use crate::store::Store;
 use redb::{Database, Key, ReadTransaction, ReadableDatabase, TableDefinition, Value, WriteTransaction};
@@ -73,11 +74,13 @@ impl Companion {
             *state = State::Open(self.fresh_file()?);
         }
         let State::Open(open) = &*state else { return Ok(()) };
-        let done = self.transact(&open.db, change);
+        let name = self.kind.name;
+        let transact = || self.transact(&open.db, change).during("commit to", name);
+        let done = contain_fault("commit to", name, transact);
         if done.is_err() {
             self.suspect(&mut state);
         }
-        done.during("commit to", self.kind.name)
+        done
     }
 
     /// Reads from the newest committed state; `None` when there is no file yet.
@@ -101,7 +104,16 @@ impl Companion {
         let txn = txn.during("read", name)?;
         // Readers do not hold up the writer's next commit.
         drop(state);
-        look(&txn).during("read", name).map(Some)
+        contain_fault("read", name, || look(&txn).during("read", name)).map(Some)
+    }
+
+    /// Runs `look` under a read transaction, so that no page of the state it sees is used again meanwhile.
+    pub(crate) fn pinned(&self, mut look: impl FnMut()) -> Result<(), StorageFault> {
+        self.read(|_pinned| {
+            look();
+            Ok(())
+        })
+        .map(drop)
     }
 
     /// Moves what is stored to a fresh file, so that what was deleted is in no page of the file any more.

@@ -59,6 +59,12 @@ pub struct JournalRow {
 pub struct Control(Arc<Companion>);
 
 impl Control {
+    /// Runs `look` while what the file holds now stays in it; not at all when there is no file.
+    pub(crate) fn pinned(&self, mut look: impl FnMut(&str)) -> Result<(), ReadError> {
+        self.0.pinned(|| look(NAME))?;
+        Ok(())
+    }
+
     pub(crate) fn new(store: Arc<dyn Store>, present: bool) -> Self {
         Self(Arc::new(Companion::new(store, KIND, present)))
     }

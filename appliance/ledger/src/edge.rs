@@ -130,13 +130,6 @@ impl Edge {
         self.size.checked_shr((u32::from(level) + 1) * u32::from(TILE_HEIGHT)).or(Some(0))
     }
 
-    /// First leaf in the partial tile of level 0 whose hash differs between two edges of the same size.
-    pub(crate) fn first_differing_leaf(&self, other: &Edge) -> Option<u64> {
-        let (ours, theirs) = (self.levels.first()?, other.levels.first()?);
-        let at = (0..usize::from(ours.width())).find(|at| ours.node(0, *at) != theirs.node(0, *at))?;
-        (self.size == other.size).then(|| self.size - u64::from(ours.width()) + at as u64)
-    }
-
     /// The tree's root; the edge holds every complete subtree that it is made of.
     pub(crate) fn root(&self) -> Hash {
         // The reader fails only for hashes outside the edge, which the root never needs.

@@ -21,6 +21,7 @@
 mod append;
 mod backend;
 mod companion;
+mod contain;
 mod control;
 mod edge;
 mod error;
@@ -32,6 +33,7 @@ mod openings;
 mod queue;
 mod reader;
 mod recover;
+mod scrub;
 mod search;
 mod segment;
 mod shared;
@@ -51,6 +53,7 @@ pub use queue::{
 };
 pub use reader::{Entries, Reader};
 pub use recover::RecoverError;
+pub use scrub::{Pace, ScrubStore, Scrubbed};
 pub use search::{Describe, Indexed, SearchIndex};
 pub use snapshot::Snapshot;
 pub use store::{DirStore, Store};

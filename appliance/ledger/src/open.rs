@@ -13,6 +13,7 @@
 use crate::append::Ledger;
 use crate::backend::Writable;
 use crate::companion::NEW;
+use crate::contain::contain;
 use crate::control::{self, Control};
 use crate::edge::{Edge, FullTile};
 use crate::error::{Damage, During, ReadError, StorageFault};
@@ -123,6 +124,20 @@ impl Ledger {
 
     /// Starts on the log of `origin`; verifies before it believes.
     pub fn open(
+        store: Arc<dyn Store>,
+        origin: &str,
+        options: Options,
+    ) -> Result<(Ledger, Opened), OpenError> {
+        // Damage that redb meets at a start is a reason to refuse, not to end in a panic.
+        let mut opened = None;
+        contain("the log", 0, || {
+            opened = Some(Self::verify_and_open(store, origin, options));
+            Ok(())
+        })?;
+        opened.unwrap_or(Err(OpenError::Missing))
+    }
+
+    fn verify_and_open(
         store: Arc<dyn Store>,
         origin: &str,
         options: Options,

@@ -35,7 +35,7 @@ impl Reader {
         Self(shared)
     }
 
-    pub(crate) fn shared(&self) -> &Shared {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.0
     }
 

@@ -8,6 +8,7 @@
 //! - Lock order: `segments`, then `frozen`, then `indexes`, then `head`.
 
 use crate::backend::{Writable, open_frozen};
+use crate::contain::contain;
 use crate::control::Control;
 use crate::edge::{Edge, TileNodes};
 use crate::error::ReadError;
@@ -145,11 +146,12 @@ impl Shared {
         };
         if let Some(active) = segments.active.as_ref().filter(|_| at + 1 == segments.files.len()) {
             // The guard stays until `look` is done: the writer closes the database only when nobody reads.
-            return look(&segment::begin(&active.db, &file.name())?, &file);
+            let name = file.name();
+            return contain(&name, index, || look(&segment::begin(&active.db, &name)?, &file));
         }
         drop(segments);
-        let db = self.frozen(&file)?;
-        look(&segment::begin(db.as_ref(), &file.name())?, &file)
+        let (name, db) = (file.name(), self.frozen(&file)?);
+        contain(&name, index, || look(&segment::begin(db.as_ref(), &name)?, &file))
     }
 
     /// A closed segment, opened read-only through an overlay.

@@ -25,6 +25,12 @@ fn copy_tables(from: Option<&ReadTransaction>, to: &WriteTransaction) -> Result<
 pub(crate) struct SideObjects(Companion);
 
 impl SideObjects {
+    /// Runs `look` while what the file holds now stays in it; not at all when there is no file.
+    pub(crate) fn pinned(&self, mut look: impl FnMut(&str)) -> Result<(), ReadError> {
+        self.0.pinned(|| look(NAME))?;
+        Ok(())
+    }
+
     pub(crate) fn new(store: Arc<dyn Store>, present: bool) -> Self {
         Self(Companion::new(store, KIND, present))
     }

@@ -7,10 +7,14 @@
 //! only in segments whose entries lead to the recorded root. Entries, headers, heads and request rows are never
 //! touched: they are evidence.
 //!
-//! What it can tell: a changed entry is found by its tile, or by its request row, or by the judge of its meaning;
-//! among the last entries that fill no tile yet and have neither, the whole stretch is named.
+//! What it can tell: where a tile vouches for the hash of an entry that was changed or cannot be read, exactly that
+//! entry is named and all others are proven; else the request row or the judge of its meaning may name it, and among
+//! the last entries that fill no tile yet and have neither, the whole stretch is named.
 
+mod leaves;
 mod segment;
+
+pub(crate) use segment::{Walk, check_pages, read_stated};
 
 use crate::companion::NEW;
 use crate::edge::Edge;
@@ -18,7 +22,7 @@ use crate::error::{During, ReadError, StorageFault};
 use crate::openings::{self, Openings};
 use crate::queue;
 use crate::search;
-use crate::segment::current_segments;
+use crate::segment::{SegmentFile, current_segments};
 use crate::side::{self, SideObjects};
 use crate::store::Store;
 use bulla_formats::hash::{Hash, empty_root};
@@ -35,6 +39,11 @@ pub trait EntryJudge {
     /// Called once per entry in order. `before` is the tree of the entries before it, so that an entry's statement
     /// about the tree before its batch can be checked: the first entry of a batch states `before` itself.
     fn judge(&mut self, index: u64, entry: &[u8], before: &Frontier) -> Result<Judged, String>;
+
+    /// Called in place of [`EntryJudge::judge`] for an entry whose bytes are lost while its hash is proven.
+    fn skip(&mut self, index: u64, leaf: &Hash) {
+        let _ = (index, leaf);
+    }
 }
 
 /// What the judge says about a good entry.
@@ -76,8 +85,10 @@ impl Default for FsckOptions {
 pub struct Problem {
     /// The file inside the log directory.
     pub file: String,
-    /// First entry concerned.
+    /// First entry concerned; where no entry is, the place in the log where the file belongs.
     pub index: u64,
+    /// Last entry concerned; `None` where no particular entry is.
+    pub last: Option<u64>,
     /// What does not agree.
     pub what: String,
     /// Whether it can be rebuilt from the entries.
@@ -87,7 +98,13 @@ pub struct Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = if self.derived { "rebuildable" } else { "DAMAGE" };
-        write!(f, "{kind}: entry {} in {}: {}", self.index, self.file, self.what)
+        match self.last {
+            Some(last) if last > self.index => {
+                write!(f, "{kind}: entries {} to {last} in {}: {}", self.index, self.file, self.what)
+            }
+            Some(_) => write!(f, "{kind}: entry {} in {}: {}", self.index, self.file, self.what),
+            None => write!(f, "{kind}: {}: {}", self.file, self.what),
+        }
     }
 }
 
@@ -115,6 +132,9 @@ pub struct FsckReport {
     pub problems: Vec<Problem>,
     /// How many there were.
     pub problems_total: u64,
+    /// First entry whose meaning could not be judged, because something it may rest on is lost. Its place in the tree
+    /// is judged all the same.
+    pub unjudged_from: Option<u64>,
     /// What was rebuilt. The problems it solved stay listed.
     pub rebuilt: Rebuilt,
 }
@@ -125,8 +145,44 @@ impl FsckReport {
         self.problems_total == 0
     }
 
+    pub(crate) fn new() -> Self {
+        FsckReport {
+            entries: 0,
+            root: empty_root(),
+            first_bad: None,
+            problems: Vec::new(),
+            problems_total: 0,
+            unjudged_from: None,
+            rebuilt: Rebuilt::default(),
+        }
+    }
+
+    /// Something about one entry.
     pub(crate) fn add(&mut self, file: &str, index: u64, what: impl Into<String>, derived: bool) {
-        let problem = Problem { file: file.to_owned(), index, what: what.into(), derived };
+        self.add_range(file, index, index, what, derived);
+    }
+
+    /// Something about the entries from `index` to `last`.
+    pub(crate) fn add_range(
+        &mut self,
+        file: &str,
+        index: u64,
+        last: u64,
+        what: impl Into<String>,
+        derived: bool,
+    ) {
+        self.push(Problem { file: file.to_owned(), index, last: Some(last), what: what.into(), derived });
+    }
+
+    /// Something about a file as a whole.
+    pub(crate) fn add_file(&mut self, file: &str, what: impl Into<String>, derived: bool) {
+        let index = self.entries;
+        self.push(Problem { file: file.to_owned(), index, last: None, what: what.into(), derived });
+    }
+
+    /// Takes over a problem found elsewhere.
+    pub(crate) fn push(&mut self, problem: Problem) {
+        let index = problem.index;
         if self.first_bad.as_ref().is_none_or(|(first, _)| index < *first) {
             self.first_bad = Some((index, problem.what.clone()));
         }
@@ -159,14 +215,7 @@ pub fn fsck(
     let names = store.list().during("list", "the log directory")?;
     let files = current_segments(&names);
     let Some(last) = files.last() else { return Err(FsckError::Missing) };
-    let mut report = FsckReport {
-        entries: 0,
-        root: empty_root(),
-        first_bad: None,
-        problems: Vec::new(),
-        problems_total: 0,
-        rebuilt: Rebuilt::default(),
-    };
+    let mut report = FsckReport::new();
     if files[0].first != 0 {
         report.add(&files[0].name(), 0, "the segments before it are missing", false);
     }
@@ -190,10 +239,20 @@ pub fn fsck(
 /// that the next start removes: no problem.
 fn check_companions(store: &Arc<dyn Store>, names: &[String], report: &mut FsckReport) {
     let present = |name: &str| names.iter().any(|each| each == name && !each.ends_with(NEW));
+    // The page checksums vouch for every row: most of them have nothing else that does.
+    // (The search index is derived, and judged by itself.)
+    let companion = |name: &&String| {
+        name.ends_with(".redb") && SegmentFile::parse(name).is_none() && *name != search::NAME
+    };
+    for name in names.iter().filter(companion) {
+        if let Err(what) = check_pages(store.as_ref(), name) {
+            report.add_file(name, what, false);
+        }
+    }
     if present(openings::NAME) {
         let openings = Openings::frozen(Arc::clone(store));
         if let Err(error) = check_openings(&openings, report) {
-            report.add(openings::NAME, report.entries, error.to_string(), false);
+            report.add_file(openings::NAME, error.to_string(), false);
         }
     }
     if present(queue::NAME) {
@@ -207,9 +266,9 @@ fn check_companions(store: &Arc<dyn Store>, names: &[String], report: &mut FsckR
     if present(side::NAME) {
         match SideObjects::frozen(Arc::clone(store)).damaged() {
             Ok(damaged) => damaged.iter().for_each(|name| {
-                report.add(side::NAME, report.entries, format!("the object {name} has another hash"), false);
+                report.add_file(side::NAME, format!("the object {name} has another hash"), false);
             }),
-            Err(error) => report.add(side::NAME, report.entries, error.to_string(), false),
+            Err(error) => report.add_file(side::NAME, error.to_string(), false),
         }
     }
 }
@@ -224,8 +283,9 @@ fn check_search(
     if !names.iter().any(|name| name == search::NAME) {
         return Ok(());
     }
-    let Some(what) = search::judge(store, report.entries) else { return Ok(()) };
-    report.add(search::NAME, report.entries, what, true);
+    let pages = || check_pages(store.as_ref(), search::NAME).err();
+    let Some(what) = search::judge(store, report.entries).or_else(pages) else { return Ok(()) };
+    report.add_file(search::NAME, what, true);
     if repair {
         store.remove(search::NAME).during("remove", search::NAME)?;
         store.sync_dir().during("make durable the removals in", "the log directory")?;
@@ -257,9 +317,9 @@ fn check_openings(openings: &Openings, report: &mut FsckReport) -> Result<(), Re
 }
 
 /// What a segment says about itself, before anything of it is checked.
-struct Stated {
+pub(crate) struct Stated {
     /// Right edge of the tree that it continues.
-    edge: Edge,
+    pub(crate) edge: Edge,
     /// Entries in the log after its last batch.
-    size: u64,
+    pub(crate) size: u64,
 }

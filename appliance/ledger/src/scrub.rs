@@ -1,0 +1,462 @@
+//! The scrub: fsck of a log that is being written, at a pace that does not disturb the writer.
+//!
+//! - Closed segments change no more: they are checked like fsck does, from the disk, through an overlay.
+//! - A file that is written to is checked page by page under a read transaction that pins what it holds, as long as it
+//!   is small ([`PINNED_BYTES_MAX`]): pinned pages cannot be used again, so a long look would make the file grow.
+//! - The segment that takes entries, once it is larger, is read through the writer's own handle in short transactions.
+//!   What redb has cached comes from memory then; the rest from the disk. It is checked as a whole when it closes, and
+//!   by every start.
+//!
+//! Refuses: to write anything, to judge what entries mean (a proven hash is enough to find rot), and to call a file
+//! damaged that merely changed under its eyes: whatever is found in a live file must be found three times.
+//! Invariant: the head of a result is a published one, and everything below it was compared with it.
+
+use crate::error::{During, ReadError};
+use crate::fsck::{FsckOptions, FsckReport, Problem, TreeOnly, Walk, check_pages, read_stated};
+use crate::reader::Reader;
+use crate::segment::{SegmentFile, read_meta};
+use crate::store::Store;
+use crate::tables::{REQUESTS, Request, TILES};
+use crate::{openings, side};
+use bulla_formats::hash::{Hash, leaf_hash};
+use redb::StorageBackend;
+use std::fmt::Debug;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Largest live file that is checked page by page: a fraction of a second of reading.
+const PINNED_BYTES_MAX: u64 = 64 << 20;
+/// How often something must be found in a live file.
+const LOOKS: usize = 3;
+/// Entries per read transaction in the live segment.
+const CHUNK: u64 = 256;
+
+/// Sets the pace. The ledger has no clock: whoever scrubs sleeps.
+pub trait Pace: Debug + Send + Sync {
+    /// Called before `bytes` are read. An error ends the pass.
+    fn before_read(&self, bytes: usize) -> io::Result<()>;
+    /// Whether the pass is to end; then nothing that it found counts.
+    fn stopped(&self) -> bool;
+}
+
+/// How much of one kind of store was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScrubStore {
+    /// `segments`, or the name of a companion without its ending.
+    pub name: String,
+    /// Bytes read.
+    pub bytes: u64,
+    /// Problems found.
+    pub damaged: u64,
+}
+
+/// What a pass found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scrubbed {
+    /// Entries in the tree that the stored entries were compared with.
+    pub size: u64,
+    /// Its root.
+    pub root: Hash,
+    /// What was read.
+    pub stores: Vec<ScrubStore>,
+    /// What was found, the first thousand.
+    pub problems: Vec<Problem>,
+    /// How much was found.
+    pub problems_total: u64,
+}
+
+impl Reader {
+    /// One pass over everything that is stored of this log. `found` hears of problems as they are met. `None` when
+    /// the pace ended the pass.
+    pub fn scrub(&self, pace: Arc<dyn Pace>, found: &mut dyn FnMut(&Problem)) -> Option<Scrubbed> {
+        let paced: Arc<PacedStore> =
+            Arc::new(PacedStore { inner: Arc::clone(&self.shared().store), pace, read: AtomicU64::new(0) });
+        let mut pass = Pass { reader: self, paced, report: FsckReport::new(), stores: Vec::new(), found };
+        let snapshot = pass.segments()?;
+        pass.companions()?;
+        if pass.paced.pace.stopped() {
+            return None;
+        }
+        let (size, root) = snapshot;
+        let Pass { report, stores, .. } = pass;
+        Some(Scrubbed {
+            size,
+            root,
+            stores,
+            problems: report.problems,
+            problems_total: report.problems_total,
+        })
+    }
+}
+
+struct Pass<'a> {
+    reader: &'a Reader,
+    paced: Arc<PacedStore>,
+    report: FsckReport,
+    stores: Vec<ScrubStore>,
+    found: &'a mut dyn FnMut(&Problem),
+}
+
+impl Pass<'_> {
+    /// Runs a part of the pass, tells what it found, and books it as `name`.
+    fn part(&mut self, name: &str, work: impl FnOnce(&mut Self)) -> Option<()> {
+        let (bytes, problems) = (self.paced.read.load(Relaxed), self.report.problems_total);
+        let listed = self.report.problems.len();
+        work(self);
+        if self.paced.pace.stopped() {
+            return None;
+        }
+        for problem in &self.report.problems[listed..] {
+            (self.found)(problem);
+        }
+        let bytes = self.paced.read.load(Relaxed) - bytes;
+        let damaged = self.report.problems_total - problems;
+        match self.stores.iter_mut().find(|store| store.name == name) {
+            Some(store) => (store.bytes, store.damaged) = (store.bytes + bytes, store.damaged + damaged),
+            None => self.stores.push(ScrubStore { name: name.to_owned(), bytes, damaged }),
+        }
+        Some(())
+    }
+
+    /// Returns size and root of the tree that the entries were compared with.
+    fn segments(&mut self) -> Option<(u64, Hash)> {
+        let shared = Arc::clone(self.reader.shared());
+        let files = shared.segments().files.clone();
+        let Some((active, closed)) = files.split_last() else { return Some(self.head()) };
+        let store = self.watched(true);
+        let active_header = shared
+            .in_segment(active.first, |txn, file| Ok(read_meta(txn, file, &shared.origin)?.0))
+            .map(|header| header.edge);
+        let mut judge = TreeOnly;
+        let mut progress = |_, _| {};
+        let options = FsckOptions { request_window: shared.options.request_window, ..FsckOptions::default() };
+        let total = self.reader.size();
+        self.report.entries = total;
+        let mut walk = Walk::new(&store, &shared.origin, options, &mut judge, &mut progress, total);
+        for (at, file) in closed.iter().enumerate() {
+            let next = &files[at + 1];
+            let edge = match closed.get(at + 1) {
+                Some(next) => read_stated(&store, next, &shared.origin).map(|stated| stated.edge),
+                None => active_header.as_ref().ok().cloned(),
+            };
+            self.part("segments", |pass| {
+                // Only repair fails, and nothing is repaired here.
+                drop(walk.check(file, Some((next.first, edge.as_ref())), &mut pass.report));
+            })?;
+        }
+        drop(walk);
+        let mut head = self.head();
+        self.part("segments", |pass| {
+            pass.live_segment(active, &mut head);
+        })?;
+        Some(head)
+    }
+
+    fn watched(&self, waits: bool) -> Watched {
+        Watched { store: Arc::clone(&self.paced), waits }
+    }
+
+    fn head(&self) -> (u64, Hash) {
+        let snapshot = self.reader.snapshot();
+        (snapshot.size(), snapshot.root())
+    }
+
+    fn live_segment(&mut self, file: &SegmentFile, head: &mut (u64, Hash)) {
+        let name = file.name();
+        if self.is_small(&name) {
+            let shared = Arc::clone(self.reader.shared());
+            let paced = Arc::clone(&self.paced);
+            let last = self.thrice(|report| {
+                shared.in_segment(file.first, |_pinned, _| {
+                    // Taken under the pin: what is published by now is in the file.
+                    *head = (shared.head().edge.size(), shared.head().root);
+                    let size = head.0;
+                    let (mut judge, mut progress) = (TreeOnly, |_, _| {});
+                    let options = FsckOptions {
+                        request_window: shared.options.request_window,
+                        ..FsckOptions::default()
+                    };
+                    report.entries = size;
+                    let store = Watched { store: Arc::clone(&paced), waits: false };
+                    let mut walk =
+                        Walk::new(&store, &shared.origin, options, &mut judge, &mut progress, size);
+                    walk.begin_anywhere();
+                    drop(walk.check(file, None, report));
+                    if walk.finish().is_some_and(|edge| edge.size() < size) {
+                        report.add(
+                            &name,
+                            size - 1,
+                            "the disk holds an older state than the one proven",
+                            false,
+                        );
+                    }
+                    Ok(())
+                })
+            });
+            match last {
+                Ok(()) => return,
+                Err(error) => return self.report.add(&name, file.first, error.to_string(), false),
+            }
+        }
+        match self.live_entries(file) {
+            Ok(Some(proven)) => *head = proven,
+            // The segment closed meanwhile: the next pass reads it as a closed one.
+            Ok(None) => {}
+            Err(error) => {
+                let index = if let ReadError::Damaged(damage) = &error { damage.index } else { file.first };
+                self.report.add(&name, index, error.to_string(), false);
+            }
+        }
+    }
+
+    /// The live segment through the writer's handle. Returns the head that its entries lead to.
+    fn live_entries(&mut self, file: &SegmentFile) -> Result<Option<(u64, Hash)>, ReadError> {
+        let shared = Arc::clone(self.reader.shared());
+        let name = file.name();
+        let (mut edge, mut full) = (
+            shared.in_segment(file.first, |txn, file| Ok(read_meta(txn, file, &shared.origin)?.0))?.edge,
+            Vec::new(),
+        );
+        let snapshot = self.reader.snapshot();
+        while edge.size() < snapshot.size() {
+            if shared.segments().files.last() != Some(file) || self.paced.pace.stopped() {
+                return Ok(None);
+            }
+            let (first, mut bytes) = (edge.size(), 0);
+            for row in self.reader.entries(first..snapshot.size().min(first + CHUNK)) {
+                let entry = row?.1;
+                bytes += entry.len();
+                edge.append(leaf_hash(&entry), &mut full);
+            }
+            let end = edge.size();
+            let leaves = |index: u64| -> Option<Hash> {
+                use bulla_formats::merkle::HashReader as _;
+                edge.subtree(0, index).ok()
+            };
+            let mut wrong = Vec::new();
+            shared.in_segment(first, |txn, _| {
+                let tiles = txn.open_table(TILES).during("read", &name)?;
+                for tile in full.drain(..) {
+                    let row = tiles.get((tile.level, tile.index)).during("read", &name)?;
+                    if row.is_none_or(|row| row.value() != tile.nodes.to_bytes(tile.nodes.width())) {
+                        let what =
+                            format!("tile {} of level {} differs from the entries", tile.index, tile.level);
+                        wrong.push((end - 1, what, tile.level == 0));
+                    }
+                }
+                let requests = txn.open_table(REQUESTS).during("read", &name)?;
+                for row in requests.range(first..end).during("read", &name)? {
+                    let (index, row) = row.during("read", &name)?;
+                    let Some(leaf) = leaves(index.value()) else { continue };
+                    if Request::check_row(row.value(), index.value(), &leaf).is_none() {
+                        let what = "its request row belongs to another entry, or the entry was changed";
+                        wrong.push((index.value(), what.to_owned(), false));
+                    }
+                }
+                Ok(())
+            })?;
+            for (index, what, derived) in wrong {
+                self.report.add(&name, index, what, derived);
+            }
+            self.paced.account(bytes + (end - first) as usize * 160).ok();
+        }
+        if (edge.size(), edge.root()) != (snapshot.size(), snapshot.root()) {
+            let first = file.first;
+            let what = "the entries do not lead to the proven root";
+            self.report.add_range(&name, first, snapshot.size() - 1, what, false);
+        }
+        Ok(Some((snapshot.size(), snapshot.root())))
+    }
+
+    fn companions(&mut self) -> Option<()> {
+        let shared = Arc::clone(self.reader.shared());
+        self.part("control", |pass| {
+            let pinned = shared.control.pinned(|name| pass.pages(name));
+            pass.fault(crate::control::NAME, pinned);
+        })?;
+        self.part("openings", |pass| {
+            let pinned = shared.openings.pinned(|name| pass.pages(name));
+            pass.fault(openings::NAME, pinned);
+            let read = pass.openings();
+            pass.fault(openings::NAME, read);
+        })?;
+        self.part("side", |pass| {
+            let pinned = shared.side.pinned(|name| pass.pages(name));
+            pass.fault(side::NAME, pinned);
+            let damaged = shared.side.damaged().map(|damaged| {
+                damaged.iter().for_each(|name| {
+                    pass.report.add_file(side::NAME, format!("the object {name} has another hash"), false);
+                });
+            });
+            pass.fault(side::NAME, damaged.map_err(ReadError::from));
+        })
+    }
+
+    fn fault(&mut self, name: &str, done: Result<(), ReadError>) {
+        if let Err(error) = done {
+            self.report.add_file(name, error.to_string(), false);
+        }
+    }
+
+    /// Page checksums of a live companion that is pinned.
+    fn pages(&mut self, name: &str) {
+        if !self.is_small(name) {
+            return;
+        }
+        let store = self.watched(false);
+        // Only what three looks in a row find is damage.
+        let mut found = None;
+        for _ in 0..LOOKS {
+            match check_pages(&store, name) {
+                Ok(()) => return,
+                Err(what) => found = Some(what),
+            }
+        }
+        if let Some(what) = found {
+            self.report.add_file(name, what, false);
+        }
+    }
+
+    /// Every opening decrypts as that of its entry.
+    fn openings(&mut self) -> Result<(), ReadError> {
+        let shared = Arc::clone(self.reader.shared());
+        let (mut start, size) = (0, self.reader.size());
+        loop {
+            let indexes = shared.openings.indexes(start, CHUNK as usize)?;
+            let mut bytes = 0;
+            for index in indexes.iter().copied().filter(|index| *index < size) {
+                match shared.openings.read(index) {
+                    Ok(Some(opening)) => bytes += opening.len(),
+                    // Erased between the two looks.
+                    Ok(None) if !shared.openings.indexes(index, 1)?.contains(&index) => {}
+                    Ok(None) => self.report.add(openings::NAME, index, "the openings have no key", false),
+                    Err(error) => self.report.add(openings::NAME, index, error.to_string(), false),
+                }
+            }
+            if self.paced.account(bytes + indexes.len() * 64).is_err() {
+                return Ok(());
+            }
+            match indexes.last() {
+                Some(last) if indexes.len() == CHUNK as usize => start = last + 1,
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    fn is_small(&self, name: &str) -> bool {
+        let length = self.paced.inner.open(name).and_then(|file| file.len());
+        length.is_ok_and(|length| length <= PINNED_BYTES_MAX)
+    }
+
+    /// Looks until nothing is found, at most three times; the last finding counts.
+    fn thrice(
+        &mut self,
+        mut look: impl FnMut(&mut FsckReport) -> Result<(), ReadError>,
+    ) -> Result<(), ReadError> {
+        let mut last = Ok(());
+        for attempt in 1..=LOOKS {
+            let mut report = FsckReport::new();
+            last = look(&mut report);
+            if last.is_ok() && report.is_clean() {
+                return Ok(());
+            }
+            if attempt == LOOKS {
+                self.report.problems_total += report.problems_total - report.problems.len() as u64;
+                report.problems.into_iter().for_each(|problem| self.report.push(problem));
+            }
+        }
+        last
+    }
+}
+
+/// The log's directory, read-only and at a pace.
+#[derive(Debug)]
+struct PacedStore {
+    inner: Arc<dyn Store>,
+    pace: Arc<dyn Pace>,
+    read: AtomicU64,
+}
+
+impl PacedStore {
+    fn account(&self, bytes: usize) -> io::Result<()> {
+        self.read.fetch_add(bytes as u64, Relaxed);
+        self.pace.before_read(bytes)
+    }
+}
+
+/// What fsck's machinery is given of it. What is pinned is read without waiting.
+#[derive(Debug)]
+struct Watched {
+    store: Arc<PacedStore>,
+    waits: bool,
+}
+
+fn only_reads() -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, "a scrub only reads")
+}
+
+impl Store for Watched {
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.store.inner.list()
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn StorageBackend>> {
+        let file = self.store.inner.open(name)?;
+        Ok(Box::new(WatchedFile { file, store: Arc::clone(&self.store), waits: self.waits }))
+    }
+
+    fn create(&self, _: &str) -> io::Result<Box<dyn StorageBackend>> {
+        Err(only_reads())
+    }
+
+    fn rename(&self, _: &str, _: &str) -> io::Result<()> {
+        Err(only_reads())
+    }
+
+    fn remove(&self, _: &str) -> io::Result<()> {
+        Err(only_reads())
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        Err(only_reads())
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        self.store.inner.free_bytes()
+    }
+}
+
+#[derive(Debug)]
+struct WatchedFile {
+    file: Box<dyn StorageBackend>,
+    store: Arc<PacedStore>,
+    waits: bool,
+}
+
+impl StorageBackend for WatchedFile {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        if self.waits {
+            self.store.account(out.len())?;
+        } else {
+            self.store.read.fetch_add(out.len() as u64, Relaxed);
+        }
+        self.file.read(offset, out)
+    }
+
+    fn set_len(&self, _: u64) -> io::Result<()> {
+        Err(only_reads())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Err(only_reads())
+    }
+
+    fn write(&self, _: u64, _: &[u8]) -> io::Result<()> {
+        Err(only_reads())
+    }
+}
