@@ -11,6 +11,7 @@ use bulla_formats::audit::LogAuditor;
 use bulla_formats::body::seal::SealBody;
 use bulla_formats::checked_json;
 use bulla_formats::entry::Kind;
+use bulla_formats::hash::Hash;
 use bulla_formats::json;
 use bulla_formats::merkle::Frontier;
 use bulla_formats::origin::Origin;
@@ -55,6 +56,10 @@ impl EntryJudge for Judge {
         }
         let body = SealBody::decode(&entry.content().body).map_err(|error| error.to_string())?;
         Ok(Judged::Digest(Some((body.algorithm as u8, body.digest.to_vec()))))
+    }
+
+    fn skip(&mut self, _index: u64, leaf: &Hash) {
+        self.0.skip(*leaf);
     }
 }
 
@@ -131,7 +136,7 @@ fn summary(origin: &Origin, report: &FsckReport, auditor: &LogAuditor) -> Value 
         .problems
         .iter()
         .map(|problem| {
-            json!({"file": problem.file, "index": problem.index, "what": problem.what, "derived": problem.derived})
+            json!({"file": problem.file, "index": problem.index, "last": problem.last, "what": problem.what, "derived": problem.derived})
         })
         .collect();
     json!({
@@ -142,6 +147,7 @@ fn summary(origin: &Origin, report: &FsckReport, auditor: &LogAuditor) -> Value 
         "kinds": kinds,
         "attestedSize": audit.attested_size,
         "counter": audit.counter,
+        "unjudgedFrom": report.unjudged_from,
         "firstBad": report.first_bad.as_ref().map(|(index, _)| *index),
         "problemsTotal": report.problems_total,
         "problems": problems,

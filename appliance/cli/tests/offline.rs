@@ -6,8 +6,8 @@
 #[path = "../../formats/tests/common/mod.rs"]
 mod common;
 
-use bulla_formats::checked_json;
 use bulla_formats::body::seal::{Assurance, DigestAlgorithm, Field, Opening, SealBody};
+use bulla_formats::checked_json;
 use bulla_formats::der::{self, Octets32};
 use bulla_formats::enrolment::Hardware;
 use bulla_formats::entry::{Entry, Kind};

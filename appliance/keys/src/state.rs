@@ -151,9 +151,8 @@ pub(crate) fn write(dir: &Path, keys: State) -> Result<(), KeyError> {
     };
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io(dir))?;
     let document = Document { version: VERSION, keys };
-    let text = Zeroizing::new(serde_json::to_string_pretty(&document).map_err(|error| KeyError::Damaged {
-        what: path.display().to_string(),
-        reason: error.to_string(),
+    let text = Zeroizing::new(serde_json::to_string_pretty(&document).map_err(|error| {
+        KeyError::Damaged { what: path.display().to_string(), reason: error.to_string() }
     })?);
     let bytes = Zeroizing::new(checked_json::with_checksum(&text).into_bytes());
     match fs::remove_file(&aside) {

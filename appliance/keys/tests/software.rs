@@ -70,7 +70,8 @@ fn a_damaged_file_is_refused_without_showing_what_is_in_it() {
     let document: serde_json::Value = serde_json::from_str(&text).unwrap();
     let secret = document["keys"]["tls"].as_str().unwrap();
     let whole = String::from_utf8(checked_json::body(text.as_bytes()).unwrap()).unwrap();
-    let changes = |text: &str| [text.replacen(secret, &secret[2..], 1), text.replacen("\"tls\"", "\"tl\"", 1)];
+    let changes =
+        |text: &str| [text.replacen(secret, &secret[2..], 1), text.replacen("\"tls\"", "\"tl\"", 1)];
     // Under a checksum that is not theirs any more, and under one of their own.
     let resealed = changes(&whole).map(|damaged| checked_json::with_checksum(&damaged));
     for damaged in changes(&text).into_iter().chain(resealed) {

@@ -493,7 +493,10 @@ mod tests {
                 "{bad:?}"
             );
         }
-        assert!(matches!(store.add_token(self_test::CLIENT, Role::Scanner, ClientLimits::default()), Err(ClientsError::Reserved(_))));
+        assert!(matches!(
+            store.add_token(self_test::CLIENT, Role::Scanner, ClientLimits::default()),
+            Err(ClientsError::Reserved(_))
+        ));
         store.add_certificate("a", Role::Scanner, "cn", ClientLimits::default()).unwrap();
         let again = store.add_certificate("b", Role::Scanner, "cn", ClientLimits::default());
         assert!(matches!(again, Err(ClientsError::TakenCommonName { .. })));

@@ -5,11 +5,12 @@
 //! Invariant: a log is called clean only by a pass that changed nothing.
 
 use crate::config::Config;
-use crate::{identity, trust};
+use crate::{identity, state_files, trust};
 use anyhow::{Context as _, Result};
 use bulla_formats::audit::LogAuditor;
 use bulla_formats::body::seal::SealBody;
 use bulla_formats::entry::Kind;
+use bulla_formats::hash::Hash;
 use bulla_formats::merkle::Frontier;
 use bulla_formats::origin::Origin;
 use bulla_ledger::{DirStore, EntryJudge, FsckOptions, FsckReport, Judged, Store};
@@ -30,10 +31,19 @@ impl EntryJudge for Judge {
         let body = SealBody::decode(&entry.content().body).map_err(|error| error.to_string())?;
         Ok(Judged::Digest(Some((body.algorithm as u8, body.digest.to_vec()))))
     }
+
+    fn skip(&mut self, _index: u64, leaf: &Hash) {
+        self.0.skip(*leaf);
+    }
 }
 
 /// Checks the log, with `repair` also rebuilds derived tables and checks again. Returns whether it is clean.
 pub fn run(config: &Config, repair: bool, out: &mut impl Write) -> Result<bool> {
+    // Before anything of them is believed.
+    let files = state_files::check(&config.state_dir).damaged;
+    for damaged in &files {
+        writeln!(out, "DAMAGE: {}: {}", damaged.file, damaged.what)?;
+    }
     let (origin, directory) = identity::current_log(config)?;
     let store = DirStore::open(&directory).with_context(|| {
         format!("cannot open the log {}; stop the box first, or check a copy", directory.display())
@@ -50,7 +60,19 @@ pub fn run(config: &Config, repair: bool, out: &mut impl Write) -> Result<bool> 
         report = pass(&store, config, &origin, false)?;
     }
     print(&report, out)?;
+    if let Some(index) = report.unjudged_from {
+        writeln!(
+            out,
+            "what the entries from {index} on say is not judged, because something before them is lost"
+        )?;
+    }
     match &report.first_bad {
+        None if !files.is_empty() => {
+            writeln!(
+                out,
+                "damaged: the log holds, the files named above do not; bring them back from a copy"
+            )?;
+        }
         None => writeln!(
             out,
             "clean: {} has {} entries with root {}, and every entry, tree, table and signature holds",
@@ -63,7 +85,7 @@ pub fn run(config: &Config, repair: bool, out: &mut impl Write) -> Result<bool> 
             report.problems_total
         )?,
     }
-    Ok(report.is_clean())
+    Ok(report.is_clean() && files.is_empty())
 }
 
 fn pass(store: &Arc<dyn Store>, config: &Config, origin: &Origin, repair: bool) -> Result<FsckReport> {

@@ -339,7 +339,12 @@ fn read_file(state: &Path) -> Result<IdentityFile> {
     let text = checked_json::body(&text).with_context(|| format!("{} is not believed", path.display()))?;
     let file: IdentityFile =
         serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))?;
-    ensure!(file.version == IDENTITY_VERSION, "{} is of version {}; use a newer bulla-box", path.display(), file.version);
+    ensure!(
+        file.version == IDENTITY_VERSION,
+        "{} is of version {}; use a newer bulla-box",
+        path.display(),
+        file.version
+    );
     Ok(file)
 }
 

@@ -20,6 +20,7 @@ mod limits;
 mod problem;
 mod run;
 mod server;
+mod state_files;
 mod telemetry;
 mod tls;
 mod trust;

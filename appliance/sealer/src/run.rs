@@ -37,12 +37,17 @@ async fn serve(mut config: Config) -> Result<u8> {
     })?;
     log::info!("{} listens on {}", sealer.origin(), listener.local_addr()?);
     config.limits.connections_max = limits::fit_connections(config.limits.connections_max)?;
+    let period = Duration::from_secs(config.selfcheck.self_test_seconds);
+    let self_tests = (!period.is_zero()).then(|| (period, config.self_test_attest_within()));
     let api = Arc::new(api::Api::new(sealer.clone(), config, certificates.clone()));
     notify(&[sd_notify::NotifyState::Ready]);
     let housekeeping = tokio::spawn(housekeeping(certificates));
+    let self_tests =
+        self_tests.map(|(period, within)| tokio::spawn(sealer.clone().self_tests(period, within)));
     server::serve(listener, tls, api, stop).await;
     notify(&[sd_notify::NotifyState::Stopping]);
     housekeeping.abort();
+    self_tests.inspect(|tests| tests.abort());
     let suspected = matches!(sealer.status().condition, driver::Condition::RollbackSuspected { .. });
     sealer.close().await;
     log::info!("stopped");

@@ -43,6 +43,8 @@ pub enum Right {
     Backup,
     /// `POST /v1/erasures`.
     Erase,
+    /// `POST /v1/self-tests`.
+    SelfTest,
 }
 
 /// The authorisation matrix.
@@ -53,7 +55,9 @@ fn allows(role: Role, right: Right) -> bool {
         Right::ReadOpenings | Right::ReadMetrics | Right::ReadAnyQueued => {
             matches!(role, Role::Reader | Role::Operator)
         }
-        Right::Rotate | Right::Backup | Right::Lock | Right::Erase => role == Role::Operator,
+        Right::Rotate | Right::Backup | Right::Lock | Right::Erase | Right::SelfTest => {
+            role == Role::Operator
+        }
     }
 }
 
@@ -167,15 +171,15 @@ mod tests {
     #[test]
     fn the_matrix_is_the_documented_one() {
         use Right::{
-            Backup, Erase, Lock, ReadAnyQueued, ReadMetrics, ReadOpenings, ReadQueue, ReadSeals, ReadStatus, Rotate,
-            Seal, Verify,
+            Backup, Erase, Lock, ReadAnyQueued, ReadMetrics, ReadOpenings, ReadQueue, ReadSeals, ReadStatus,
+            Rotate, Seal, SelfTest, Verify,
         };
         let reading = [ReadSeals, ReadOpenings, Verify, ReadStatus, ReadMetrics, ReadQueue, ReadAnyQueued];
-        let all = [Seal, Rotate, Lock, Backup, Erase].into_iter().chain(reading);
+        let all = [Seal, Rotate, Lock, Backup, Erase, SelfTest].into_iter().chain(reading);
         for (role, granted) in [
             (Role::Scanner, [Seal, ReadSeals, Verify, ReadStatus, ReadQueue].to_vec()),
             (Role::Reader, reading.to_vec()),
-            (Role::Operator, reading.into_iter().chain([Rotate, Lock, Backup, Erase]).collect()),
+            (Role::Operator, reading.into_iter().chain([Rotate, Lock, Backup, Erase, SelfTest]).collect()),
         ] {
             for right in all.clone() {
                 assert_eq!(allows(role, right), granted.contains(&right), "{role:?} {right:?}");

@@ -17,6 +17,7 @@ mod queue;
 mod receipt;
 mod seals;
 mod search;
+mod self_tests;
 mod system;
 mod upload;
 mod verify;
@@ -144,6 +145,7 @@ pub fn router(api: Shared) -> Router {
         .route("/v1/epochs", post(epochs::rotate))
         .route("/v1/backups", post(backups::create))
         .route("/v1/erasures", post(erasures::erase))
+        .route("/v1/self-tests", post(self_tests::run))
         .fallback(nothing_here)
         .method_not_allowed_fallback(no_such_method)
         .with_state(api)

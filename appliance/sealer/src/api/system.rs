@@ -5,7 +5,7 @@
 use super::Shared;
 use super::access::{Caller, Right};
 use super::receipt::respond;
-use crate::driver::Condition;
+use crate::driver::{Condition, ScrubResult, Sealer};
 use crate::problem::{Kind, Problem};
 use crate::telemetry::{family, line};
 use axum::extract::State;
@@ -146,8 +146,42 @@ pub async fn metrics(State(api): State<Shared>, caller: Caller) -> Result<Respon
         family(&mut out, name, "gauge", help);
         line(&mut out, name, "", value);
     }
+    self_check(&mut out, &api.sealer, &status.scrub);
     let name = "bulla_last_attestation_seconds";
     family(&mut out, name, "gauge", "How long the newest attestation took.");
     line(&mut out, name, "", counters.attestation_millis.load(Relaxed) as f64 / 1e3);
     Ok(respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", out))
+}
+
+/// What the box knows of its own health. Ages are absent until there is something to be old.
+fn self_check(out: &mut String, sealer: &Sealer, scrub: &ScrubResult) {
+    let (checks, facts) = (sealer.checks(), sealer.facts());
+    for (name, help, counter) in [
+        ("bulla_self_tests_total", "Synthetic documents sealed and verified.", &checks.self_tests),
+        ("bulla_self_test_failures_total", "Self-tests that failed.", &checks.self_test_failures),
+        ("bulla_scrub_passes_total", "Complete passes over everything stored.", &checks.scrub_passes),
+        ("bulla_scrub_bytes_total", "Bytes read by the scrub.", &checks.scrub_bytes),
+    ] {
+        family(out, name, "counter", help);
+        line(out, name, "", counter.load(Relaxed));
+    }
+    let name = "bulla_attestation_down_seconds_total";
+    family(out, name, "counter", "Time in which attestations failed.");
+    line(out, name, "", facts.attestation_down());
+    let last = checks.self_test().map(|test| f64::from(u8::from(test.passed)));
+    for (name, help, value) in [
+        ("bulla_self_test_passed", "1 when the newest self-test passed.", last),
+        ("bulla_self_test_age_seconds", "Since the newest self-test that passed.", checks.self_test_age()),
+        ("bulla_scrub_age_seconds", "Since the newest complete pass of the scrub.", checks.scrub_age()),
+        ("bulla_scrub_damaged", "Findings of the scrub.", Some(scrub.damaged as f64)),
+        ("bulla_attestation_age_seconds", "Since the newest attestation.", facts.attestation_age()),
+        ("bulla_checkpoint_age_seconds", "Since the newest checkpoint.", facts.checkpoint_age()),
+        ("bulla_seals_waiting", "Orders in the writer's queue.", Some(sealer.queue_length() as f64)),
+        ("bulla_disk_headroom_bytes", "Free beyond the reserve.", facts.headroom().map(|bytes| bytes as f64)),
+    ] {
+        if let Some(value) = value {
+            family(out, name, "gauge", help);
+            line(out, name, "", value);
+        }
+    }
 }

@@ -77,6 +77,9 @@ pub struct Config {
     /// What one client may ask of the box.
     #[serde(default)]
     pub limits: LimitsConfig,
+    /// How the box examines itself.
+    #[serde(default)]
+    pub selfcheck: SelfCheckConfig,
     /// Logging.
     #[serde(default)]
     pub log: LogConfig,
@@ -153,6 +156,11 @@ impl Config {
             idle: Duration::from_secs(self.limits.body_idle_seconds),
             bytes_per_second_min: self.limits.body_bytes_per_second_min,
         }
+    }
+
+    /// How long a self-test waits for the TPM: one attestation that runs, one of its own, and a retry.
+    pub fn self_test_attest_within(&self) -> Duration {
+        3 * self.tpm_deadline()
     }
 
     fn check(&self) -> Result<(), ConfigError> {
@@ -252,6 +260,10 @@ impl Config {
         ] {
             between(key, value as u64, 0, 1 << 20)?;
         }
+        let selfcheck = &self.selfcheck;
+        between("selfcheck.self_test_seconds", selfcheck.self_test_seconds, 0, 31_536_000)?;
+        between("selfcheck.scrub_pass_seconds", selfcheck.scrub_pass_seconds, 0, 31_536_000)?;
+        between("selfcheck.scrub_bytes_per_second", selfcheck.scrub_bytes_per_second, 1 << 16, 1 << 40)?;
         let pcrs = &attestation.pcrs;
         let ascending = pcrs.windows(2).all(|pair| pair[0] < pair[1]);
         if pcrs.is_empty() || !ascending || pcrs.iter().any(|pcr| *pcr > 23) {
@@ -293,6 +305,7 @@ mod tests {
         assert_eq!(format!("{:?}", sample.queue), format!("{:?}", small.queue));
         assert_eq!(format!("{:?}", sample.tls), format!("{:?}", small.tls));
         assert_eq!(format!("{:?}", sample.log), format!("{:?}", small.log));
+        assert_eq!(format!("{:?}", sample.selfcheck), format!("{:?}", small.selfcheck));
         assert_eq!(sample.sealing.batch_max, small.sealing.batch_max);
         assert_eq!(sample.sealing.reserve_bytes, small.sealing.reserve_bytes);
         assert_eq!(sample.listen, small.listen);
@@ -314,9 +327,18 @@ mod tests {
 
     #[test]
     fn unknown_keys_are_refused_everywhere() {
-        for section in
-            ["tpm", "identity", "sealing", "attestation", "backup", "queue", "tls", "limits", "log"]
-        {
+        for section in [
+            "tpm",
+            "identity",
+            "sealing",
+            "attestation",
+            "backup",
+            "queue",
+            "tls",
+            "limits",
+            "selfcheck",
+            "log",
+        ] {
             let base = format!("{SMALL}[software]\naccept = true\n");
             let text = match section {
                 "identity" => base.replace("[identity]", "[identity]\nbogus = 1"),
@@ -340,6 +362,7 @@ mod tests {
             ("[attestation]\npcrs = [24]\n", "attestation.pcrs"),
             ("[backup]\nrecipients = [\"age1nobody\"]\n", "backup.recipients"),
             ("[attestation]\nwindow_seconds = 0\n", "attestation.window_seconds"),
+            ("[selfcheck]\nscrub_bytes_per_second = 1\n", "selfcheck.scrub_bytes_per_second"),
         ] {
             let error = with(&format!("[software]\naccept = true\n{more}")).unwrap_err().to_string();
             assert!(error.starts_with(key), "{error}");

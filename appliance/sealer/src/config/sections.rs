@@ -233,6 +233,29 @@ impl Default for LimitsConfig {
     }
 }
 
+/// `[selfcheck]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SelfCheckConfig {
+    /// Seconds between two self-tests; 0: none by itself. Default 3600. Each leaves two entries in the log.
+    pub self_test_seconds: u64,
+    /// Seconds between the starts of two passes over everything stored; 0: none. Default 86400. Each leaves one
+    /// entry in the log. A pass that takes longer is followed by the next one at once.
+    pub scrub_pass_seconds: u64,
+    /// Most bytes that a pass reads in a second. Default 4194304 (4 MiB). More finds rot sooner and costs latency.
+    pub scrub_bytes_per_second: u64,
+}
+
+impl Default for SelfCheckConfig {
+    fn default() -> Self {
+        SelfCheckConfig {
+            self_test_seconds: 3_600,
+            scrub_pass_seconds: 86_400,
+            scrub_bytes_per_second: 4 << 20,
+        }
+    }
+}
+
 /// How much is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -9,6 +9,7 @@
 mod attest;
 mod backup;
 pub mod body;
+mod checks;
 pub mod clock;
 mod epochs;
 mod erase;
@@ -16,11 +17,14 @@ mod evidence;
 mod keeper;
 mod lock;
 mod queueing;
+mod scrub;
 mod search;
+mod self_test;
 mod start;
 mod status;
 mod writer;
 
+pub use checks::ScrubResult;
 pub use erase::{ERASE_MAX, EraseError, Selection};
 pub use lock::{Lock, LockAnswer, LockChange};
 pub use queueing::{parse_queue_id, queue_id};
@@ -238,6 +242,7 @@ struct Shared {
     attestations: Mutex<BTreeMap<u64, u64>>,
     condition: RwLock<Condition>,
     counters: Counters,
+    checks: Arc<checks::Checks>,
     status: status::Facts,
     search: search::Search,
     /// Requests promised a seal.
@@ -270,6 +275,8 @@ pub struct Sealer {
     attestor: attest::Handle,
     keeper: keeper::Handle,
     threads: Arc<Mutex<Vec<std::thread::JoinHandle<()>>>>,
+    scrub: scrub::Stop,
+    self_testing: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Sealer {
@@ -477,8 +484,24 @@ impl Sealer {
         &self.shared.counters
     }
 
-    /// Stops both threads after what is queued, and the TPM in order.
+    /// What the box last found out about itself.
+    pub fn checks(&self) -> &checks::Checks {
+        &self.shared.checks
+    }
+
+    /// Facts for telemetry.
+    pub fn facts(&self) -> &status::Facts {
+        &self.shared.status
+    }
+
+    /// Seals waiting for the writer now.
+    pub fn queue_length(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
+    }
+
+    /// Stops the threads after what is queued, and the TPM in order.
     pub async fn close(self) {
+        self.scrub.stop();
         self.attestor.stop();
         self.shared.search.stop();
         self.keeper.stop();

@@ -7,6 +7,7 @@ use super::attest::{ATTESTED_HINT, Attestor, Handle};
 use super::clock::{Steady, now_millis};
 use super::epochs::{EpochIndex, PreparedEpoch};
 use super::lock::{LOCK, Lock};
+use super::scrub::Scrubber;
 use super::writer::{CurrentEpoch, Writer};
 use super::{Condition, Counters, Sealer, Shared, keeper, queueing, search, status};
 use crate::backup::{BACKED_UP, RESTORED};
@@ -73,6 +74,7 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
         attestations: Mutex::new(BTreeMap::new()),
         condition: RwLock::new(Condition::Sealing),
         counters: Counters::default(),
+        checks: Arc::default(),
         status: status::Facts::new(
             reader.size(),
             newest.content().epoch,
@@ -94,6 +96,8 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
         attestor: attestor.clone(),
         keeper: keeper.clone(),
         threads: Arc::default(),
+        scrub: super::scrub::Stop::default(),
+        self_testing: Arc::default(),
     };
     if let Some(finding) = finding {
         log::error!("rollback suspected: {finding}; the box is read-only until an operator decides");
@@ -157,6 +161,13 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
         control.put(RESTORED, b"").context("cannot note that the restored log goes on")?;
     }
     let (keeper_shared, keeper_keys, keeper_queue) = (shared.clone(), identity.keys.clone(), queue.clone());
+    let scrubber = Scrubber {
+        shared: shared.clone(),
+        queue: queue.clone(),
+        state_dir: config.state_dir.clone(),
+        config: config.selfcheck.clone(),
+        stop: sealer.scrub.clone(),
+    };
     let attest = Attestor {
         shared,
         keys: identity.keys,
@@ -176,7 +187,7 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
     let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
         std::thread::Builder::new().name(name.to_owned()).spawn(work).context("cannot start a thread")
     };
-    let threads = vec![
+    let mut threads = vec![
         spawn("writer", Box::new(move || writer.run(commands)))?,
         spawn("attestor", Box::new(move || attest.run(inbox)))?,
         spawn("indexer", Box::new(move || search::run(indexed)))?,
@@ -185,6 +196,9 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
             Box::new(move || keeper::run(&keeper_inbox, &keeper_shared, &keeper_keys, &keeper_queue)),
         )?,
     ];
+    if config.selfcheck.scrub_pass_seconds > 0 {
+        threads.push(spawn("scrub", Box::new(move || scrubber.run()))?);
+    }
     *sealer.threads.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = threads;
     Ok(sealer)
 }

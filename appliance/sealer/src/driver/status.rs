@@ -3,6 +3,7 @@
 //! Refuses to do: name documents, users or secrets.
 
 use super::Shared;
+use super::checks::{ScrubResult, SelfTestResult};
 use super::clock::{Steady, now_millis};
 use super::lock::Lock;
 use bulla_formats::enrolment::Hardware;
@@ -66,6 +67,11 @@ pub struct Facts {
     epoch: AtomicU64,
     epoch_extended: AtomicBool,
     attestation_trouble: RwLock<Option<String>>,
+    /// Times on the steady clock; 0 for never.
+    trouble_since: AtomicU64,
+    trouble_before: AtomicU64,
+    attested_at: AtomicU64,
+    checkpoint_at: AtomicU64,
     log_directory: PathBuf,
     reserve_bytes: u64,
 }
@@ -83,6 +89,10 @@ impl Facts {
             epoch: AtomicU64::new(epoch),
             epoch_extended: AtomicBool::new(false),
             attestation_trouble: RwLock::new(None),
+            trouble_since: AtomicU64::new(0),
+            trouble_before: AtomicU64::new(0),
+            attested_at: AtomicU64::new(0),
+            checkpoint_at: AtomicU64::new(0),
         }
     }
 
@@ -90,6 +100,38 @@ impl Facts {
     pub fn has_room(&self) -> bool {
         rustix::fs::statvfs(&self.log_directory)
             .is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) > self.reserve_bytes)
+    }
+
+    /// A checkpoint was signed.
+    pub fn checkpoint_made(&self) {
+        self.checkpoint_at.store(self.steady.millis() + 1, Relaxed);
+    }
+
+    /// Seconds since the newest checkpoint of this run.
+    pub fn checkpoint_age(&self) -> Option<f64> {
+        self.age(&self.checkpoint_at)
+    }
+
+    /// Seconds since the newest attestation of this run.
+    pub fn attestation_age(&self) -> Option<f64> {
+        self.age(&self.attested_at)
+    }
+
+    /// Seconds of this run in which attestations failed, the present trouble included.
+    pub fn attestation_down(&self) -> f64 {
+        let now = self.age(&self.trouble_since).unwrap_or(0.0);
+        self.trouble_before.load(Relaxed) as f64 / 1e3 + now
+    }
+
+    /// Bytes free beyond the reserve; `None` when the file system does not say.
+    pub fn headroom(&self) -> Option<u64> {
+        let disk = rustix::fs::statvfs(&self.log_directory).ok()?;
+        Some(disk.f_bavail.saturating_mul(disk.f_frsize).saturating_sub(self.reserve_bytes))
+    }
+
+    fn age(&self, at: &AtomicU64) -> Option<f64> {
+        let at = at.load(Relaxed);
+        (at > 0).then(|| (self.steady.millis() + 1).saturating_sub(at) as f64 / 1e3)
     }
 
     /// Entries there were at start.
@@ -109,6 +151,16 @@ impl Facts {
 
     /// Why the last attestation failed; `None` when it did not.
     pub fn attestation_trouble(&self, trouble: Option<String>) {
+        let now = self.steady.millis() + 1;
+        if trouble.is_some() {
+            let _ = self.trouble_since.compare_exchange(0, now, Relaxed, Relaxed);
+        } else {
+            self.attested_at.store(now, Relaxed);
+            let since = self.trouble_since.swap(0, Relaxed);
+            if since > 0 {
+                self.trouble_before.fetch_add(now.saturating_sub(since), Relaxed);
+            }
+        }
         *self.attestation_trouble.write().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 }
@@ -160,6 +212,10 @@ pub struct Status {
     pub attestation_trouble: Option<String>,
     /// Requests promised a seal.
     pub queue: QueueStatus,
+    /// The newest self-test since this start.
+    pub self_test: Option<SelfTestResult>,
+    /// The scrub since this start.
+    pub scrub: ScrubResult,
     /// Wall time of this start (Unix milliseconds).
     pub started_millis: u64,
     /// Seconds since this start, on a steady clock.
@@ -193,6 +249,8 @@ impl Shared {
                 .read()
                 .unwrap_or_else(PoisonError::into_inner)
                 .clone(),
+            self_test: self.checks.self_test(),
+            scrub: self.checks.scrub(),
             started_millis: facts.started_millis,
             uptime_seconds: facts.steady.millis() / 1_000,
             version: env!("CARGO_PKG_VERSION"),

@@ -694,6 +694,7 @@ pub(super) fn publish(shared: &Shared, snapshot: bulla_ledger::Snapshot) -> Publ
     let signature = shared.log_key.sign(text.as_bytes()).to_bytes();
     let line = log_line(origin, &shared.log_key.verifying_key().to_bytes(), &signature);
     let note = SignedNote { text: text.clone(), lines: vec![line] }.encode();
+    shared.status.checkpoint_made();
     Published { snapshot, text, signature, note }
 }
 
