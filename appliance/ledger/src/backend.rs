@@ -7,7 +7,7 @@
 //!   to it; through the overlay a poisoned or closed segment is read without being touched, and fsck stays a judge
 //!   that changes no evidence.
 
-use crate::contain::{check_newest_commit, contain_fault};
+use crate::contain::{Held, check_newest_commit, contain_fault};
 use crate::error::{During, StorageFault};
 use crate::store::Store;
 use redb::{Database, StorageBackend};
@@ -164,7 +164,7 @@ impl StorageBackend for Overlay {
 /// A database that can be written until its fence is shut.
 #[derive(Debug)]
 pub(crate) struct Writable {
-    pub(crate) db: Database,
+    pub(crate) db: Held,
     pub(crate) fence: Fence,
 }
 
@@ -187,7 +187,7 @@ impl Writable {
         let backend = Fenced { file, fence: fence.clone() };
         let open = || Database::builder().set_cache_size(cache_bytes).create_with_backend(backend);
         let db = contain_fault("open", name, || open().during("open", name))?;
-        Ok(Self { db, fence })
+        Ok(Self { db: Held::new(db), fence })
     }
 
     /// Lets go of the file without another byte written to it.
@@ -197,17 +197,13 @@ impl Writable {
 }
 
 /// Opens the database in the file `name` for reading only, from the disk and without changing it.
-pub(crate) fn open_frozen(
-    store: &dyn Store,
-    name: &str,
-    cache_bytes: usize,
-) -> Result<Database, StorageFault> {
+pub(crate) fn open_frozen(store: &dyn Store, name: &str, cache_bytes: usize) -> Result<Held, StorageFault> {
     let file = store.open(name).during("open", name)?;
     let overlay = Overlay::new(file).during("open", name)?;
     refuse_empty(&overlay).during("open", name)?;
     check_newest_commit(&overlay).during("open", name)?;
     let open = || Database::builder().set_cache_size(cache_bytes).create_with_backend(overlay);
-    contain_fault("open", name, || open().during("open", name))
+    Ok(Held::new(contain_fault("open", name, || open().during("open", name))?))
 }
 
 /// redb would make an empty file a new database; under a final name it is a lost one.

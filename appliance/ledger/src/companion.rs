@@ -8,7 +8,7 @@
 //! - A file is opened only when it is needed; a log that never stores a side object never has `side.redb`.
 
 use crate::backend::{Writable, open_frozen};
-use crate::contain::contain_fault;
+use crate::contain::{Held, contain_fault};
 use crate::error::{During, StorageFault};
 use crate::store::Store;
 use redb::{Database, Key, ReadTransaction, ReadableDatabase, TableDefinition, Value, WriteTransaction};
@@ -45,7 +45,7 @@ enum State {
     Closed,
     Open(Writable),
     /// A write had an unknown effect. Readable through an overlay until the next write makes a fresh file.
-    Suspect(Option<Database>),
+    Suspect(Option<Held>),
 }
 
 impl Companion {

@@ -7,8 +7,9 @@
 //! Refuses: to conclude anything from a panic but that a page could not be read.
 
 use crate::error::{Damage, ReadError, StorageFault};
-use redb::StorageBackend;
+use redb::{Database, StorageBackend};
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 const GAVE_UP: &str = "redb gave up on a damaged page";
@@ -33,6 +34,38 @@ pub(crate) fn contain_fault<T>(
         let source = Box::new(redb::Error::Corrupted(GAVE_UP.to_owned()));
         Err(StorageFault { action, file: name.to_owned(), source })
     })
+}
+
+/// A database whose closing cannot panic either: redb writes its allocator state when it is dropped, and that may be
+/// what the damage hit. A second panic while one unwinds would abort the process.
+#[derive(Debug)]
+pub(crate) struct Held(Option<Database>);
+
+impl Held {
+    pub(crate) fn new(db: Database) -> Self {
+        Self(Some(db))
+    }
+}
+
+impl Deref for Held {
+    type Target = Database;
+    fn deref(&self) -> &Database {
+        self.0.as_ref().expect("taken only by drop")
+    }
+}
+
+impl DerefMut for Held {
+    fn deref_mut(&mut self) -> &mut Database {
+        self.0.as_mut().expect("taken only by drop")
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let db = self.0.take();
+        // A file that cannot be closed in order is repaired, or refused, when it is opened again.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(db)));
+    }
 }
 
 // Of redb's file header (its docs/design.md, file format 3): the byte of flags, and the transaction ids of the two

@@ -19,7 +19,7 @@ use crate::store::Store;
 use crate::tables::{DIGEST_ROWS, DIGESTS, ENTRIES, HEAD, HEADER, Head, Header, META, REQUESTS, TILES};
 use bulla_formats::hash::{Hash, leaf_hash};
 use bulla_formats::merkle::Frontier;
-use redb::{ReadOnlyTable, ReadTransaction, ReadableDatabase, TableError, WriteTransaction};
+use redb::{Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, TableError, WriteTransaction};
 
 /// A segment file as its name tells it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -236,7 +236,7 @@ pub(crate) fn has_sorted_digests(txn: &ReadTransaction, name: &str) -> Result<bo
 }
 
 /// A read transaction, with the file named in the error.
-pub(crate) fn begin(db: &impl ReadableDatabase, name: &str) -> Result<ReadTransaction, StorageFault> {
+pub(crate) fn begin(db: &Database, name: &str) -> Result<ReadTransaction, StorageFault> {
     db.begin_read().during("read", name)
 }
 

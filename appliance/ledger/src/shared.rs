@@ -8,7 +8,7 @@
 //! - Lock order: `segments`, then `frozen`, then `indexes`, then `head`.
 
 use crate::backend::{Writable, open_frozen};
-use crate::contain::contain;
+use crate::contain::{Held, contain};
 use crate::control::Control;
 use crate::edge::{Edge, TileNodes};
 use crate::error::ReadError;
@@ -20,7 +20,7 @@ use crate::side::SideObjects;
 use crate::store::Store;
 use crate::{Options, StorageFault};
 use bulla_formats::hash::Hash;
-use redb::{Database, ReadTransaction};
+use redb::ReadTransaction;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Closed segments kept open for reading. Four cover a hub's walk through the log beside random look-ups.
@@ -39,7 +39,7 @@ pub(crate) struct Shared {
     pub(crate) queue: Queue,
     segments: RwLock<Segments>,
     /// Most recently used last.
-    frozen: Mutex<Vec<(SegmentFile, Arc<Database>)>>,
+    frozen: Mutex<Vec<(SegmentFile, Arc<Held>)>>,
     indexes: RwLock<Indexes>,
     head: RwLock<Arc<HeadState>>,
     tiles: Mutex<Vec<TileCacheRow>>,
@@ -155,7 +155,7 @@ impl Shared {
     }
 
     /// A closed segment, opened read-only through an overlay.
-    pub(crate) fn frozen(&self, file: &SegmentFile) -> Result<Arc<Database>, StorageFault> {
+    pub(crate) fn frozen(&self, file: &SegmentFile) -> Result<Arc<Held>, StorageFault> {
         let mut frozen = self.lock_frozen();
         let open = match frozen.iter().position(|(each, _)| each == file) {
             Some(at) => frozen.remove(at),
@@ -177,7 +177,7 @@ impl Shared {
         self.lock_frozen().clear();
     }
 
-    fn lock_frozen(&self) -> MutexGuard<'_, Vec<(SegmentFile, Arc<Database>)>> {
+    fn lock_frozen(&self) -> MutexGuard<'_, Vec<(SegmentFile, Arc<Held>)>> {
         self.frozen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
