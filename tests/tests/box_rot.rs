@@ -238,7 +238,7 @@ fn injure(specimen: &Specimen, copy: &Path, injury: Injury, random: &mut Random)
 
 #[test]
 fn every_rotten_place_of_a_log_is_found_and_localised_or_without_effect() -> Result<()> {
-    let specimen = specimen(rounds(400, 2_000), rounds(150, 500) as u64)?;
+    let specimen = specimen(rounds(300, 1_000), rounds(110, 300) as u64)?;
     let work = tempfile::Builder::new().prefix("bulla-rot-").tempdir()?;
     let copy: PathBuf = work.path().join("copy");
     specimen.copy(&copy)?;
@@ -253,13 +253,18 @@ fn every_rotten_place_of_a_log_is_found_and_localised_or_without_effect() -> Res
     let mut random = Random(seed);
     let mut counts: BTreeMap<(Injury, &str), usize> = BTreeMap::new();
     let (flips, blocks) = (rounds(400, 9_000), rounds(60, 1_000));
+    let mut dirty = None;
     for number in 0..flips + blocks {
         let injury = match number {
             flip if flip < flips => Injury::FlippedBit,
             block if block % 2 == 0 => Injury::ZeroedBlock,
             _ => Injury::MisdirectedBlock,
         };
-        specimen.copy(&copy)?;
+        // fsck writes nothing: as long as nothing else has been opened, healing the injured file is enough.
+        match dirty.take() {
+            Some(name) => drop(fs::copy(specimen.log.path().join(&name), copy.join(&name))?),
+            None => specimen.copy(&copy)?,
+        }
         let (name, at) = injure(&specimen, &copy, injury, &mut random)?;
         let place = || format!("{injury:?} at byte {at} of {name} (case {number}, seed {seed})");
         let report = specimen.judge(&copy).with_context(place)?;
@@ -272,6 +277,7 @@ fn every_rotten_place_of_a_log_is_found_and_localised_or_without_effect() -> Res
             // what its successor's header lost; the injured file must be named in any case.
             let named = report.problems.iter().any(|problem| problem.file == name);
             ensure!(named, "not localised: {}: {:?}", place(), report.problems);
+            dirty = Some(name);
             "found"
         };
         *counts.entry((injury, outcome)).or_default() += 1;

@@ -8,7 +8,7 @@
 //!   by every start.
 //!
 //! Refuses: to write anything, to judge what entries mean (a proven hash is enough to find rot), and to call a file
-//! damaged that merely changed under its eyes: whatever is found in a live file must be found three times.
+//! damaged that merely changed under its eyes: a finding in a live file counts when nobody committed to it meanwhile.
 //! Invariant: the head of a result is a published one, and everything below it was compared with it.
 
 use crate::error::{During, ReadError};
@@ -27,8 +27,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Largest live file that is checked page by page: a fraction of a second of reading.
 const PINNED_BYTES_MAX: u64 = 64 << 20;
-/// How often something must be found in a live file.
+/// How often a live file is looked at, when it is committed to each time.
 const LOOKS: usize = 3;
+/// Of a redb file: what names its commits.
+const HEADER_BYTES: usize = 320;
 /// Entries per read transaction in the live segment.
 const CHUNK: u64 = 256;
 
@@ -164,40 +166,32 @@ impl Pass<'_> {
 
     fn live_segment(&mut self, file: &SegmentFile, head: &mut (u64, Hash)) {
         let name = file.name();
-        if self.is_small(&name) {
-            let shared = Arc::clone(self.reader.shared());
-            let paced = Arc::clone(&self.paced);
-            let last = self.thrice(|report| {
-                shared.in_segment(file.first, |_pinned, _| {
-                    // Taken under the pin: what is published by now is in the file.
-                    *head = (shared.head().edge.size(), shared.head().root);
-                    let size = head.0;
-                    let (mut judge, mut progress) = (TreeOnly, |_, _| {});
-                    let options = FsckOptions {
-                        request_window: shared.options.request_window,
-                        ..FsckOptions::default()
-                    };
-                    report.entries = size;
-                    let store = Watched { store: Arc::clone(&paced), waits: false };
-                    let mut walk =
-                        Walk::new(&store, &shared.origin, options, &mut judge, &mut progress, size);
-                    walk.begin_anywhere();
-                    drop(walk.check(file, None, report));
-                    if walk.finish().is_some_and(|edge| edge.size() < size) {
-                        report.add(
-                            &name,
-                            size - 1,
-                            "the disk holds an older state than the one proven",
-                            false,
-                        );
-                    }
-                    Ok(())
-                })
+        let shared = Arc::clone(self.reader.shared());
+        let store = self.watched(false);
+        let seen = self.quiet_look(&name, |report| {
+            let looked = shared.in_segment(file.first, |_pinned, _| {
+                // Taken under the pin: what is published by now is in the file.
+                let published = shared.head();
+                let (size, root) = (published.edge.size(), published.root);
+                let (mut judge, mut progress) = (TreeOnly, |_, _| {});
+                let options =
+                    FsckOptions { request_window: shared.options.request_window, ..FsckOptions::default() };
+                report.entries = size;
+                let mut walk = Walk::new(&store, &shared.origin, options, &mut judge, &mut progress, size);
+                walk.begin_anywhere();
+                drop(walk.check(file, None, report));
+                if walk.finish().is_some_and(|edge| edge.size() < size) {
+                    report.add(&name, size - 1, "the disk holds an older state than the one proven", false);
+                }
+                Ok((size, root))
             });
-            match last {
-                Ok(()) => return,
-                Err(error) => return self.report.add(&name, file.first, error.to_string(), false),
+            match looked {
+                Ok(published) => *head = published,
+                Err(error) => report.add(&name, file.first, error.to_string(), false),
             }
+        });
+        if seen {
+            return;
         }
         match self.live_entries(file) {
             Ok(Some(proven)) => *head = proven,
@@ -301,21 +295,41 @@ impl Pass<'_> {
 
     /// Page checksums of a live companion that is pinned.
     fn pages(&mut self, name: &str) {
-        if !self.is_small(name) {
-            return;
-        }
         let store = self.watched(false);
-        // Only what three looks in a row find is damage.
-        let mut found = None;
+        self.quiet_look(name, |report| {
+            if let Err(what) = check_pages(&store, name) {
+                report.add_file(name, what, false);
+            }
+        });
+    }
+
+    /// Looks at a small live file until a look is sound, or finds something while nobody committed to the file; then
+    /// the commit that its header names was whole on the disk all the time, or it is damaged. (redb uses pages of its
+    /// own tables again as soon as the commit after next, pinned or not.) Returns whether there was such a look.
+    fn quiet_look(&mut self, name: &str, mut look: impl FnMut(&mut FsckReport)) -> bool {
+        let commits = |pass: &Self| {
+            let file = pass.paced.inner.open(name).ok()?;
+            let mut header = [0; HEADER_BYTES];
+            file.read(0, &mut header).ok()?;
+            (file.len().ok()? <= PINNED_BYTES_MAX).then_some(header)
+        };
         for _ in 0..LOOKS {
-            match check_pages(&store, name) {
-                Ok(()) => return,
-                Err(what) => found = Some(what),
+            let before = commits(self);
+            if before.is_none() {
+                return false;
+            }
+            let mut report = FsckReport::new();
+            look(&mut report);
+            if report.is_clean() {
+                return true;
+            }
+            if commits(self) == before {
+                self.report.problems_total += report.problems_total - report.problems.len() as u64;
+                report.problems.into_iter().for_each(|problem| self.report.push(problem));
+                return true;
             }
         }
-        if let Some(what) = found {
-            self.report.add_file(name, what, false);
-        }
+        false
     }
 
     /// Every opening decrypts as that of its entry.
@@ -342,31 +356,6 @@ impl Pass<'_> {
                 _ => return Ok(()),
             }
         }
-    }
-
-    fn is_small(&self, name: &str) -> bool {
-        let length = self.paced.inner.open(name).and_then(|file| file.len());
-        length.is_ok_and(|length| length <= PINNED_BYTES_MAX)
-    }
-
-    /// Looks until nothing is found, at most three times; the last finding counts.
-    fn thrice(
-        &mut self,
-        mut look: impl FnMut(&mut FsckReport) -> Result<(), ReadError>,
-    ) -> Result<(), ReadError> {
-        let mut last = Ok(());
-        for attempt in 1..=LOOKS {
-            let mut report = FsckReport::new();
-            last = look(&mut report);
-            if last.is_ok() && report.is_clean() {
-                return Ok(());
-            }
-            if attempt == LOOKS {
-                self.report.problems_total += report.problems_total - report.problems.len() as u64;
-                report.problems.into_iter().for_each(|problem| self.report.push(problem));
-            }
-        }
-        last
     }
 }
 
