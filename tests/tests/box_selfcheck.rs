@@ -114,7 +114,7 @@ fn a_scrub_finds_rot_in_a_running_box_and_says_so_in_the_log() -> Result<()> {
     let directory = fs::read_dir(rig.state())?.filter_map(|entry| Some(entry.ok()?.path()));
     let log = directory.into_iter().find(|path| path.join("lock").exists()).context("a box has a log")?;
     let path = log.join("seg-0000000000000000.redb");
-    let entry = rig.client(Role::Reader).get("/tile/entries/0")?.body;
+    let entry = rig.client(Role::Reader).get("/tile/entries/000")?.body;
     // The bundle is length-prefixed entries; take the 100th.
     let mut rest = entry.as_slice();
     for _ in 0..100 {
