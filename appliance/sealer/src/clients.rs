@@ -93,6 +93,9 @@ pub enum Role {
 }
 
 impl Role {
+    /// All roles.
+    pub const ALL: [Role; 3] = [Role::Scanner, Role::Reader, Role::Operator];
+
     /// The name used in files and messages.
     pub fn name(self) -> &'static str {
         match self {

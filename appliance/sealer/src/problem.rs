@@ -103,6 +103,11 @@ impl Kind {
     pub fn slug(self) -> &'static str {
         self.row().1
     }
+
+    /// The type in words.
+    pub fn title(self) -> &'static str {
+        self.row().2
+    }
 }
 
 /// A refusal or failure on its way to the client.

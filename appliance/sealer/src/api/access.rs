@@ -61,6 +61,11 @@ fn allows(role: Role, right: Right) -> bool {
     }
 }
 
+/// The roles that have a right.
+pub fn roles(right: Right) -> Vec<Role> {
+    Role::ALL.into_iter().filter(|role| allows(*role, right)).collect()
+}
+
 /// An authenticated client.
 #[derive(Debug, Clone)]
 pub struct Caller {

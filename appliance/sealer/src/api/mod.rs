@@ -13,6 +13,7 @@ mod erasures;
 mod leftover;
 mod lock;
 mod log;
+mod openapi;
 mod queue;
 mod receipt;
 mod seals;
@@ -35,8 +36,8 @@ use axum::extract::Request;
 use axum::http::HeaderMap;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName};
 use axum::response::Response;
-use axum::routing::{get, post};
 use leftover::Leftover;
+use openapi::{Routes, operations};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -124,39 +125,44 @@ impl Api {
     }
 }
 
-/// All routes. `access` has the authorisation matrix.
+/// All routes, each with its description. `access` has the authorisation matrix.
+fn routes() -> Routes {
+    Routes::new()
+        .get("/healthz", system::healthz, operations::system::healthz())
+        .get("/readyz", system::readyz, operations::system::readyz())
+        .get("/metrics", system::metrics, operations::system::metrics())
+        .get("/openapi.json", openapi::serve, operations::system::openapi())
+        .get("/checkpoint", log::checkpoint, operations::log::checkpoint())
+        .get("/tile/{*path}", log::tile, operations::log::tile())
+        .get("/v1/ca", system::ca, operations::system::ca("ca"))
+        .get("/v1/ca.pem", system::ca, operations::system::ca("caFile"))
+        .get("/v1/status", system::status, operations::system::status())
+        .post("/v1/seals", seals::create, operations::seals::create())
+        .get("/v1/seals", search::search, operations::seals::search())
+        .get("/v1/seals/{id}", seals::read, operations::seals::read())
+        .get("/v1/seals/{id}/seal-file", seals::read_file, operations::seals::read_file())
+        .post("/v1/verify", verify::verify, operations::verify::verify())
+        .post("/v1/epochs", epochs::rotate, operations::system::rotate())
+        .post("/v1/backups", backups::create, operations::system::backup())
+        .post("/v1/erasures", erasures::erase, operations::acts::erase())
+        .post("/v1/self-tests", self_tests::run, operations::acts::self_test())
+        .post("/v1/lock", lock::lock, operations::acts::lock())
+        .post("/v1/unlock", lock::unlock, operations::acts::unlock())
+        .get("/v1/queue/{id}", queue::read, operations::seals::queued())
+}
+
+/// The router of all routes.
 pub fn router(api: Shared) -> Router {
-    Router::new()
-        .route("/healthz", get(system::healthz))
-        .route("/readyz", get(system::readyz))
-        .route("/metrics", get(system::metrics))
-        .route("/checkpoint", get(log::checkpoint))
-        .route("/tile/{*path}", get(log::tile))
-        .route("/v1/ca", get(system::ca))
-        .route("/v1/ca.pem", get(system::ca))
-        .route("/v1/status", get(system::status))
-        .route("/v1/seals", post(seals::create).get(search::search))
-        .route("/v1/seals/{id}", get(seals::read))
-        .route("/v1/seals/{id}/seal-file", get(seals::read_file))
-        .route("/v1/verify", post(verify::verify))
-        .route("/v1/queue/{id}", get(queue::read))
-        .route("/v1/lock", post(lock::lock))
-        .route("/v1/unlock", post(lock::unlock))
-        .route("/v1/epochs", post(epochs::rotate))
-        .route("/v1/backups", post(backups::create))
-        .route("/v1/erasures", post(erasures::erase))
-        .route("/v1/self-tests", post(self_tests::run))
-        .fallback(nothing_here)
-        .method_not_allowed_fallback(no_such_method)
+    let (router, _) = routes().into_parts();
+    router
+        .fallback(openapi::nothing_here)
+        .method_not_allowed_fallback(openapi::no_such_method)
         .with_state(api)
 }
 
-async fn nothing_here() -> Problem {
-    Problem::new(Kind::NotFound, "no route has this path; docs/api.md lists the routes")
-}
-
-async fn no_such_method() -> Problem {
-    Problem::new(Kind::MethodNotAllowed, "use one of the methods in the Allow header")
+/// The OpenAPI document.
+pub fn openapi() -> &'static str {
+    openapi::text()
 }
 
 /// Answers one request.

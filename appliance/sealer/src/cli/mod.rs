@@ -8,7 +8,7 @@ mod erase;
 mod scanner;
 
 use crate::config::Config;
-use crate::{fsck, identity, run, tls, trust};
+use crate::{api, fsck, identity, run, tls, trust};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use std::io::Write as _;
@@ -74,6 +74,8 @@ enum Command {
     Restore(backup::RestoreArgs),
     /// Destroys what opens the personal data in seals; the seals stay valid.
     Erase(erase::EraseArgs),
+    /// Prints the OpenAPI document of the HTTP API; needs no configuration.
+    Openapi,
     /// Ends a log that may be an older copy, and begins a new incarnation that names it.
     Succeed {
         /// Why; it is in the new log for ever.
@@ -95,6 +97,15 @@ enum Export {
 /// The program.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    if matches!(cli.command, Command::Openapi) {
+        return match std::io::stdout().write_all(api::openapi().as_bytes()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("bulla-box: the document could not be written: {error}");
+                ExitCode::from(FAILED)
+            }
+        };
+    }
     let config = match Config::load(&cli.config) {
         Ok(config) => config,
         Err(error) => {
@@ -118,6 +129,8 @@ fn execute(command: Command, config: Config) -> Result<u8> {
             writeln!(out, "the configuration is good")?;
         }
         Command::Run { check_config: false } => return run::run(config),
+        // Answered by `main`, before there is a configuration.
+        Command::Openapi => writeln!(out, "{}", api::openapi().trim_end())?,
         Command::Init => {
             let created = identity::create(&config)?;
             writeln!(out, "created {} ({:?})", created.origin, created.hardware)?;

@@ -1,0 +1,9 @@
+//! What each route is, in the order of `api::routes`: one file per tag of the document.
+//!
+//! Refuses to do: name what every operation shares (`operation` adds it).
+
+pub mod acts;
+pub mod log;
+pub mod seals;
+pub mod system;
+pub mod verify;

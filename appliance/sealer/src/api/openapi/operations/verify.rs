@@ -1,0 +1,29 @@
+//! Operations that ask whether something holds.
+
+use super::super::Operation;
+use super::super::schemas::reference;
+use crate::api::access::Right;
+use crate::api::receipt::SEAL_MEDIA_TYPE;
+use crate::problem::Kind;
+use serde_json::json;
+
+/// `POST /v1/verify`.
+pub fn verify() -> Operation {
+    Operation::new("verify", "verify", "Is there a seal for these bytes, and does a .seal file hold.")
+        .describe(
+            "A document as the body (any media type but the other two) is looked up: the answer is `Known`. A form \
+             with `document` and `seal`, or a `.seal` file alone, is judged: the answer is `Report`. A report with a \
+             bad verdict is still a 200: the question was answered.",
+        )
+        .needs(Right::Verify)
+        .body("application/octet-stream", json!({"schema": {"type": "string", "format": "binary", "minLength": 1}}))
+        .body("multipart/form-data", json!({"schema": reference("VerifyForm")}))
+        .body(SEAL_MEDIA_TYPE, json!({"schema": reference("SealFile")}))
+        .answer(
+            200,
+            "What is known of the bytes, or the report on the .seal file.",
+            "application/json",
+            json!({"schema": {"oneOf": [reference("Known"), reference("Report")]}}),
+        )
+        .problems(&[Kind::EmptyDocument, Kind::Overloaded])
+}
