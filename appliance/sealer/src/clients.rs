@@ -245,6 +245,19 @@ impl ClientStore {
         Ok(self.snapshot()?.by_common_name.get(name).cloned())
     }
 
+    /// Whether this registration is still in force.
+    pub fn is_current(&self, client: &RegisteredClient) -> Result<bool, ClientsError> {
+        let snapshot = self.snapshot()?;
+        let current = match &client.method {
+            Method::Token { sha256 } => {
+                let mut hash = [0; 32];
+                hex::decode_to_slice(sha256, &mut hash).ok().and_then(|()| snapshot.by_token.get(&hash))
+            }
+            Method::Certificate { common_name } => snapshot.by_common_name.get(common_name),
+        };
+        Ok(current.is_some_and(|current| current.name == client.name))
+    }
+
     /// All clients, revoked ones included, in the order they were added.
     pub fn list(&self) -> Result<Vec<RegisteredClient>, ClientsError> {
         Ok(self.read()?.1)

@@ -91,6 +91,8 @@ pub async fn serve(
     }
     drop(listener);
     warnings.abort();
+    // They would last as long as the box does.
+    door.api.events.stop();
     let all = u32::try_from(most).unwrap_or(u32::MAX);
     if timeout(STOP_GRACE, permits.acquire_many(all)).await.is_err() {
         log::warn!("some clients did not finish within {} seconds and are cut off", STOP_GRACE.as_secs());

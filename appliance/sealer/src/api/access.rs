@@ -29,6 +29,10 @@ pub enum Right {
     Verify,
     /// `GET /v1/status`.
     ReadStatus,
+    /// `GET /v1/events`.
+    ReadEvents,
+    /// Events beside those of its own seals.
+    ReadForeignEvents,
     /// `GET /metrics`.
     ReadMetrics,
     /// `GET /v1/queue/{id}` of one's own requests.
@@ -51,8 +55,8 @@ pub enum Right {
 fn allows(role: Role, right: Right) -> bool {
     match right {
         Right::Seal => role == Role::Scanner,
-        Right::ReadSeals | Right::Verify | Right::ReadStatus | Right::ReadQueue => true,
-        Right::ReadOpenings | Right::ReadMetrics | Right::ReadAnyQueued => {
+        Right::ReadSeals | Right::Verify | Right::ReadStatus | Right::ReadQueue | Right::ReadEvents => true,
+        Right::ReadOpenings | Right::ReadMetrics | Right::ReadAnyQueued | Right::ReadForeignEvents => {
             matches!(role, Role::Reader | Role::Operator)
         }
         Right::Rotate | Right::Backup | Right::Lock | Right::Erase | Right::SelfTest => {
@@ -87,6 +91,11 @@ impl Caller {
     /// Its place among its requests, and what it may send.
     pub fn admission(&self) -> &Admission {
         &self.admission
+    }
+
+    /// Its row in the list of clients.
+    pub fn registration(&self) -> &RegisteredClient {
+        &self.client
     }
 
     /// Whether its role has this right.
@@ -176,13 +185,23 @@ mod tests {
     #[test]
     fn the_matrix_is_the_documented_one() {
         use Right::{
-            Backup, Erase, Lock, ReadAnyQueued, ReadMetrics, ReadOpenings, ReadQueue, ReadSeals, ReadStatus,
-            Rotate, Seal, SelfTest, Verify,
+            Backup, Erase, Lock, ReadAnyQueued, ReadEvents, ReadForeignEvents, ReadMetrics, ReadOpenings,
+            ReadQueue, ReadSeals, ReadStatus, Rotate, Seal, SelfTest, Verify,
         };
-        let reading = [ReadSeals, ReadOpenings, Verify, ReadStatus, ReadMetrics, ReadQueue, ReadAnyQueued];
+        let reading = [
+            ReadSeals,
+            ReadOpenings,
+            Verify,
+            ReadStatus,
+            ReadMetrics,
+            ReadQueue,
+            ReadAnyQueued,
+            ReadEvents,
+            ReadForeignEvents,
+        ];
         let all = [Seal, Rotate, Lock, Backup, Erase, SelfTest].into_iter().chain(reading);
         for (role, granted) in [
-            (Role::Scanner, [Seal, ReadSeals, Verify, ReadStatus, ReadQueue].to_vec()),
+            (Role::Scanner, [Seal, ReadSeals, Verify, ReadStatus, ReadQueue, ReadEvents].to_vec()),
             (Role::Reader, reading.to_vec()),
             (Role::Operator, reading.into_iter().chain([Rotate, Lock, Backup, Erase, SelfTest]).collect()),
         ] {

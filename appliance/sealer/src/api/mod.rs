@@ -6,10 +6,12 @@
 
 mod access;
 mod backups;
+mod bulk;
 mod content_digest;
 mod description;
 mod epochs;
 mod erasures;
+mod events;
 mod leftover;
 mod lock;
 mod log;
@@ -67,6 +69,8 @@ pub struct Api {
     pub limits: Limits,
     /// What has been warned of.
     pub warnings: Warnings,
+    /// Event streams.
+    pub events: events::Events,
     /// One permit per document on its way in.
     uploads: Semaphore,
     /// One backup at a time.
@@ -97,7 +101,8 @@ impl Api {
         let uploads = Semaphore::new(config.limits.uploads_max);
         let (backups, metrics) = (Arc::new(Semaphore::new(1)), HttpMetrics::default());
         let (limits, warnings) = (Limits::new(&config.limits), Warnings::default());
-        Api { sealer, config, clients, certificates, metrics, limits, warnings, uploads, backups }
+        let events = events::Events::new(sealer.clone(), config.limits.event_streams_max);
+        Api { sealer, config, clients, certificates, metrics, limits, warnings, events, uploads, backups }
     }
 
     /// A place among the documents on their way in; refused at once when there is none.
@@ -137,11 +142,13 @@ fn routes() -> Routes {
         .get("/v1/ca", system::ca, operations::system::ca("ca"))
         .get("/v1/ca.pem", system::ca, operations::system::ca("caFile"))
         .get("/v1/status", system::status, operations::system::status())
+        .get("/v1/events", events::events, operations::log::events())
         .post("/v1/seals", seals::create, operations::seals::create())
         .get("/v1/seals", search::search, operations::seals::search())
         .get("/v1/seals/{id}", seals::read, operations::seals::read())
         .get("/v1/seals/{id}/seal-file", seals::read_file, operations::seals::read_file())
         .post("/v1/verify", verify::verify, operations::verify::verify())
+        .post("/v1/verify/bulk", bulk::verify, operations::verify::bulk())
         .post("/v1/epochs", epochs::rotate, operations::system::rotate())
         .post("/v1/backups", backups::create, operations::system::backup())
         .post("/v1/erasures", erasures::erase, operations::acts::erase())

@@ -128,6 +128,7 @@ pub async fn metrics(State(api): State<Shared>, caller: Caller) -> Result<Respon
     }
     let sealing = status.condition == Condition::Sealing;
     for (name, help, value) in [
+        ("bulla_event_streams_open", "Event streams.", api.events.open() as u64),
         ("bulla_log_entries", "Entries in the log.", status.size),
         ("bulla_attested_entries", "Entries that a TPM quote covers.", status.attested_size),
         ("bulla_key_epoch", "Key epoch in force.", status.epoch),

@@ -22,7 +22,8 @@ use serde_json::json;
 
 /// Most seals named for one document, newest first.
 const SEALS_MAX: usize = 100;
-const ALGORITHMS: [DigestAlgorithm; 3] =
+/// What a document may have been sealed with.
+pub const ALGORITHMS: [DigestAlgorithm; 3] =
     [DigestAlgorithm::Sha256, DigestAlgorithm::Sha512, DigestAlgorithm::Sha3_256];
 
 /// `POST /v1/verify`.
@@ -70,7 +71,7 @@ async fn bytes(api: &Shared, caller: &Caller, headers: &HeaderMap, body: Body) -
 }
 
 /// Ids of the seals of any of these digests, newest first. Index and hash are confirmed by the entry itself.
-fn known(sealer: &Sealer, digests: &[DocumentDigest]) -> Result<Vec<String>, LookupError> {
+pub fn known(sealer: &Sealer, digests: &[DocumentDigest]) -> Result<Vec<String>, LookupError> {
     let mut found = Vec::new();
     for digest in digests {
         for index in sealer.find_digest(digest, SEALS_MAX)? {

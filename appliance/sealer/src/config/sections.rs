@@ -210,6 +210,8 @@ pub struct LimitsConfig {
     /// Requests a second of one address without a credential or with a wrong one; ten times as many at once.
     /// Default 100; 0: no limit. Beyond it 429. A good credential is never held up by it.
     pub anonymous_requests_per_second: u32,
+    /// Most event streams at one time. Default 256. Beyond it clients get 503 `overloaded`.
+    pub event_streams_max: usize,
 }
 
 impl Default for LimitsConfig {
@@ -229,6 +231,7 @@ impl Default for LimitsConfig {
             address_connections_max: 512,
             address_connections_per_second: 200,
             anonymous_requests_per_second: 100,
+            event_streams_max: 256,
         }
     }
 }

@@ -238,9 +238,11 @@ struct Shared {
     published: RwLock<Option<Arc<Published>>>,
     /// Size of the newest attested head.
     attested: watch::Sender<u64>,
+    /// Entries in the log, as published.
+    size: watch::Sender<u64>,
     /// Attested head size to the attestation entry's index, for entries since this start.
     attestations: Mutex<BTreeMap<u64, u64>>,
-    condition: RwLock<Condition>,
+    condition: watch::Sender<Condition>,
     counters: Counters,
     checks: Arc<checks::Checks>,
     status: status::Facts,
@@ -446,6 +448,16 @@ impl Sealer {
         &self.shared.reader
     }
 
+    /// Entries in the log, as it grows.
+    pub fn sizes(&self) -> watch::Receiver<u64> {
+        self.shared.size.subscribe()
+    }
+
+    /// Whether the box seals, as it changes.
+    pub fn conditions(&self) -> watch::Receiver<Condition> {
+        self.shared.condition.subscribe()
+    }
+
     /// The newest checkpoint; `None` while a rollback is suspected, when nothing is signed.
     pub fn checkpoint(&self) -> Option<String> {
         self.shared.published().map(|published| published.note.clone())
@@ -530,12 +542,19 @@ impl Shared {
     }
 
     fn set_condition(&self, condition: Condition) {
-        *self.condition.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = condition;
+        self.condition.send_if_modified(|now| {
+            // Only an operator leads out of it, and another run.
+            if matches!(now, Condition::RollbackSuspected { .. }) {
+                return false;
+            }
+            let changed = *now != condition;
+            *now = condition;
+            changed
+        });
     }
 
     fn key_is_away(&self) -> bool {
-        let condition = self.condition.read().unwrap_or_else(|poisoned| poisoned.into_inner());
-        matches!(*condition, Condition::KeyAway { .. })
+        matches!(*self.condition.borrow(), Condition::KeyAway { .. })
     }
 
     fn key_answers(&self) {
@@ -561,7 +580,7 @@ impl Shared {
     }
 
     fn unlocked_condition(&self) -> Condition {
-        let condition = self.condition.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
+        let condition = self.condition.borrow().clone();
         // Whoever waits for readiness before sending would otherwise wait for ever: room is looked at
         // here, not only by the next seal.
         if condition == Condition::DiskFull && self.status.has_room() {

@@ -71,8 +71,9 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
         epochs,
         published: RwLock::new(None),
         attested: watch::Sender::new(attested_size),
+        size: watch::Sender::new(reader.size()),
         attestations: Mutex::new(BTreeMap::new()),
-        condition: RwLock::new(Condition::Sealing),
+        condition: watch::Sender::new(Condition::Sealing),
         counters: Counters::default(),
         checks: Arc::default(),
         status: status::Facts::new(

@@ -635,6 +635,7 @@ impl Writer {
         let published = Arc::new(publish(&self.shared, committed.snapshot().clone()));
         *self.shared.published.write().unwrap_or_else(|poisoned| poisoned.into_inner()) =
             Some(published.clone());
+        self.shared.size.send_replace(published.snapshot.size());
         let counters = &self.shared.counters;
         counters.batches.fetch_add(1, Relaxed);
         counters.entries.fetch_add(batch.entries.len() as u64, Relaxed);

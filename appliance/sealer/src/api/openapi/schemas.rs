@@ -82,6 +82,10 @@ pub fn all() -> Value {
         "FoundSeal": found_seal(),
         "Known": known(),
         "VerifyForm": verify_form(),
+        "Digests": digests(),
+        "BulkForm": bulk_form(),
+        "BulkResults": bulk_results(),
+        "Interval": interval(),
         "Report": report(),
         "Rotation": rotation(),
         "Epoch": closed("The key epoch that began.", json!({"epoch": number("Its number.")})),
@@ -334,20 +338,74 @@ fn verify_form() -> Value {
     )
 }
 
-fn report() -> Value {
+fn digests() -> Value {
+    let digest = closed(
+        "A digest to look up. One that is not well-formed gets an error of its own.",
+        json!({
+            "algorithm": text("sha-256, sha-512 or sha3-256."),
+            "digest": text("Hex; 128 digits for sha-512, else 64."),
+        }),
+    );
+    let mut items = list(digest, 1_000, "What to look up.");
+    items["minItems"] = 1.into();
+    closed("Digests of documents.", json!({"digests": items}))
+}
+
+fn bulk_form() -> Value {
+    let file = || json!({"type": "string", "format": "binary"});
+    let mut documents =
+        list(file(), 1_000, "The documents; the name of each file is repeated in its result.");
+    documents["minItems"] = 1.into();
+    closed(
+        "Fields in turn: a document, then perhaps its .seal, then the next document.",
+        json!({"document": documents, "seal?": list(file(), 1_000, "The .seal of the document before it.")}),
+    )
+}
+
+fn bulk_results() -> Value {
+    let failed =
+        object("The check that failed.", json!({"check": text("Stable name."), "detail": text("In words.")}));
+    let result = object(
+        "Of `known`, `verdict` and `error` there is exactly one.",
+        json!({
+            "name?": text("Name of the document's file, when it has one of at most 255 bytes."),
+            "known?": {"type": "boolean", "description": "Whether this box has sealed it; for an item without a .seal."},
+            "seals?": list(reference("SealId"), 100, "With `known`: newest first."),
+            "verdict?": text("As in the report; for a document with its .seal."),
+            "sentence?": text("The verdict in words."),
+            "facts?": list(text("A fact that holds."), 16, "With `verdict`."),
+            "interval?": {"oneOf": [{"type": "null"}, reference("Interval")]},
+            "failed?": {"oneOf": [{"type": "null"}, failed]},
+            "error?": text("Why this item has no answer."),
+        }),
+    );
+    object(
+        "Results in the order of the items.",
+        json!({"items": number("How many."), "results": list(result, 1_000, "One for each item.")}),
+    )
+}
+
+fn interval() -> Value {
     let millis = |description| json!({"type": ["integer", "null"], "description": description});
+    object(
+        "When, as far as it is proven.",
+        json!({
+            "notBeforeMillis": millis("Not before this; null without external evidence."),
+            "notAfterMillis": millis("Not after this; null without external evidence."),
+            "localMillis": number("What the box's own clock said: advisory."),
+            "localUncertaintyMillis": millis("Null when not known."),
+        }),
+    )
+}
+
+fn report() -> Value {
     object(
         "The report of `bulla verify --json`, by this box's own trust file.",
         json!({
             "verdict": text("Stable name of what the checks amount to."),
             "sentence": text("The verdict in words."),
             "facts": list(one_of(&["sealed", "attested"], "A fact that holds."), 16, "Empty unless the seal is genuine."),
-            "interval": {"oneOf": [{"type": "null"}, object("When, as far as it is proven.", json!({
-                "notBeforeMillis": millis("Not before this; null without external evidence."),
-                "notAfterMillis": millis("Not after this; null without external evidence."),
-                "localMillis": number("What the box's own clock said: advisory."),
-                "localUncertaintyMillis": millis("Null when not known."),
-            }))]},
+            "interval": {"oneOf": [{"type": "null"}, reference("Interval")]},
             "trustIssuedMillis": number("When the trust file used was written."),
             "checks": list(object("One check.", json!({
                 "check": text("Stable name."),

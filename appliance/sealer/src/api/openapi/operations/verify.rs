@@ -27,3 +27,18 @@ pub fn verify() -> Operation {
         )
         .problems(&[Kind::EmptyDocument, Kind::Overloaded])
 }
+
+/// `POST /v1/verify/bulk`.
+pub fn bulk() -> Operation {
+    Operation::new("verifyBulk", "verify", "Many documents in one request, a verdict for each.")
+        .describe(
+            "Either digests, or a form of documents (field `document`, up to 1000), each perhaps followed by its .seal \
+             (field `seal`); the whole form is at most `limits.document_bytes_max`. Results come in the order of the items. \
+             A bad item has an `error` of its own and leaves the others alone.",
+        )
+        .needs(Right::Verify)
+        .body("application/json", json!({"schema": reference("Digests")}))
+        .body("multipart/form-data", json!({"schema": reference("BulkForm")}))
+        .answer(200, "A result for each item.", "application/json", json!({"schema": reference("BulkResults")}))
+        .problems(&[Kind::Overloaded])
+}
