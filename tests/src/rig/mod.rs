@@ -9,6 +9,7 @@ mod client;
 pub mod cut;
 pub mod disk;
 pub mod flood;
+mod events;
 mod form;
 pub mod load;
 pub mod proxy;
@@ -16,6 +17,7 @@ pub mod strace;
 mod wire;
 
 pub use client::{Client, Response};
+pub use events::{Event, EventReader};
 pub use form::Form;
 pub use wire::{TlsVersion, Wire};
 

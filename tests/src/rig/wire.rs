@@ -113,7 +113,8 @@ impl Wire {
         }))
     }
 
-    fn more(&mut self, bytes: &mut Vec<u8>) -> Result<bool> {
+    /// Adds what comes next; false when the box has closed.
+    pub(super) fn more(&mut self, bytes: &mut Vec<u8>) -> Result<bool> {
         let mut piece = [0; 4096];
         match self.tls.read(&mut piece) {
             Ok(0) => Ok(false),
