@@ -1,8 +1,8 @@
 //! Set-up: finds out what a fresh Debian 12 or later lacks and installs it; does nothing where nothing is missing.
 //!
 //! - What is installed is what the dpkg database says, provided names included (Debian 13 renamed some libraries).
-//! - Packages come from the machine's own package sources through apt-get, toolchain components through rustup, and
-//!   cargo-deny, at a pinned version, from crates.io into the target directory.
+//! - Packages come from the machine's own package sources through apt-get, toolchain components through rustup,
+//!   cargo-deny from crates.io and schemathesis from PyPI, both at pinned versions, into the target directory.
 //! - It refuses to go on half equipped: what it cannot install, it names.
 
 use std::collections::HashSet;
@@ -44,6 +44,7 @@ const FOR_TESTS: &[&str] = &[
     "libeatmydata1", // takes fsync away from a box, to see that the crash tests would notice
     "openssl",       // the stranger that has to agree with our verifier
     "mount",         // mounts them
+    "python3-venv",  // the environment of schemathesis, which holds the API against its OpenAPI document
     "procps",        // kill, with signals other than the shell's
     "strace",        // makes single system calls fail, kills a box at the flush it is told
     "tpm2-tools",    // the other stranger
@@ -61,6 +62,7 @@ pub fn prepare(workspace: &Workspace, purpose: Purpose) -> Result<()> {
         if cargo_deny(workspace).is_none() {
             build_cargo_deny(workspace)?;
         }
+        schemathesis(workspace)?;
     }
     Ok(())
 }
@@ -74,6 +76,35 @@ pub fn cargo_deny(workspace: &Workspace) -> Option<PathBuf> {
             output.status.success() && printed.split_whitespace().any(|word| word == CARGO_DENY_VERSION)
         })
     })
+}
+
+/// schemathesis and all it needs at pinned versions, from PyPI, in an environment of its own below the target directory.
+fn schemathesis(workspace: &Workspace) -> Result<()> {
+    let (environment, pins) = (workspace.tools().join("schemathesis"), include_str!("../schemathesis.txt"));
+    let installed = environment.join("installed.txt");
+    if fs::read_to_string(&installed).is_ok_and(|text| text == pins) {
+        return Ok(());
+    }
+    println!("set-up: installing schemathesis from PyPI (once, about half a minute)");
+    // Half an environment, or one of other versions, is made again from nothing.
+    if environment.exists() {
+        fs::remove_dir_all(&environment)
+            .with_context(|| format!("cannot remove {}", environment.display()))?;
+    }
+    let list = workspace.root.join("image/xtask/schemathesis.txt");
+    let status = Command::new("python3").args(["-m", "venv"]).arg(&environment).status();
+    let made = status.context("cannot start python3")?;
+    ensure!(made.success(), "python3 -m venv failed ({made}); is python3-venv installed?");
+    let pip = Command::new(environment.join("bin/pip"))
+        .args(["install", "--quiet", "--disable-pip-version-check", "--requirement"])
+        .arg(&list)
+        .status()
+        .context("cannot start pip")?;
+    ensure!(
+        pip.success(),
+        "schemathesis was not installed ({pip}); the tests need PyPI once, or a mirror that pip knows"
+    );
+    fs::write(&installed, pins).with_context(|| format!("cannot write {}", installed.display()))
 }
 
 fn packages(purpose: Purpose) -> Result<()> {

@@ -10,6 +10,9 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use bulla_formats::body::TEXT_BYTES_MAX;
 
+/// Longest reason, in bytes.
+const REASON_BYTES_MAX: usize = 900;
+
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Rotation {
@@ -30,7 +33,8 @@ pub async fn rotate(
         .map_err(|error| Problem::invalid(format!("the body is not {{\"reason\": \"...\"}} ({error})")))?;
     let reason = rotation.reason.trim();
     // The entry also names the operator.
-    if reason.is_empty() || reason.len() + caller.name().len() > TEXT_BYTES_MAX - 8 {
+    let room = TEXT_BYTES_MAX - 8 - caller.name().len();
+    if reason.is_empty() || reason.len() > REASON_BYTES_MAX.min(room) {
         return Err(Problem::invalid("\"reason\" says why in 1 to 900 bytes"));
     }
     api.sealer

@@ -280,8 +280,11 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<&[u8]>, Problem> {
     let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(first) = values.next() else { return Ok(None) };
     let key = first.as_bytes();
-    if values.next().is_some() || key.is_empty() || key.len() > 255 {
-        return Err(Problem::invalid("Idempotency-Key is given once and has 1 to 255 characters"));
+    let printable = key.iter().all(|byte| (b' '..=b'~').contains(byte));
+    if values.next().is_some() || key.is_empty() || key.len() > 255 || !printable {
+        return Err(Problem::invalid(
+            "Idempotency-Key is given once and has 1 to 255 printable ASCII characters",
+        ));
     }
     Ok(Some(key))
 }
@@ -418,6 +421,8 @@ mod tests {
         assert_eq!(idempotency_key(&HeaderMap::new()).unwrap(), None);
         assert_eq!(idempotency_key(&one(IDEMPOTENCY_KEY, "a b")).unwrap(), Some(&b"a b"[..]));
         assert!(idempotency_key(&one(IDEMPOTENCY_KEY, "")).is_err());
+        assert!(idempotency_key(&one(IDEMPOTENCY_KEY, "a\tb")).is_err());
+        assert!(idempotency_key(&one(IDEMPOTENCY_KEY, "\u{fc}")).is_err());
         assert!(idempotency_key(&one(IDEMPOTENCY_KEY, &"x".repeat(256))).is_err());
         assert_eq!(
             essence(&one("content-type", "Multipart/Form-Data; boundary=x")).as_deref(),

@@ -112,6 +112,14 @@ impl Operation {
         self
     }
 
+    /// The answer's `id` is the path parameter of this operation.
+    pub fn link(mut self, status: u16, operation: &str) -> Self {
+        let answer = &mut self.answers[&status.to_string()];
+        answer["links"][operation] =
+            json!({"operationId": operation, "parameters": {"id": "$response.body#/id"}});
+        self
+    }
+
     /// Problems beyond those that come by access, parameters and body.
     pub fn problems(mut self, kinds: &[Kind]) -> Self {
         kinds.iter().for_each(|kind| self.problem(*kind));

@@ -135,8 +135,8 @@ fn metadata() -> Value {
         "type": "object",
         "description": "Names and values; in the log only as salted hashes.",
         "maxProperties": 62,
-        "propertyNames": {"minLength": 1, "maxLength": 32},
-        "additionalProperties": {"type": "string", "maxLength": 2048},
+        "propertyNames": {"minLength": 1, "maxLength": 128},
+        "additionalProperties": {"type": "string", "maxLength": 8192},
         "examples": [{"desk": "3"}]
     })
 }
@@ -152,9 +152,9 @@ fn digest_order() -> Value {
             "algorithm": one_of(&["sha-256", "sha-512", "sha3-256"], "How the document was hashed."),
             "digest": {"type": "string", "pattern": "^([0-9a-fA-F]{64}|[0-9a-fA-F]{128})$", "description": "Hex; 128 digits for sha-512, else 64."},
             "size?": {"type": ["integer", "null"], "minimum": 1, "maximum": i64::MAX, "description": "Bytes of the document, as claimed."},
-            "mediaType?": {"type": ["string", "null"], "pattern": "^[!-~]+/[!-~]+$", "maxLength": 255, "description": "Default application/octet-stream."},
-            "user?": {"type": ["string", "null"], "minLength": 1, "maxLength": 2048, "description": "The person at the scanner, as asserted."},
-            "documentId?": {"type": ["string", "null"], "minLength": 1, "maxLength": 2048, "description": "The institution's id of the document."},
+            "mediaType?": {"type": ["string", "null"], "pattern": "^[ -~]*[!-~][ -~]*/[ -~]*[!-~][ -~]*$", "maxLength": 255, "description": "Default application/octet-stream."},
+            "user?": {"type": ["string", "null"], "minLength": 1, "maxLength": 8192, "description": "The person at the scanner, as asserted."},
+            "documentId?": {"type": ["string", "null"], "minLength": 1, "maxLength": 8192, "description": "The institution's id of the document."},
             "metadata?": reference("Metadata"),
             "supersedes?": relations("Seals that this one replaces."),
             "derivedFrom?": relations("Seals of what this document was made from."),
@@ -174,8 +174,8 @@ fn seal_form() -> Value {
         "The document and what is said about it. A Content-Digest goes into the headers of the part `document`.",
         json!({
             "document": {"type": "string", "format": "binary", "minLength": 1, "description": "The file; the Content-Type of its part is recorded."},
-            "user?": {"type": "string", "minLength": 1, "maxLength": 2048},
-            "documentId?": {"type": "string", "minLength": 1, "maxLength": 2048},
+            "user?": {"type": "string", "minLength": 1, "maxLength": 8192},
+            "documentId?": {"type": "string", "minLength": 1, "maxLength": 8192},
             "metadata?": reference("Metadata"),
             "supersedes?": relations("Repeat the field for more than one."),
             "derivedFrom?": relations("Repeat the field for more than one."),
@@ -419,7 +419,7 @@ fn report() -> Value {
 fn rotation() -> Value {
     closed(
         "Why.",
-        json!({"reason": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "\\S", "examples": ["yearly rotation"]}}),
+        json!({"reason": {"type": "string", "minLength": 1, "maxLength": 900, "pattern": "\\S", "examples": ["yearly rotation"]}}),
     )
 }
 

@@ -12,7 +12,7 @@ const DIGEST_MEDIA_TYPE: &str = "application/vnd.bulla.digest+json";
 /// `POST /v1/seals`.
 pub fn create() -> Operation {
     let once = |pattern: &str, longest: u32| json!({"type": "string", "minLength": 1, "maxLength": longest, "pattern": pattern});
-    let encoded = || once("^([!-$&-~]|%[2-7][0-9A-F])+$", 2048);
+    let encoded = || once("^([\\t -$&-~]|%[0-9A-Fa-f]{2})+$", 8192);
     let relation = || reference("Relation");
     Operation::new("sealDocument", "seals", "Seals one document.")
         .describe(
@@ -24,11 +24,11 @@ pub fn create() -> Operation {
         .parameter("query", "digest", json!({"type": "string", "enum": ["sha-256", "sha-512", "sha3-256"], "default": "sha-256"}), "How an uploaded document is hashed.")
         .parameter("query", "wait", json!({"type": "string", "enum": ["sealed", "attested"], "default": "sealed"}), "Answer only when this fact holds, or the deadline has passed; the answer says which in `waited`.")
         .parameter("query", "deadlineSeconds", json!({"type": "integer", "minimum": 0, "maximum": 60, "default": 10}), "How long to wait for the fact. The seal is made all the same.")
-        .parameter("header", "Idempotency-Key", once("^[!-~]+$", 255), "Makes a retry safe: the same key with the same document and description is the same seal, also after a crash of the box. Scope: the client.")
+        .parameter("header", "Idempotency-Key", once("^[!-~]([ -~]*[!-~])?$", 255), "Makes a retry safe: the same key with the same document and description is the same seal, also after a crash of the box. Scope: the client.")
         .parameter("header", "Content-Digest", json!({"type": "string"}), "RFC 9530, `sha-256` or `sha-512`; a mismatch seals nothing.")
         .parameter("header", "Bulla-User", encoded(), "The person at the scanner, as asserted by the client. Bytes only.")
         .parameter("header", "Bulla-Document-Id", encoded(), "The institution's id of the document. Bytes only.")
-        .parameter("header", "Bulla-Metadata", once("^[a-z]{1,16}=([!-$&-~]|%[2-7][0-9A-F])*$", 2048), "`name=value`, each part encoded; up to 62 times, a name once. Bytes only.")
+        .parameter("header", "Bulla-Metadata", once("^([\\t -$&-<>-~]|%[0-9A-Fa-f]{2})+=([\\t -$&-~]|%[0-9A-Fa-f]{2})*$", 8321), "`name=value`, each part encoded; up to 62 times, a name once. Bytes only.")
         .parameter("header", "Bulla-Supersedes", relation(), "The seal that this one replaces; the three relations up to 16 times together. Bytes only.")
         .parameter("header", "Bulla-Derived-From", relation(), "The seal of what this document was made from. Bytes only.")
         .parameter("header", "Bulla-Annuls", relation(), "The seal that this one declares void. Bytes only.")
@@ -42,6 +42,8 @@ pub fn create() -> Operation {
         .answer(201, "The seal was made.", "application/json", receipt())
         .answer(201, "", SEAL_MEDIA_TYPE, json!({"schema": reference("SealFile")}))
         .answer_header(201, "Location", "Path of the receipt.")
+        .link(201, "readSeal")
+        .link(201, "readSealFile")
         .answer(200, "The seal had been made before, under the same Idempotency-Key.", "application/json", receipt())
         .answer(200, "", SEAL_MEDIA_TYPE, json!({"schema": reference("SealFile")}))
         .answer_header(200, "Location", "Path of the receipt.")
@@ -62,8 +64,8 @@ pub fn create() -> Operation {
 
 /// `GET /v1/seals`.
 pub fn search() -> Operation {
-    let value = || json!({"type": "string", "minLength": 1, "maxLength": 2048});
-    let millis = || json!({"type": "integer", "minimum": 0, "maximum": i64::MAX});
+    let value = || json!({"type": "string", "minLength": 1, "maxLength": 8192});
+    let millis = || json!({"type": "integer", "minimum": 0, "maximum": 9_999_999_999_999_999_999_u64});
     let digest = json!({
         "type": "string",
         "pattern": "^((sha-256|sha3-256):[0-9a-fA-F]{64}|sha-512:[0-9a-fA-F]{128})$"

@@ -18,7 +18,7 @@ pub fn verify() -> Operation {
         .needs(Right::Verify)
         .body("application/octet-stream", json!({"schema": {"type": "string", "format": "binary", "minLength": 1}}))
         .body("multipart/form-data", json!({"schema": reference("VerifyForm")}))
-        .body(SEAL_MEDIA_TYPE, json!({"schema": reference("SealFile")}))
+        .body(SEAL_MEDIA_TYPE, json!({"schema": {"description": "A .seal file; whatever comes is judged."}}))
         .answer(
             200,
             "What is known of the bytes, or the report on the .seal file.",
