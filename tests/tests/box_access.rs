@@ -69,6 +69,14 @@ fn every_route_lets_in_whom_the_table_says() -> Result<()> {
         ("GET", seal, "", b"", any),
         ("GET", seal_file, "", b"", any),
         ("POST", "/v1/verify", "application/pdf", b"a document", any),
+        (
+            "POST",
+            "/v1/verify/bulk",
+            "application/json",
+            b"{\"digests\": [{\"algorithm\": \"\", \"digest\": \"\"}]}",
+            any,
+        ),
+        ("GET", "/openapi.json", "", b"", OPEN),
         ("GET", "/v1/status", "", b"", any),
         ("GET", "/metrics", "", b"", [401, 401, 401, 403, 200, 200]),
         (
