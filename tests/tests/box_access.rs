@@ -94,6 +94,7 @@ fn every_route_lets_in_whom_the_table_says() -> Result<()> {
             [401, 401, 401, 403, 403, 201],
         ),
         ("POST", "/v1/backups", "", b"", [401, 401, 401, 403, 403, 409]),
+        ("POST", "/v1/self-tests", "", b"", [401, 401, 401, 403, 403, 200]),
         ("POST", "/v1/lock", "", b"{\"reason\": \"table\"}", [401, 401, 401, 403, 403, 200]),
         ("POST", "/v1/unlock", "", b"{\"reason\": \"table\"}", [401, 401, 401, 403, 403, 200]),
     ];
@@ -126,8 +127,9 @@ fn every_route_lets_in_whom_the_table_says() -> Result<()> {
             }
         }
     }
-    // One document, three operator's acts and the epoch that one began: none of the refused had anything done.
-    assert_eq!(rig.log_size()?, before + 5);
+    // One document, three operator's acts and the epoch that one began, a self-test's seal and its result: none of the
+    // refused had anything done.
+    assert_eq!(rig.log_size()?, before + 7);
     Ok(())
 }
 

@@ -303,7 +303,7 @@ fn routes(rig: &Rig) -> Result<()> {
         ("/v1/status", "GET"),
         ("/v1/seals/0-0", "GET"),
         ("/v1/seals/0-0/seal-file", "GET"),
-        ("/v1/seals", "POST"),
+        ("/v1/seals", "GET, POST"),
         ("/v1/verify", "POST"),
         ("/v1/epochs", "POST"),
         ("/v1/queue/0-0000000000000000", "GET"),
@@ -311,7 +311,7 @@ fn routes(rig: &Rig) -> Result<()> {
         ("/v1/unlock", "POST"),
     ] {
         for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"] {
-            if method == allowed {
+            if allowed.split(", ").any(|allowed| allowed == method) {
                 continue;
             }
             let mut wire = rig.wire()?;
@@ -329,7 +329,12 @@ fn routes(rig: &Rig) -> Result<()> {
                 (405, "method-not-allowed"),
                 "{method} {path}"
             );
-            assert!(answer.header("allow").contains(allowed), "{method} {path}: {}", answer.header("allow"));
+            let allow = answer.header("allow");
+            assert!(
+                allowed.split(", ").all(|each| allow.contains(each)),
+                "{method} {path}: {}",
+                answer.header("allow")
+            );
         }
     }
     Ok(())

@@ -8,11 +8,41 @@
 
 use crate::error::{Damage, ReadError, StorageFault};
 use redb::{Database, StorageBackend};
+use std::cell::Cell;
 use std::io;
 use std::ops::{Deref, DerefMut};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
+use std::sync::Once;
+use std::thread;
 
 const GAVE_UP: &str = "redb gave up on a damaged page";
+
+thread_local! {
+    /// How many contained looks this thread is in.
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Runs `work`; `Err` when it panicked. What redb says about its own source then means nothing to who reads the log of
+/// a box, so a contained panic is not printed; the error that it becomes is.
+pub(crate) fn contained<T>(work: impl FnOnce() -> T) -> thread::Result<T> {
+    static QUIET: Once = Once::new();
+    // A thread that unwinds may not change the hook.
+    if !thread::panicking() {
+        QUIET.call_once(|| {
+            let loud = take_hook();
+            set_hook(Box::new(move |panic| {
+                if DEPTH.get() == 0 {
+                    loud(panic);
+                }
+            }));
+        });
+    }
+    DEPTH.set(DEPTH.get() + 1);
+    // What `work` can see is either dropped with the panic (transactions, handles) or only read.
+    let done = catch_unwind(AssertUnwindSafe(work));
+    DEPTH.set(DEPTH.get() - 1);
+    done
+}
 
 /// Runs `look` on the file `name`; a panic in it is damage at `index`.
 pub(crate) fn contain<T>(
@@ -20,8 +50,7 @@ pub(crate) fn contain<T>(
     index: u64,
     look: impl FnOnce() -> Result<T, ReadError>,
 ) -> Result<T, ReadError> {
-    // What `look` can see is either dropped with the panic (transactions, handles) or only read.
-    catch_unwind(AssertUnwindSafe(look)).unwrap_or_else(|_| Err(Damage::new(name, index, GAVE_UP).into()))
+    contained(look).unwrap_or_else(|_| Err(Damage::new(name, index, GAVE_UP).into()))
 }
 
 /// The same for what fails as storage does: opening and transactions of the companions.
@@ -30,7 +59,7 @@ pub(crate) fn contain_fault<T>(
     name: &str,
     work: impl FnOnce() -> Result<T, StorageFault>,
 ) -> Result<T, StorageFault> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+    contained(work).unwrap_or_else(|_| {
         let source = Box::new(redb::Error::Corrupted(GAVE_UP.to_owned()));
         Err(StorageFault { action, file: name.to_owned(), source })
     })
@@ -64,7 +93,7 @@ impl Drop for Held {
     fn drop(&mut self) {
         let db = self.0.take();
         // A file that cannot be closed in order is repaired, or refused, when it is opened again.
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(db)));
+        let _ = contained(|| drop(db));
     }
 }
 

@@ -19,6 +19,7 @@
 //! - Nothing here is ever waited for by an append.
 
 use crate::companion::{Companion, Kind, copy_table};
+use crate::contain::contained;
 use crate::error::{Damage, During, ReadError, StorageFault};
 use crate::reader::Reader;
 use crate::store::Store;
@@ -26,7 +27,6 @@ use bulla_formats::hash::{Hash, sha256};
 use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use zeroize::Zeroizing;
 
@@ -530,7 +530,7 @@ fn wrong_batch(txn: &ReadTransaction) -> Result<Option<u64>, redb::Error> {
 /// Runs `work` on the file; redb asserts on some damaged pages instead of returning an error, and a derived file is
 /// no reason to lose a thread.
 fn guarded<T>(work: impl FnOnce() -> Result<T, StorageFault>) -> Result<T, StorageFault> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(fault("its pages are damaged".to_owned())))
+    contained(work).unwrap_or_else(|_| Err(fault("its pages are damaged".to_owned())))
 }
 
 fn fault(what: String) -> StorageFault {
