@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Which crates of the workspace a crate may depend on, for whatever purpose.
-const EDGES: [(&str, &[&str]); 8] = [
+const EDGES: [(&str, &[&str]); 9] = [
     ("bulla-formats", &[]),
     ("bulla-protocol", &["bulla-formats"]),
     ("bulla-ledger", &["bulla-formats"]),
     ("bulla-keys", &["bulla-formats"]),
-    ("bulla-box", &["bulla-formats", "bulla-protocol", "bulla-ledger", "bulla-keys"]),
-    ("bulla", &["bulla-formats", "bulla-ledger"]),
+    ("bulla-manual", &["bulla-formats"]),
+    ("bulla-box", &["bulla-formats", "bulla-protocol", "bulla-ledger", "bulla-keys", "bulla-manual"]),
+    ("bulla", &["bulla-formats", "bulla-ledger", "bulla-manual"]),
     ("xtask", &[]),
     ("bulla-tests", &["bulla-formats", "bulla-protocol", "bulla-ledger", "bulla-keys", "xtask"]),
 ];

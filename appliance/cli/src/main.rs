@@ -22,7 +22,8 @@ mod status;
 mod upgrade;
 mod verify;
 
-use clap::{Args, Parser, Subcommand};
+use bulla_manual::ManualCommand;
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use exit::{Exit, Failure};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -55,6 +56,8 @@ enum Command {
     Status(status::StatusArgs),
     /// Print the fingerprint of a trust file, to compare over the phone
     TrustFingerprint(FingerprintArgs),
+    #[command(flatten)]
+    Manual(ManualCommand),
 }
 
 #[derive(Debug, Args)]
@@ -70,6 +73,13 @@ fn trust_fingerprint(args: &FingerprintArgs) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
+fn manual(command: &ManualCommand) -> Result<Exit, Failure> {
+    match command.execute(Cli::command(), "1") {
+        Ok(()) => Ok(Exit::Ok),
+        Err(error) => Err(Failure::usage(format!("cannot be written: {error}"))),
+    }
+}
+
 fn main() -> ExitCode {
     let done = match &Cli::parse().command {
         Command::Seal(args) => seal::run(args),
@@ -81,6 +91,7 @@ fn main() -> ExitCode {
         Command::Backup(args) => backup::run(args),
         Command::Status(args) => status::run(args),
         Command::TrustFingerprint(args) => trust_fingerprint(args),
+        Command::Manual(command) => manual(command),
     };
     let exit = done.unwrap_or_else(|failure| {
         output::complain(&format!("bulla: {failure}"));

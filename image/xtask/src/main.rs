@@ -7,6 +7,8 @@
 //! - Every process it starts dies with it, however it dies (see [`xtask::child`]).
 
 mod checks;
+mod deb;
+mod deb_check;
 mod demo;
 mod setup;
 mod story;
@@ -39,6 +41,11 @@ fn command_line() -> Command {
             Command::new("bench")
                 .about("Measure the release build; ratios against baselines of the same run"),
         )
+        .subcommand(Command::new("deb").about("Build the Debian packages of bulla and bulla-box").arg(
+            Arg::new("check").long("check").action(ArgAction::SetTrue).help(
+                "And install, start, injure and purge them in a clean Debian that boots systemd (root)",
+            ),
+        ))
         .subcommand(Command::new("soak").about("The fault tests of `test` at full length"))
 }
 
@@ -49,6 +56,7 @@ fn main() -> ExitCode {
             true => Ok(()),
             false => setup::prepare(&workspace, purpose),
         };
+        let check_packages = arguments.subcommand_matches("deb").is_some_and(|deb| deb.get_flag("check"));
         match arguments.subcommand_name() {
             Some("setup") => setup::prepare(&workspace, setup::Purpose::Test).map(|()| ExitCode::SUCCESS),
             Some("test") => prepare(setup::Purpose::Test).and_then(|()| checks::run(&workspace)),
@@ -56,6 +64,12 @@ fn main() -> ExitCode {
                 prepare(setup::Purpose::Demo).and_then(|()| demo::run(&workspace)).map(|()| ExitCode::SUCCESS)
             }
             Some("bench") => prepare(setup::Purpose::Demo).and_then(|()| checks::bench(&workspace)),
+            Some("deb") if check_packages => prepare(setup::Purpose::PackageCheck)
+                .and_then(|()| deb_check::run(&workspace))
+                .map(|()| ExitCode::SUCCESS),
+            Some("deb") => {
+                prepare(setup::Purpose::Demo).and_then(|()| deb::build(&workspace)).map(|_| ExitCode::SUCCESS)
+            }
             Some("soak") => prepare(setup::Purpose::Test).and_then(|()| checks::soak(&workspace)),
             // clap has refused every other name already; this is its list and ours drifting apart.
             other => Err(anyhow::anyhow!("the subcommand {other:?} is declared but not connected")),

@@ -22,6 +22,8 @@ pub enum Purpose {
     Demo,
     /// All of that, and every check.
     Test,
+    /// Build the programs, and boot a clean Debian with them.
+    PackageCheck,
 }
 
 /// Packages for building and running a box with a software TPM.
@@ -41,7 +43,9 @@ const FOR_TESTS: &[&str] = &[
     "age",           // makes keys for backups and opens them without us
     "e2fsprogs",     // small file systems to fill up
     "libfaketime",   // moves a box's clock by a year
+    "groff-base",    // reads the man pages
     "libeatmydata1", // takes fsync away from a box, to see that the crash tests would notice
+    "mandoc",        // reads them too, and is stricter
     "openssl",       // the stranger that has to agree with our verifier
     "mount",         // mounts them
     "python3-venv",  // the environment of schemathesis, which holds the API against its OpenAPI document
@@ -49,6 +53,13 @@ const FOR_TESTS: &[&str] = &[
     "strace",        // makes single system calls fail, kills a box at the flush it is told
     "tpm2-tools",    // the other stranger
     "xfsprogs",      // xfs_io, which cuts the power of a file system
+];
+
+/// Packages only `cargo xtask deb --check` needs.
+const FOR_PACKAGES: &[&str] = &[
+    "debootstrap", // makes the clean system
+    "lintian",     // knows Debian's rules
+    "mount",       // gives it its file systems
 ];
 
 /// The version of cargo-deny that CI runs; its findings depend on it.
@@ -109,7 +120,12 @@ fn schemathesis(workspace: &Workspace) -> Result<()> {
 
 fn packages(purpose: Purpose) -> Result<()> {
     let installed = installed_packages()?;
-    let wanted = FOR_BOXES.iter().chain(if purpose == Purpose::Test { FOR_TESTS } else { &[] });
+    let more = match purpose {
+        Purpose::Demo => &[],
+        Purpose::Test => FOR_TESTS,
+        Purpose::PackageCheck => FOR_PACKAGES,
+    };
+    let wanted = FOR_BOXES.iter().chain(more);
     let missing: Vec<&str> = wanted.copied().filter(|name| !installed.contains(*name)).collect();
     if missing.is_empty() {
         return Ok(());

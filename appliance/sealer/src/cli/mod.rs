@@ -5,12 +5,14 @@
 
 mod backup;
 mod erase;
+mod owner;
 mod scanner;
 
 use crate::config::Config;
 use crate::{api, fsck, identity, run, tls, trust};
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use bulla_manual::ManualCommand;
+use clap::{CommandFactory, Parser, Subcommand};
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -32,9 +34,20 @@ struct Cli {
     #[arg(long, short, global = true, default_value = "/etc/bulla/box.toml")]
     config: PathBuf,
     #[command(subcommand)]
-    command: Command,
+    command: Line,
 }
 
+#[derive(Subcommand)]
+enum Line {
+    #[command(flatten)]
+    OfTheBox(Command),
+    /// Prints the OpenAPI document of the HTTP API; needs no configuration.
+    Openapi,
+    #[command(flatten)]
+    OfTheManual(ManualCommand),
+}
+
+/// What works on a box, and therefore needs its configuration.
 #[derive(Subcommand)]
 enum Command {
     /// Creates keys, CA and log of a new box in an empty state directory.
@@ -74,8 +87,6 @@ enum Command {
     Restore(backup::RestoreArgs),
     /// Destroys what opens the personal data in seals; the seals stay valid.
     Erase(erase::EraseArgs),
-    /// Prints the OpenAPI document of the HTTP API; needs no configuration.
-    Openapi,
     /// Ends a log that may be an older copy, and begins a new incarnation that names it.
     Succeed {
         /// Why; it is in the new log for ever.
@@ -97,15 +108,11 @@ enum Export {
 /// The program.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    if matches!(cli.command, Command::Openapi) {
-        return match std::io::stdout().write_all(api::openapi().as_bytes()) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("bulla-box: the document could not be written: {error}");
-                ExitCode::from(FAILED)
-            }
-        };
-    }
+    let command = match cli.command {
+        Line::OfTheBox(command) => command,
+        Line::Openapi => return print_openapi(),
+        Line::OfTheManual(command) => return manual(&command),
+    };
     let config = match Config::load(&cli.config) {
         Ok(config) => config,
         Err(error) => {
@@ -113,7 +120,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(CONFIGURATION);
         }
     };
-    match execute(cli.command, config) {
+    match execute(command, config) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("bulla-box: {error:#}");
@@ -122,15 +129,37 @@ pub fn main() -> ExitCode {
     }
 }
 
+fn print_openapi() -> ExitCode {
+    match std::io::stdout().write_all(api::openapi().as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bulla-box: the document could not be written: {error}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn manual(command: &ManualCommand) -> ExitCode {
+    match command.execute(Cli::command(), "8") {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bulla-box: cannot be written: {error}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
 fn execute(command: Command, config: Config) -> Result<u8> {
     let mut out = std::io::stdout();
+    if !matches!(command, Command::CheckConfig | Command::Run { check_config: true }) {
+        owner::check(&config.state_dir)?;
+    }
     match command {
         Command::CheckConfig | Command::Run { check_config: true } => {
             writeln!(out, "the configuration is good")?;
         }
         Command::Run { check_config: false } => return run::run(config),
         // Answered by `main`, before there is a configuration.
-        Command::Openapi => writeln!(out, "{}", api::openapi().trim_end())?,
         Command::Init => {
             let created = identity::create(&config)?;
             writeln!(out, "created {} ({:?})", created.origin, created.hardware)?;

@@ -1,0 +1,165 @@
+#!/bin/bash
+# Runs as root in the booted clean system, with the packages in $1: installs, starts, injures, upgrades, removes and
+# purges them. Every line that begins with "==" is a claim; the first one that does not hold ends the run.
+set -euo pipefail
+packages=$1
+cd "$packages"
+export LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive
+
+claim() { echo "== $*"; }
+fail() {
+    echo "NOT SO: $*"
+    systemctl --no-pager status bulla-box || true
+    journalctl --no-pager -u bulla-box | tail -n 30
+    exit 1
+}
+property() { systemctl show --value -p "$1" bulla-box; }
+as_box() { runuser -u bulla -- "$@"; }
+wait_for() { # seconds, words, command
+    local left=$(($1 * 10)) words=$2
+    shift 2
+    until "$@" >/dev/null 2>&1; do
+        left=$((left - 1))
+        [ "$left" -gt 0 ] || fail "$words"
+        sleep 0.1
+    done
+}
+restarts() { [ "$(property NRestarts)" -ge "$1" ] && systemctl --quiet is-active bulla-box; }
+seal() { bulla seal "$1" --box https://localhost:8443 --ca /srv/desk/ca.pem --token-file /srv/desk/token; }
+verify() { bulla verify "$1" "$1.seal" --trust /srv/desk/trust.json; }
+
+claim "both packages install, with what they depend on and nothing else"
+apt-get install -y -qq --no-install-recommends ./bulla_*.deb ./bulla-box_*.deb >install.log 2>&1 || { cat install.log; exit 1; }
+grep -A1 'next, name the fleet' install.log
+claim "the user, its groups, the state directory and the configuration are there"
+id bulla
+id -nG bulla | grep -qw tss || fail "user bulla is not in group tss"
+[ "$(stat -c '%U:%G %a' /var/lib/bulla)" = "bulla:bulla 700" ] || fail "owner or mode of /var/lib/bulla"
+[ "$(dpkg-query -W -f '${Conffiles}' bulla-box | wc -w)" = 2 ] || fail "box.toml is not a conffile"
+[ -z "$(dpkg --verify bulla bulla-box)" ] || fail "installed files differ from the packages"
+claim "the service is enabled, and waits for init without failing"
+systemctl --quiet is-enabled bulla-box || fail "not enabled"
+[ "$(property ActiveState)/$(property ConditionResult)" = inactive/no ] || fail "it was started before init"
+
+claim "the configuration as shipped is refused, because nobody named the fleet"
+if words=$(bulla-box check-config 2>&1); then fail "it was accepted"; fi
+echo "$words" | grep -q 'fleet' || fail "$words"
+apt-get install -y -qq --no-install-recommends swtpm swtpm-tools libtss2-tcti-swtpm0 man-db bash-completion >tools.log 2>&1 || { cat tools.log; exit 1; }
+edit_configuration() {
+    sed -i -e 's/^# fleet = .*/fleet = "bank.example"/' -e 's/^tcti = .*/tcti = "swtpm:host=127.0.0.1,port=2321"/' /etc/bulla/box.toml
+}
+edit_configuration
+bulla-box check-config
+
+claim "init makes a box on a TPM, as user bulla"
+mkdir -p /srv/tpm /srv/desk
+swtpm_setup --tpm2 --tpmstate /srv/tpm --create-ek-cert --pcr-banks sha256 >/srv/tpm.log 2>&1 || { cat /srv/tpm.log; exit 1; }
+systemd-run --quiet --unit=swtpm swtpm socket --tpm2 --tpmstate dir=/srv/tpm \
+    --server type=tcp,port=2321,bindaddr=127.0.0.1 --ctrl type=tcp,port=2322,bindaddr=127.0.0.1 \
+    --flags not-need-init,startup-clear
+sleep 1
+as_box bulla-box init
+cd /srv/desk
+chown bulla:bulla .
+as_box bulla-box ca export --out ca.pem
+as_box bulla-box trust export --out trust.json
+as_box bulla-box scanner add --name desk-1 2>/dev/null | sed 's/^token: //' >token
+
+claim "root is told to be user bulla, instead of leaving files that the service cannot read"
+if words=$(bulla-box scanner list 2>&1); then fail "root was let in"; fi
+echo "$words"
+
+claim "start returns when the box is ready (Type=notify), as user bulla, with the watchdog on"
+systemctl start bulla-box || fail "it does not start"
+pid=$(property MainPID)
+echo "Type=$(property Type) WatchdogUSec=$(property WatchdogUSec) NotifyAccess=$(property NotifyAccess)"
+[ "$(ps -o user= -p "$pid" 2>/dev/null || stat -c %U "/proc/$pid")" = bulla ] || fail "it does not run as bulla"
+grep -E '^(NoNewPrivs|Seccomp|CapEff|CapBnd):' "/proc/$pid/status"
+grep -E '^Max (open files|nice)' "/proc/$pid/limits"
+
+claim "a document is sealed and verified"
+echo "a scanned contract" >scan.pdf
+seal scan.pdf
+verify scan.pdf
+claim "a changed document is refused with exit code 3"
+cp scan.pdf other.pdf && cp scan.pdf.seal other.pdf.seal && echo x >>other.pdf
+code=0
+verify other.pdf >/dev/null || code=$?
+[ "$code" = 3 ] || fail "exit code $code"
+
+claim "the journal has the box's lines with their fields"
+journalctl --no-pager -o json -u bulla-box >journal.json
+grep '"_SYSTEMD_UNIT":"bulla-box.service"' journal.json | grep '"TARGET"' | grep '"PRIORITY"' | grep -c '"CODE_FILE"' || fail "no structured fields"
+journalctl --no-pager -u bulla-box | grep 'listens on' || fail "the journal does not say where it listens"
+grep '"TARGET"' journal.json | tail -n 1
+
+claim "kill -9: systemd starts it again, old seals verify, new ones are made"
+kill -9 "$pid"
+wait_for 30 "it was not started again" restarts 1
+verify scan.pdf >/dev/null
+echo "after the kill" >second.pdf
+seal second.pdf && verify second.pdf >/dev/null
+echo "NRestarts=$(property NRestarts)"
+
+claim "the watchdog: a box that answers it lives on, a frozen one is ended and started again"
+mkdir -p /run/systemd/system/bulla-box.service.d
+printf '[Service]\nWatchdogSec=3\n' >/run/systemd/system/bulla-box.service.d/short.conf
+systemctl daemon-reload
+systemctl restart bulla-box
+pid=$(property MainPID)
+sleep 8
+[ "$(property MainPID)/$(property NRestarts)" = "$pid/0" ] || fail "it was ended although it answered"
+kill -STOP "$pid"
+wait_for 60 "the frozen box was not replaced" restarts 1
+journalctl --no-pager -u bulla-box | grep -i 'watchdog' | tail -n 2
+[ "$(property MainPID)" != "$pid" ] || fail "the frozen process is still there"
+rm -r /run/systemd/system/bulla-box.service.d
+systemctl daemon-reload
+systemctl restart bulla-box
+
+claim "the unit is sound"
+systemd-analyze verify /lib/systemd/system/bulla-box.service || fail "systemd-analyze verify"
+systemd-analyze security --no-pager --threshold=20 bulla-box.service >security.log || { cat security.log; fail "exposure above 2.0"; }
+tail -n 1 security.log
+grep '✗' security.log || true
+
+claim "man pages are found and rendered, completions load"
+for page in bulla bulla-seal bulla-box bulla-box-scanner-add; do
+    man --warnings -P cat "$page" | grep -q NAME || fail "man $page"
+done
+bash -c '. /usr/share/bash-completion/bash_completion
+    for program in bulla bulla-box; do _completion_loader "$program"; complete -p "$program"; done'
+
+claim "an upgrade restarts a running box, and the log goes on"
+pid=$(property MainPID)
+apt-get install -y -qq --reinstall "$packages"/bulla-box_*.deb >upgrade.log 2>&1 || { cat upgrade.log; exit 1; }
+[ "$(property MainPID)" != "$pid" ] && systemctl --quiet is-active bulla-box || fail "not restarted"
+verify scan.pdf >/dev/null
+echo "after the upgrade" >third.pdf
+seal third.pdf && verify third.pdf >/dev/null
+grep -q '^fleet = "bank.example"' /etc/bulla/box.toml || fail "the upgrade took the configuration away"
+claim "an upgrade leaves a stopped box stopped"
+systemctl stop bulla-box
+[ "$(property Result)" = success ] || fail "the stop was not clean: $(property Result)"
+apt-get install -y -qq --reinstall "$packages"/bulla-box_*.deb >upgrade.log 2>&1
+[ "$(property ActiveState)" = inactive ] || fail "it was started"
+systemctl start bulla-box
+
+claim "removal stops it; purge takes the configuration and keeps the log"
+apt-get remove -y -qq bulla-box >remove.log 2>&1 || { cat remove.log; exit 1; }
+! pgrep -x bulla-box >/dev/null 2>&1 || fail "it still runs"
+[ -e /etc/bulla/box.toml ] || fail "the removal took the configuration away"
+apt-get purge -y -qq bulla-box >purge.log 2>&1 || { cat purge.log; exit 1; }
+grep -A1 'stay in /var/lib/bulla' purge.log
+[ ! -e /etc/bulla ] || fail "the purge left /etc/bulla"
+[ -e /var/lib/bulla/identity.json ] || fail "the purge took the log away"
+[ ! -e /usr/bin/bulla-box ] && [ ! -e /lib/systemd/system/bulla-box.service ] || fail "the purge left files"
+
+claim "installed again, the box takes its old log up"
+apt-get install -y -qq --no-install-recommends "$packages"/bulla-box_*.deb >again.log 2>&1 || { cat again.log; exit 1; }
+edit_configuration
+systemctl reset-failed bulla-box || true
+systemctl restart bulla-box || fail "it does not start on the old log"
+echo "after the purge" >fourth.pdf
+seal fourth.pdf && verify fourth.pdf >/dev/null && verify scan.pdf >/dev/null
+claim "all of it held"
