@@ -35,7 +35,8 @@ async fn serve(mut config: Config) -> Result<u8> {
     let listener = tokio::net::TcpListener::bind(config.listen).await.with_context(|| {
         format!("cannot listen on {}; is another program there, or is it below 1024?", config.listen)
     })?;
-    log::info!("{} listens on {}", sealer.origin(), listener.local_addr()?);
+    let address = listener.local_addr()?;
+    log::info!(origin:% = sealer.origin(), address:%; "{} listens on {address}", sealer.origin());
     config.limits.connections_max = limits::fit_connections(config.limits.connections_max)?;
     let period = Duration::from_secs(config.selfcheck.self_test_seconds);
     let self_tests = (!period.is_zero()).then(|| (period, config.self_test_attest_within()));

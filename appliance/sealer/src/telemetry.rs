@@ -18,7 +18,7 @@ use std::time::Duration;
 /// Sends log lines to the journal when systemd listens, else to standard error.
 pub fn init(level: LogLevel) -> anyhow::Result<()> {
     if systemd_journal_logger::connected_to_journal() {
-        systemd_journal_logger::JournalLog::new()?.install()?;
+        log::set_boxed_logger(Box::new(Journal(systemd_journal_logger::JournalLog::new()?)))?;
     } else {
         log::set_boxed_logger(Box::new(StandardError))?;
     }
@@ -32,12 +32,35 @@ pub fn init(level: LogLevel) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Other people's crates are heard from `warn` up; at `debug` rustls alone would drown the rest.
+fn is_heard(metadata: &Metadata<'_>) -> bool {
+    metadata.target().starts_with("bulla") || metadata.level() <= LevelFilter::Warn
+}
+
+/// The journal, with key-value pairs as fields of their own.
+struct Journal(systemd_journal_logger::JournalLog);
+
+impl Log for Journal {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        is_heard(metadata) && self.0.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.enabled(record.metadata()) {
+            self.0.log(record);
+        }
+    }
+
+    fn flush(&self) {
+        self.0.flush();
+    }
+}
+
 struct StandardError;
 
 impl Log for StandardError {
-    /// Other people's crates are heard from `warn` up; at `debug` rustls alone would drown the rest.
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().starts_with("bulla") || metadata.level() <= LevelFilter::Warn
+        is_heard(metadata)
     }
 
     fn log(&self, record: &Record<'_>) {

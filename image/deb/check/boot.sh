@@ -23,7 +23,6 @@ mount -t tmpfs tmpfs "$system/dev/shm"
 mount -t tmpfs -o mode=755 tmpfs "$system/run"
 mount -t tmpfs tmpfs "$system/tmp"
 
-hostname bulla-check
 cd "$system"
 mkdir -p .outside
 pivot_root . .outside

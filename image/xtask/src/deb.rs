@@ -38,7 +38,7 @@ const BOX_FILES: [(&str, &str); 5] = [
 /// Builds both packages; returns their paths, the program for the command line first.
 pub fn build(workspace: &Workspace) -> Result<Vec<PathBuf>> {
     let builder = Builder::new(workspace)?;
-    println!("=== release build");
+    println!("=== release build (in a target directory of its own: several minutes the first time)");
     builder.compile()?;
     println!("=== packages");
     PACKAGES.iter().map(|package| builder.pack(package)).collect()
@@ -80,17 +80,21 @@ impl<'a> Builder<'a> {
     fn compile(&self) -> Result<()> {
         let home =
             std::env::var("CARGO_HOME").or_else(|_| std::env::var("HOME").map(|home| home + "/.cargo"));
-        let mut flags = vec![format!("--remap-path-prefix={}=/bulla", self.workspace.root.display())];
-        flags.extend(home.map(|home| format!("--remap-path-prefix={home}=/cargo")));
+        let build = self.directory.join("build");
+        let mapped = |from: &str, to: &str| format!("--remap-path-prefix={from}={to}");
+        // The last that fits counts, and the target directory may be inside the checkout.
+        let mut flags = vec![mapped(&self.workspace.root.display().to_string(), "/bulla")];
+        flags.extend(home.map(|home| mapped(&home, "/cargo")));
+        flags.push(mapped(&build.display().to_string(), "/build"));
         let programs = PACKAGES.iter().flat_map(|package| ["-p", package.name]);
-        let mut build = self.workspace.cargo();
-        build
+        let mut compile = self.workspace.cargo();
+        compile
             .args(["build", "--locked", "--release"])
             .args(programs)
-            .env("CARGO_TARGET_DIR", self.directory.join("build"))
+            .env("CARGO_TARGET_DIR", &build)
             .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
             .env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
-        run(&mut build)
+        run(&mut compile)
     }
 
     fn pack(&self, package: &Package) -> Result<PathBuf> {

@@ -76,7 +76,9 @@ impl System {
             remove(&fresh)?;
             let include = format!("--include={BASE}");
             let mut debootstrap = Command::new("debootstrap");
-            checked(debootstrap.args(["--variant=minbase", &include, release]).arg(&fresh))?;
+            checked(
+                debootstrap.args(["--variant=minbase", &include, release]).arg(&fresh).stdout(Stdio::null()),
+            )?;
             let partial = base.with_extension("partial");
             checked(Command::new("tar").arg("-C").arg(&fresh).arg("-cf").arg(&partial).arg("."))?;
             fs::rename(&partial, &base)?;
@@ -101,6 +103,8 @@ impl System {
             names.push(format!("/{INSIDE}/{}", name.display()));
         }
         fs::write(inside.join("guest.sh"), include_str!("../../deb/check/guest.sh"))?;
+        // debootstrap leaves naming the machine to whoever installs it.
+        fs::write(self.root.join("etc/hosts"), "127.0.0.1 localhost\n")?;
         println!("=== packages they depend on");
         fs::copy("/etc/resolv.conf", self.root.join("etc/resolv.conf")).context("no /etc/resolv.conf")?;
         let mut update = Command::new("chroot");
@@ -119,7 +123,9 @@ impl System {
         fs::write(&script, include_str!("../../deb/check/boot.sh"))?;
         fs::create_dir(&self.cgroup).with_context(|| format!("cannot create {}", self.cgroup.display()))?;
         // The shell moves itself into the group before it becomes `unshare`, whose new namespace then begins there.
-        let enter = "echo $$ > \"$1/cgroup.procs\" && shift && exec unshare \"$@\"";
+        // `unshare` is deaf to SIGTERM; SIGKILL ends it when xtask ends, and it takes process 1 along.
+        let enter =
+            "echo $$ > \"$1/cgroup.procs\" && shift && exec setpriv --pdeathsig KILL -- unshare \"$@\"";
         let namespaces =
             ["--mount", "--pid", "--fork", "--kill-child", "--uts", "--ipc", "--net", "--cgroup"];
         let arguments: Vec<String> = ["-c", enter, "sh"]
@@ -156,11 +162,13 @@ impl Drop for System {
         // What is left is some hundred megabytes below the target directory; the next error would hide the first.
         let _ = remove(&self.root);
         let _ = fs::remove_file(self.root.with_extension("boot.sh"));
-        let _ = fs::remove_dir(&self.cgroup);
+        // Services leave their groups behind, empty.
+        let mut groups = Command::new("find");
+        let _ = groups.arg(&self.cgroup).args(["-depth", "-type", "d", "-delete"]).status();
     }
 }
 
-/// The booted system; dropping it ends process 1, and the kernel then ends all others in there.
+/// The booted system; dropping it powers it off: process 1 ends, and the kernel then ends all others in there.
 struct Booted<'a> {
     init: u32,
     _child: Child,
@@ -175,10 +183,17 @@ impl Booted<'_> {
     }
 }
 
+impl Drop for Booted<'_> {
+    fn drop(&mut self) {
+        // When this does not work, the end of `unshare` does.
+        let _ = enter_command(self.init, &["systemctl", "--force", "--force", "poweroff"]).output();
+    }
+}
+
 fn enter_command(init: u32, arguments: &[&str]) -> Command {
     let mut command = Command::new("nsenter");
     command
-        .args(["--target", &init.to_string(), "--all", "--wd=/", "--", "env", "-i"])
+        .args(["--target", &init.to_string(), "--all", "--", "env", "-i", "--chdir=/"])
         .args(["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/", "TERM=dumb"])
         .args(arguments)
         .stdin(Stdio::null());

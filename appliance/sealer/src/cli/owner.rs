@@ -8,23 +8,29 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-/// Checks that this process runs as the owner of `state_dir`. A directory that is not there has no owner yet.
+/// Checks that this process runs as the owner of `state_dir`; where it is yet to be created, root checks its parent.
 pub fn check(state_dir: &Path) -> Result<()> {
-    let owner = match std::fs::metadata(state_dir) {
-        Ok(metadata) => metadata.uid(),
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => {
-            return Err(error)
-                .with_context(|| format!("the state directory {} cannot be looked at", state_dir.display()));
-        }
-    };
-    let this = rustix::process::geteuid().as_raw();
-    ensure!(
-        owner == this,
-        "the state directory {} belongs to user {owner} and this is user {this}, whose files the box could not read; \
-         run it as the owner, which for the Debian package is: runuser -u bulla -- bulla-box ...",
-        state_dir.display()
-    );
+    let this = rustix::process::geteuid();
+    let parent = state_dir.parent().filter(|_| this.is_root());
+    let places = [Some(state_dir), parent];
+    for place in places.into_iter().flatten() {
+        let owner = match std::fs::metadata(place) {
+            Ok(metadata) => metadata.uid(),
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) => {
+                return Err(error).with_context(|| format!("{} cannot be looked at", place.display()));
+            }
+        };
+        ensure!(
+            owner == this.as_raw(),
+            "{} belongs to user {owner} and this is user {}, whose files the box could not read; run it as the owner, \
+             which for the Debian package is: runuser -u bulla -- bulla-box ...",
+            place.display(),
+            this.as_raw()
+        );
+        // It is there, and whose it is has been looked at.
+        break;
+    }
     Ok(())
 }
 
@@ -46,5 +52,11 @@ mod tests {
         };
         let error = check(foreign).unwrap_err().to_string();
         assert!(error.contains("runuser"), "{error}");
+        if rustix::process::geteuid().is_root() {
+            assert!(
+                check(&foreign.join("not-there-yet")).is_err(),
+                "root makes no state in others' directories"
+            );
+        }
     }
 }
