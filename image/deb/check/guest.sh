@@ -76,6 +76,9 @@ echo "Type=$(property Type) WatchdogUSec=$(property WatchdogUSec) NotifyAccess=$
 grep -E '^(NoNewPrivs|Seccomp|CapEff|CapBnd):' "/proc/$pid/status"
 grep -E '^Max (open files|nice)' "/proc/$pid/limits"
 
+echo "LimitNICE=$(property LimitNICE) LimitNOFILE=$(property LimitNOFILE)"
+[ "$(property LimitNICE)" = 25 ] || fail "the writer may not run before others"
+
 claim "a document is sealed and verified"
 echo "a scanned contract" >scan.pdf
 seal scan.pdf
