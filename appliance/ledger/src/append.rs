@@ -30,7 +30,7 @@ use crate::tables::{
 use bulla_formats::hash::{Hash, leaf_hash};
 use bulla_formats::merkle::Frontier;
 use bulla_formats::tile::ENTRY_BYTES_MAX;
-use redb::{Database, ReadTransaction};
+use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 use std::collections::HashSet;
 use std::sync::Arc;
 use thiserror::Error;
@@ -326,7 +326,7 @@ impl Ledger {
             let mut indexes = self.shared.indexes_mut();
             for ((index, new), digest) in (prepared.first..).zip(&prepared.batch).zip(&prepared.digests) {
                 if let (Some(digest), Some(map)) = (digest, indexes.digests.last_mut()) {
-                    map.insert(index, *digest);
+                    map.insert(index, digest);
                 }
                 if let Some(request) = &new.request {
                     indexes.requests.insert(index, &request.key);
@@ -352,7 +352,7 @@ impl Ledger {
             return Ok(());
         }
         if let Some(active) = &segments.active {
-            let sorted = self.shared.indexes().digests.last().map(DigestMap::sorted).unwrap_or_default();
+            let sorted = sorted_digest_rows(&active.db).during("read the digests of", &file.name())?;
             write_sorted_digests(&active.db, &sorted).during("commit the digest table to", &file.name())?;
         }
         drop(segments);
@@ -473,6 +473,18 @@ fn reread(
         }
     }
     Ok(frontier)
+}
+
+/// All digests of a segment in the order of the sorted table.
+fn sorted_digest_rows(db: &Database) -> Result<Vec<DigestRow>, redb::Error> {
+    let rows = db.begin_read()?.open_table(DIGEST_ROWS)?;
+    let mut sorted = Vec::with_capacity(rows.len()? as usize);
+    for row in rows.iter()? {
+        let (index, key) = row?;
+        sorted.push((*key.value(), index.value()));
+    }
+    sorted.sort_unstable();
+    Ok(sorted)
 }
 
 /// Written once, in order, when the segment closes: sequential inserts instead of random ones on every append.

@@ -179,6 +179,8 @@ impl Writable {
         let file = store.open(name).during("open", name)?;
         refuse_empty(file.as_ref()).during("open", name)?;
         check_newest_commit(file.as_ref()).during("open", name)?;
+        // A start verifies all of it, and so does a repair.
+        store.will_read(name);
         Self::new(file, name, cache_bytes)
     }
 

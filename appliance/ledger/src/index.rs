@@ -2,24 +2,91 @@
 //!
 //! On disk their rows lie in append order. A B-tree with random keys on the append path made bulk appends 15 times
 //! slower at a million entries; so the random order lives in memory and is rebuilt from the rows at start.
+//! It is kept small: 64 bits of a keyed hash and two 32-bit offsets an entry, because a box holds a million of each.
 //!
-//! Invariants: an index is entered only after its batch is durable and re-read; nothing here is ground truth.
+//! Refuses: to decide. Two keys may share their 64 bits, so the reader compares whatever is found with its row. (fsck
+//! takes the hash's word: it would cry wolf once in a million runs over ten million entries.)
+//! Invariants: an index is entered only after its batch is durable and re-read; nothing here is ground truth;
+//! nobody outside can choose keys that collide, for the hash has a key of its own in each process.
 
-use crate::tables::{DigestKey, DigestRow};
-use std::collections::HashMap;
+use crate::tables::DigestKey;
+use std::hash::{BuildHasher, Hash, RandomState};
+
+/// Slots of an empty table; doubled whenever half of them are taken.
+const SLOTS_MIN: usize = 64;
+
+/// Offsets by the hash of their key, newest first.
+#[derive(Debug, Default)]
+struct Offsets {
+    hasher: RandomState,
+    /// Per offset its key's hash, and one more than the previous offset with the same hash; 0 for none.
+    rows: Vec<(u32, u32, u32)>,
+    /// Open addressing, a power of two: one more than the newest offset of a hash; 0 for free.
+    slots: Vec<u32>,
+    taken: usize,
+}
+
+impl Offsets {
+    fn hash(&self, key: &impl Hash) -> (u32, u32) {
+        let hash = self.hasher.hash_one(key);
+        ((hash >> 32) as u32, hash as u32)
+    }
+
+    /// The slot that has this hash or would take it.
+    fn slot(&self, hash: (u32, u32)) -> usize {
+        let mask = self.slots.len() - 1;
+        let mut at = hash.1 as usize & mask;
+        while let Some(offset) = self.slots[at].checked_sub(1) {
+            let (high, low, _) = self.rows[offset as usize];
+            if (high, low) == hash {
+                break;
+            }
+            at = (at + 1) & mask;
+        }
+        at
+    }
+
+    /// Enters `offset`, which is past every offset entered before.
+    fn insert(&mut self, offset: u32, key: &impl Hash) {
+        if self.taken * 2 >= self.slots.len() {
+            self.grow();
+        }
+        let hash = self.hash(key);
+        let at = self.slot(hash);
+        // Offsets without a key in between have no slot, so nothing ever leads to their rows.
+        self.rows.resize(offset as usize, (0, 0, 0));
+        self.rows.push((hash.0, hash.1, self.slots[at]));
+        self.taken += usize::from(self.slots[at] == 0);
+        self.slots[at] = offset + 1;
+    }
+
+    fn grow(&mut self) {
+        let slots = (self.slots.len() * 2).max(SLOTS_MIN);
+        let old = std::mem::replace(&mut self.slots, vec![0; slots]);
+        for newest in old.into_iter().filter(|newest| *newest != 0) {
+            let (high, low, _) = self.rows[newest as usize - 1];
+            let at = self.slot((high, low));
+            self.slots[at] = newest;
+        }
+    }
+
+    /// Offsets that may have this key, newest first.
+    fn find(&self, key: &impl Hash) -> impl Iterator<Item = u32> + '_ {
+        let newest = if self.slots.is_empty() { 0 } else { self.slots[self.slot(self.hash(key))] };
+        std::iter::successors(newest.checked_sub(1), |offset| self.rows[*offset as usize].2.checked_sub(1))
+    }
+}
 
 /// Digests of one segment that has no sorted table (yet).
 #[derive(Debug)]
 pub(crate) struct DigestMap {
     first: u64,
-    newest: HashMap<DigestKey, u32>,
-    /// Per entry of the segment: one more than the offset of the previous entry with the same digest; 0 for none.
-    previous: Vec<u32>,
+    offsets: Offsets,
 }
 
 impl DigestMap {
     pub(crate) fn new(first: u64) -> Self {
-        Self { first, newest: HashMap::new(), previous: Vec::new() }
+        Self { first, offsets: Offsets::default() }
     }
 
     /// First index of the segment.
@@ -28,43 +95,29 @@ impl DigestMap {
     }
 
     /// Enters `index`, which is past every index entered before.
-    pub(crate) fn insert(&mut self, index: u64, key: DigestKey) {
-        let offset = (index - self.first) as u32;
-        self.previous.resize(offset as usize + 1, 0);
-        if let Some(earlier) = self.newest.insert(key, offset) {
-            self.previous[offset as usize] = earlier + 1;
-        }
+    pub(crate) fn insert(&mut self, index: u64, key: &DigestKey) {
+        self.offsets.insert((index - self.first) as u32, key);
     }
 
-    /// Indexes with this digest, newest first.
+    /// Indexes that may have this digest, newest first.
     pub(crate) fn find(&self, key: &DigestKey) -> impl Iterator<Item = u64> + '_ {
-        let newest = self.newest.get(key).copied();
-        std::iter::successors(newest, |offset| self.previous.get(*offset as usize)?.checked_sub(1))
-            .map(|offset| self.first + u64::from(offset))
-    }
-
-    /// All digests in the order of the sorted table.
-    pub(crate) fn sorted(&self) -> Vec<DigestRow> {
-        let mut rows: Vec<_> =
-            self.newest.keys().flat_map(|key| self.find(key).map(|index| (*key, index))).collect();
-        rows.sort_unstable();
-        rows
+        self.offsets.find(key).map(|offset| self.first + u64::from(offset))
     }
 }
 
-/// Idempotency keys of the last `window` indexes, by the first half of their hash. Half of a SHA-256 is enough to
-/// find the row, and the row has the rest.
+/// Idempotency keys of the last `window` indexes.
 #[derive(Debug)]
 pub(crate) struct RequestWindow {
     window: u64,
-    /// Oldest first. Whole generations are dropped, so that forgetting costs nothing per append.
+    /// Oldest first. Whole generations, a quarter of the window long, are dropped, so that forgetting costs nothing
+    /// per append and little memory is spent on what is forgotten.
     generations: Vec<Generation>,
 }
 
 #[derive(Debug)]
 struct Generation {
     first: u64,
-    newest: HashMap<[u8; 16], u64>,
+    offsets: Offsets,
 }
 
 impl RequestWindow {
@@ -79,31 +132,29 @@ impl RequestWindow {
 
     /// Enters `index`, which is past every index entered before.
     pub(crate) fn insert(&mut self, index: u64, key: &[u8; 32]) {
-        let full = self.generations.last().is_none_or(|last| index >= last.first.saturating_add(self.window));
+        let length = (self.window / 4).clamp(1, 1 << 24);
+        let full = self.generations.last().is_none_or(|last| index >= last.first.saturating_add(length));
         if full {
             let start = self.start(index);
             // A generation ends where the next one starts.
             while self.generations.get(1).is_some_and(|next| next.first <= start) {
                 self.generations.remove(0);
             }
-            self.generations.push(Generation { first: index, newest: HashMap::new() });
+            self.generations.push(Generation { first: index, offsets: Offsets::default() });
         }
         if let Some(last) = self.generations.last_mut() {
-            last.newest.insert(half(key), index);
+            last.offsets.insert((index - last.first) as u32, key);
         }
     }
 
-    /// Newest index inside the window of a log of `size` entries that may carry this key.
-    pub(crate) fn find(&self, key: &[u8; 32], size: u64) -> Option<u64> {
-        let newest = self.generations.iter().rev().find_map(|each| each.newest.get(&half(key)).copied())?;
-        (newest >= self.start(size)).then_some(newest)
+    /// Indexes inside the window of a log of `size` entries that may carry this key, newest first: hardly ever more
+    /// than one.
+    pub(crate) fn find(&self, key: &[u8; 32], size: u64) -> Vec<u64> {
+        let newest_first = self.generations.iter().rev();
+        let found =
+            newest_first.flat_map(|each| each.offsets.find(key).map(|offset| each.first + u64::from(offset)));
+        found.filter(|index| *index >= self.start(size)).collect()
     }
-}
-
-fn half(key: &[u8; 32]) -> [u8; 16] {
-    let mut half = [0; 16];
-    half.copy_from_slice(&key[..16]);
-    half
 }
 
 #[cfg(test)]
@@ -111,28 +162,53 @@ mod tests {
     use super::*;
 
     #[test]
-    fn equal_digests_are_found_newest_first_and_sorted_for_the_table() {
+    fn equal_digests_are_found_newest_first() {
         let mut map = DigestMap::new(100);
         for (index, key) in [(100, 7), (101, 9), (105, 7), (106, 7)] {
-            map.insert(index, [key; 17]);
+            map.insert(index, &[key; 17]);
         }
         assert_eq!(map.find(&[7; 17]).collect::<Vec<_>>(), [106, 105, 100]);
+        assert_eq!(map.find(&[9; 17]).collect::<Vec<_>>(), [101]);
         assert_eq!(map.find(&[8; 17]).count(), 0);
-        let sorted: Vec<_> = map.sorted().into_iter().map(|(key, index)| (key[0], index)).collect();
-        assert_eq!(sorted, [(7, 100), (7, 105), (7, 106), (9, 101)]);
+        assert_eq!(DigestMap::new(0).find(&[8; 17]).count(), 0);
+    }
+
+    /// Thousands of distinct and repeated keys with gaps, against a map from the standard library.
+    #[test]
+    fn a_grown_table_finds_what_a_map_finds() {
+        let mut map = DigestMap::new(1_000_000);
+        let mut model: std::collections::HashMap<DigestKey, Vec<u64>> = Default::default();
+        for number in 0..20_000u64 {
+            let mut key = [0; 17];
+            key[..8].copy_from_slice(&(number * number % 9_973).to_be_bytes());
+            let index = 1_000_000 + number * 3;
+            map.insert(index, &key);
+            model.entry(key).or_default().insert(0, index);
+        }
+        for (key, indexes) in &model {
+            assert_eq!(map.find(key).collect::<Vec<_>>(), *indexes);
+        }
+        for absent in 9_973..20_000u64 {
+            let mut key = [0; 17];
+            key[..8].copy_from_slice(&absent.to_be_bytes());
+            assert_eq!(map.find(&key).count(), 0);
+        }
     }
 
     #[test]
     fn g3_a_key_counts_for_exactly_the_window() {
-        let mut window = RequestWindow::new(10);
-        for index in 0..100u64 {
-            window.insert(index, &[index as u8; 32]);
-            let size = index + 1;
-            for earlier in 0..=index {
-                let found = window.find(&[earlier as u8; 32], size);
-                assert_eq!(found, (earlier + 10 >= size).then_some(earlier), "{earlier} of {size}");
+        for length in [1u64, 3, 10] {
+            let mut window = RequestWindow::new(length);
+            for index in 0..100u64 {
+                window.insert(index, &[index as u8; 32]);
+                let size = index + 1;
+                for earlier in 0..=index {
+                    let found = window.find(&[earlier as u8; 32], size);
+                    let expected = if earlier + length >= size { vec![earlier] } else { Vec::new() };
+                    assert_eq!(found, expected, "{earlier} of {size}");
+                }
+                assert!(window.generations.len() <= 7);
             }
-            assert!(window.generations.len() <= 3);
         }
     }
 }

@@ -44,9 +44,9 @@ pub struct Options {
     pub request_window: u64,
     /// Bytes that must stay free; below, appends are refused before anything is promised. Default 256 MiB.
     pub reserve_bytes: u64,
-    /// Page cache of the segment that takes entries, bytes. Default 64 MiB.
+    /// Page cache of the segment that takes entries, bytes. Default 32 MiB: appends touch its right edge only.
     pub active_cache_bytes: usize,
-    /// Page cache of each closed segment that is open for reading, bytes. Default 8 MiB.
+    /// Page cache of each closed segment that is open for reading, bytes. Default 4 MiB.
     pub closed_cache_bytes: usize,
     /// Commit entries in two phases. Default false: start-up verifies every table of the active segment.
     pub two_phase_commit: bool,
@@ -58,8 +58,8 @@ impl Default for Options {
             segment_entries: 1 << 20,
             request_window: 1 << 20,
             reserve_bytes: 256 << 20,
-            active_cache_bytes: 64 << 20,
-            closed_cache_bytes: 8 << 20,
+            active_cache_bytes: 32 << 20,
+            closed_cache_bytes: 4 << 20,
             two_phase_commit: false,
         }
     }
@@ -267,7 +267,7 @@ fn verify_active(
         if let Some((at, row)) = &next_digest
             && at.value() == index
         {
-            map.insert(index, *row.value());
+            map.insert(index, row.value());
             next_digest = digest_rows.next().transpose().during(reading, &name)?;
         }
         Ok(())
@@ -327,7 +327,7 @@ fn load_closed(
         let rows = txn.open_table(DIGEST_ROWS).during("read", &name)?;
         for row in rows.range(file.first..end).during("read", &name)? {
             let (index, key) = row.during("read", &name)?;
-            map.insert(index.value(), *key.value());
+            map.insert(index.value(), key.value());
         }
         indexes.digests.push(map);
     }

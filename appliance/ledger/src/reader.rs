@@ -11,8 +11,8 @@ use crate::shared::Shared;
 use crate::snapshot::{Snapshot, entry};
 use crate::store::Store;
 use crate::tables::{
-    DIGESTS, DigestKey, ENTRIES, REQUESTS, Request, SORTED_DIGEST_BYTES, digest_key, sorted_digest,
-    split_sorted_digest,
+    DIGEST_ROWS, DIGESTS, DigestKey, ENTRIES, REQUESTS, Request, SORTED_DIGEST_BYTES, digest_key,
+    sorted_digest, split_sorted_digest,
 };
 use bulla_formats::hash::{Hash, leaf_hash};
 use bulla_formats::tile::{push_entry, width_at};
@@ -139,11 +139,31 @@ impl Reader {
                 map.map(|map| map.find(&key).filter(|index| *index < size).take(room).collect::<Vec<_>>())
             };
             found.extend(match in_memory {
-                Some(indexes) => indexes,
+                Some(indexes) if indexes.is_empty() => indexes,
+                Some(indexes) => self.compare_rows(file, &key, indexes)?,
                 None => self.find_sorted(file, &key, size, room)?,
             });
         }
         Ok(found)
+    }
+
+    /// Those of `indexes` whose digest row is this one.
+    fn compare_rows(
+        &self,
+        file: &SegmentFile,
+        key: &DigestKey,
+        mut indexes: Vec<u64>,
+    ) -> Result<Vec<u64>, ReadError> {
+        self.0.in_segment(file.first, |txn, file| {
+            let name = file.name();
+            let rows = txn.open_table(DIGEST_ROWS).during("read", &name)?;
+            let mut equal = Vec::with_capacity(indexes.len());
+            for index in indexes.drain(..) {
+                let row = rows.get(index).during("read", &name)?;
+                equal.extend(row.filter(|row| row.value() == key).map(|_| index));
+            }
+            Ok(equal)
+        })
     }
 
     fn find_sorted(
@@ -175,15 +195,19 @@ impl Reader {
     /// The entry and the fingerprint under this idempotency key, if it was used within the window.
     pub fn find_request(&self, key: &[u8; 32]) -> Result<Option<(u64, [u8; 32])>, ReadError> {
         let size = self.size();
-        let candidate = self.0.indexes().requests.find(key, size);
-        let Some(index) = candidate.filter(|index| *index < size) else { return Ok(None) };
-        let request = self.0.in_segment(index, |txn, file| {
-            let name = file.name();
-            let row = txn.open_table(REQUESTS).during("read", &name)?.get(index).during("read", &name)?;
-            let row = row.map(|row| Request::from_row(row.value()));
-            row.ok_or_else(|| Damage::new(&name, index, "the request row is missing").into())
-        })?;
-        Ok((request.key == *key).then_some((index, request.fingerprint)))
+        let candidates = self.0.indexes().requests.find(key, size);
+        for index in candidates.into_iter().filter(|index| *index < size) {
+            let request = self.0.in_segment(index, |txn, file| {
+                let name = file.name();
+                let row = txn.open_table(REQUESTS).during("read", &name)?.get(index).during("read", &name)?;
+                let row = row.map(|row| Request::from_row(row.value()));
+                row.ok_or_else(|| Damage::new(&name, index, "the request row is missing").into())
+            })?;
+            if request.key == *key {
+                return Ok(Some((index, request.fingerprint)));
+            }
+        }
+        Ok(None)
     }
 
     /// The openings of entry `index`; `None` when it has none or they were erased.

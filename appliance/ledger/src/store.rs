@@ -25,6 +25,10 @@ pub trait Store: Debug + Send + Sync {
     fn list(&self) -> io::Result<Vec<String>>;
     /// Opens an existing file for reading and writing, with nothing of it left in a cache.
     fn open(&self, name: &str) -> io::Result<Box<dyn StorageBackend>>;
+    /// Says that an open file is about to be read from end to end. A hint: whatever it does, reads stay right.
+    fn will_read(&self, name: &str) {
+        let _ = name;
+    }
     /// Creates a file, or empties it if it exists.
     fn create(&self, name: &str) -> io::Result<Box<dyn StorageBackend>>;
     /// Renames, replacing `to` in one step.
@@ -84,6 +88,12 @@ impl Store for DirStore {
         let file = private().open(self.file(name)?)?;
         rustix::fs::fadvise(&file, 0, None, Advice::DontNeed)?;
         Ok(Box::new(DirFile(file)))
+    }
+
+    fn will_read(&self, name: &str) {
+        // Reading ahead in large pieces what would be asked for page by page; a hint that fails is none.
+        let file = self.file(name).and_then(File::open);
+        let _ = file.map(|file| rustix::fs::fadvise(&file, 0, None, Advice::WillNeed));
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn StorageBackend>> {

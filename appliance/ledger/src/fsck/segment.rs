@@ -451,7 +451,7 @@ impl<'a> Walk<'a> {
             );
             return;
         };
-        if let Some(earlier) = self.requests.find(&request.key, index) {
+        if let Some(earlier) = self.requests.find(&request.key, index).first() {
             report.add(name, index, format!("it has the idempotency key of entry {earlier}"), false);
         }
         self.requests.insert(index, &request.key);

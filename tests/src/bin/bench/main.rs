@@ -6,6 +6,7 @@
 
 mod drain;
 mod load;
+mod log;
 
 use anyhow::{Context, Result, ensure};
 use bulla_formats::body::seal::{DigestAlgorithm, DocumentHasher};
@@ -21,6 +22,10 @@ const RUN: Duration = Duration::from_secs(4);
 const CLIENTS: [usize; 3] = [1, 8, 64];
 
 fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(("log", act)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return log::act(act);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let ceiling = std::env::current_exe()?.with_file_name("examples").join("group_commit_ceiling");
     ensure!(ceiling.is_file(), "{} is missing; run it through `cargo xtask bench`", ceiling.display());
