@@ -11,6 +11,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+pub use pdf::document as pdf;
 use scan::Scan;
 
 /// Two pages of a loan agreement.

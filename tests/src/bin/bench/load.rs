@@ -32,6 +32,8 @@ pub enum Order {
     Digest,
     /// A document of this many bytes; each its own first bytes.
     Document(usize),
+    /// These documents, in turn.
+    Files(Arc<Vec<Vec<u8>>>),
 }
 
 /// Where to send it.
@@ -70,7 +72,7 @@ pub async fn run(target: Arc<Target>, order: Order, clients: usize, time: Durati
             let mut buffer = vec![0; 64 << 10];
             let mut document = match order {
                 Order::Document(size) => vec![0x41; size],
-                Order::Digest => Vec::new(),
+                Order::Digest | Order::Files(_) => Vec::new(),
             };
             loop {
                 let number = NEXT.fetch_add(1, Relaxed);
@@ -80,8 +82,12 @@ pub async fn run(target: Arc<Target>, order: Order, clients: usize, time: Durati
                     return Ok::<_, anyhow::Error>(own);
                 }
                 stream.write_all(&request).await?;
-                if !document.is_empty() {
-                    stream.write_all(&document).await?;
+                let sent = match &order {
+                    Order::Files(files) => &files[number as usize % files.len()],
+                    Order::Digest | Order::Document(_) => &document,
+                };
+                if !sent.is_empty() {
+                    stream.write_all(sent).await?;
                 }
                 stream.flush().await?;
                 answer(&mut stream, &mut buffer).await?;
@@ -121,6 +127,7 @@ fn request(token: &str, order: &Order, number: u64, document: &mut [u8]) -> Vec<
             document[..8].copy_from_slice(&number.to_be_bytes());
             ("application/pdf", String::new(), *size)
         }
+        Order::Files(files) => ("application/pdf", String::new(), files[number as usize % files.len()].len()),
     };
     format!(
         "POST /v1/seals HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\

@@ -1,45 +1,133 @@
-//! `cargo xtask bench`: how fast a box seals, as ratios against baselines measured in the same run.
+//! `cargo xtask bench`: how fast a box seals and how a log grows, as ratios against baselines of the same run.
 //!
 //! Machines are noisy: box and baseline take turns, three times, and each figure is the median of its
 //! three runs. Box, load and baselines run at the same scheduling priority, on the same disk.
 //! Refuses to do: judge. `docs/performance.md` says what bounds each figure.
 
 mod drain;
+mod figures;
+mod judge;
 mod load;
 mod log;
+mod plot;
+mod sizes;
+mod strangers;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bulla_formats::body::seal::{DigestAlgorithm, DocumentHasher};
 use bulla_tests::rig::{Rig, RigOptions, Role};
+use figures::Rate;
 use load::{Measured, Order, Target};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use strangers::{Postgres, Signers};
+use tokio::runtime::Runtime;
+use xtask::samples;
 
 const ROUNDS: usize = 3;
 const RUN: Duration = Duration::from_secs(4);
 const CLIENTS: [usize; 3] = [1, 8, 64];
+/// Documents of the comparison, and the pages of each (50 kB).
+const DOCUMENTS: usize = 100;
+const PAGES: usize = 20;
+const PARTS: [&str; 5] = ["seals", "uploads", "verify", "strangers", "sizes"];
+
+/// What to measure and where.
+struct Arguments {
+    sizes: Vec<u64>,
+    parts: Vec<String>,
+    plot: Option<PathBuf>,
+    python: PathBuf,
+}
+
+impl Arguments {
+    fn read(mut words: impl Iterator<Item = String>) -> Result<Self> {
+        let mut arguments = Self {
+            sizes: vec![10_000, 1_000_000, 10_000_000],
+            parts: PARTS.map(str::to_owned).to_vec(),
+            plot: None,
+            python: PathBuf::from("python3"),
+        };
+        while let Some(word) = words.next() {
+            let value = words.next().with_context(|| format!("{word} wants a value"))?;
+            match word.as_str() {
+                "--sizes" => arguments.sizes = value.split(',').map(size).collect::<Result<_>>()?,
+                "--only" => arguments.parts = value.split(',').map(str::to_owned).collect(),
+                "--plot" => arguments.plot = Some(PathBuf::from(value)),
+                "--python" => arguments.python = PathBuf::from(value),
+                _ => bail!("usage: bench [--sizes 10k,1m,10m] [--only {}] [--plot FILE]", PARTS.join(",")),
+            }
+        }
+        arguments.sizes.sort_unstable();
+        let unknown = arguments.parts.iter().find(|part| !PARTS.contains(&part.as_str()));
+        ensure!(unknown.is_none(), "there is no part {unknown:?}; there are {}", PARTS.join(", "));
+        Ok(arguments)
+    }
+
+    fn wants(&self, part: &str) -> bool {
+        self.parts.iter().any(|wanted| wanted == part)
+    }
+}
+
+/// `10k`, `1m`, `5000`.
+fn size(text: &str) -> Result<u64> {
+    let (digits, unit) = match text.strip_suffix('k') {
+        Some(digits) => (digits, 1_000),
+        None => text.strip_suffix('m').map_or((text, 1), |digits| (digits, 1_000_000)),
+    };
+    let number: u64 = digits.parse().with_context(|| format!("{text:?} is no size"))?;
+    ensure!(number > 0, "a log of no entries has no proofs");
+    Ok(number * unit)
+}
 
 fn main() -> Result<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let Some(("log", act)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(("log", act)) = words.split_first().map(|(first, rest)| (first.as_str(), rest)) {
         return log::act(act);
     }
+    let arguments = Arguments::read(words.into_iter())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let rig = Rig::start()?;
+    let (mut rates, mut logs) = (Vec::new(), Vec::new());
+    println!("{ROUNDS} rounds of {} s each; medians", RUN.as_secs());
+    if arguments.wants("seals") {
+        seals(&runtime, &rig)?;
+    }
+    if arguments.wants("uploads") {
+        uploads(&runtime, &rig)?;
+    }
+    if arguments.wants("verify") {
+        judge::measure(&rig)?;
+    }
+    if arguments.wants("strangers") {
+        rates = strangers(&runtime, &rig, &arguments.python)?;
+    }
+    if arguments.wants("sizes") {
+        // The box idles meanwhile; what it keeps in memory is not the logs'.
+        logs = sizes::measure(rig.directory(), &arguments.sizes)?;
+    }
+    if let Some(path) = &arguments.plot {
+        std::fs::write(path, plot::draw(&rates, &logs))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        println!("\nplot: {}", path.display());
+    }
+    Ok(())
+}
+
+fn seals(runtime: &Runtime, rig: &Rig) -> Result<()> {
     let ceiling = std::env::current_exe()?.with_file_name("examples").join("group_commit_ceiling");
     ensure!(ceiling.is_file(), "{} is missing; run it through `cargo xtask bench`", ceiling.display());
-    let rig = Rig::start()?;
     let tpm = Rig::start_with(&RigOptions { residency: "tpm", ..RigOptions::default() })?;
-    println!("{} rounds of {} s each; medians\n", ROUNDS, RUN.as_secs());
-    println!("Durable hash-only seals over keep-alive TLS 1.3, one connection a client\n");
+    println!("\nDurable hash-only seals over keep-alive TLS 1.3, one connection a client\n");
     println!("| clients | what | per second | p50 ms | p99 ms | of the ceiling |");
     println!("|---|---|---|---|---|---|");
     for clients in CLIENTS {
         let mut rows: [Vec<Measured>; 3] = Default::default();
         for _ in 0..ROUNDS {
             rows[0].push(run_ceiling(&ceiling, rig.directory(), clients)?);
-            rows[1].push(runtime.block_on(load::run(target(&rig)?, Order::Digest, clients, RUN))?);
+            rows[1].push(runtime.block_on(load::run(target(rig)?, Order::Digest, clients, RUN))?);
             rows[2].push(runtime.block_on(load::run(target(&tpm)?, Order::Digest, clients, RUN))?);
         }
         let [ceiling, sealed, signed] = rows.map(median);
@@ -57,7 +145,10 @@ fn main() -> Result<()> {
             );
         }
     }
-    drop(tpm);
+    Ok(())
+}
+
+fn uploads(runtime: &Runtime, rig: &Rig) -> Result<()> {
     println!("\nUploads, one client\n");
     println!("| size | SHA-256 alone MB/s | TLS drain MB/s | box MB/s | of the slower baseline |");
     println!("|---|---|---|---|---|");
@@ -74,7 +165,7 @@ fn main() -> Result<()> {
             hashed.push(hash_rate(size));
             let order = Order::Document(size);
             rows[0].push(runtime.block_on(load::run(drained.clone(), order.clone(), 1, RUN))?);
-            rows[1].push(runtime.block_on(load::run(target(&rig)?, order, 1, RUN))?);
+            rows[1].push(runtime.block_on(load::run(target(rig)?, order, 1, RUN))?);
         }
         hashed.sort_by(f64::total_cmp);
         let hashed = hashed[ROUNDS / 2];
@@ -86,6 +177,70 @@ fn main() -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// The same documents through the box, PostgreSQL, openssl and pyHanko.
+fn strangers(runtime: &Runtime, rig: &Rig, python: &Path) -> Result<Vec<Rate>> {
+    let documents: Vec<Vec<u8>> = (0..DOCUMENTS).map(document).collect();
+    let digests: Vec<String> = documents.iter().map(|document| hex::encode(sha256(document))).collect();
+    let postgres = Postgres::start(rig.directory().parent().context("the rig has a place")?)?;
+    let signers = Signers::set_up(&documents)?;
+    let files = Order::Files(Arc::new(documents.clone()));
+    let (mut rows, mut process): (Vec<Vec<Measured>>, _) = (vec![Vec::new(); 10], Duration::ZERO);
+    for _ in 0..ROUNDS {
+        for (at, clients) in [(0, 1), (4, 64)] {
+            rows[at].push(runtime.block_on(load::run(target(rig)?, files.clone(), clients, RUN))?);
+            rows[at + 1].push(runtime.block_on(load::run(target(rig)?, Order::Digest, clients, RUN))?);
+            rows[at + 2].push(postgres.insert(&digests, true, clients, RUN)?);
+            rows[at + 3].push(postgres.insert(&digests, false, clients, RUN)?);
+        }
+        let (replies, alone) = signers.openssl_ts()?;
+        rows[8].push(replies);
+        process = alone;
+        rows[9].push(signers.pyhanko(python)?);
+    }
+    let bytes = documents.iter().map(Vec::len).sum::<usize>() / DOCUMENTS;
+    println!("\nThe same {DOCUMENTS} PDF documents of {} kB; {}\n", bytes / 1_000, postgres.version()?);
+    println!("| what | clients | per second | p50 ms | p99 ms |");
+    println!("|---|---|---|---|---|");
+    let names = [
+        ("box, documents sent over TLS", 1),
+        ("box, digests sent over TLS", 1),
+        ("PostgreSQL hash chain, digests by socket", 1),
+        ("PostgreSQL insert without chain", 1),
+        ("box, documents sent over TLS", 64),
+        ("box, digests sent over TLS", 64),
+        ("PostgreSQL hash chain, digests by socket", 64),
+        ("PostgreSQL insert without chain", 64),
+        ("openssl ts -reply, nothing stored", 1),
+        ("pyHanko, nothing stored", 1),
+    ];
+    let mut rates = Vec::new();
+    for ((what, clients), row) in names.into_iter().zip(rows) {
+        let measured = median(row);
+        println!(
+            "| {what} | {clients} | {:.0} | {:.2} | {:.2} |",
+            measured.per_second,
+            measured.p50 as f64 / 1_000.0,
+            measured.p99 as f64 / 1_000.0
+        );
+        let what = format!("{what}, {clients} client{}", if clients == 1 { "" } else { "s" });
+        rates.push(Rate { ours: what.starts_with("box"), what, per_second: measured.per_second });
+    }
+    println!("\nA process of openssl that does nothing takes {:.1} ms of that.", process.as_secs_f64() * 1e3);
+    Ok(rates)
+}
+
+fn document(number: usize) -> Vec<u8> {
+    let line = format!("Agreement {number:06}: the parties keep to what is written here, line after line.");
+    let page = vec![line.as_str(); 30];
+    samples::pdf(&format!("Agreement {number:06}"), &vec![page.as_slice(); PAGES])
+}
+
+fn sha256(document: &[u8]) -> Vec<u8> {
+    let mut hasher = DocumentHasher::new(DigestAlgorithm::Sha256);
+    hasher.update(document);
+    hasher.finish().value
 }
 
 fn target(rig: &Rig) -> Result<Arc<Target>> {
