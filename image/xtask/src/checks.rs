@@ -63,8 +63,9 @@ pub fn run(workspace: &Workspace) -> Result<ExitCode> {
     run_tests(workspace, started)
 }
 
-/// Builds the programs and the benchmark for release and runs it; the table is its output.
-pub fn bench(workspace: &Workspace) -> Result<ExitCode> {
+/// Builds the programs and the benchmark for release and runs it; the tables are its output. `arguments` go to the
+/// benchmark; without any it measures everything and draws the committed plot.
+pub fn bench(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode> {
     let started = Instant::now();
     let programs = ["build", "--locked", "--release", "-p", "bulla-box", "-p", "bulla", "-p", "bulla-tests"];
     step(started, "release build", workspace.cargo().args(programs))?;
@@ -74,6 +75,10 @@ pub fn bench(workspace: &Workspace) -> Result<ExitCode> {
     let release = workspace.target.join("release");
     let mut bench = Command::new(release.join("bench"));
     bench.current_dir(&workspace.root).env("BULLA_BOX_BIN", release.join("bulla-box"));
+    bench.arg("--python").arg(setup::python(workspace)).args(arguments);
+    if arguments.is_empty() {
+        bench.args(["--plot", "docs/performance.svg"]);
+    }
     step(started, "benchmark", &mut bench)?;
     Ok(ExitCode::SUCCESS)
 }

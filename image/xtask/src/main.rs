@@ -39,7 +39,13 @@ fn command_line() -> Command {
         )
         .subcommand(
             Command::new("bench")
-                .about("Measure the release build; ratios against baselines of the same run"),
+                .about("Measure the release build; ratios against baselines of the same run")
+                .arg(
+                    Arg::new("arguments")
+                        .num_args(0..)
+                        .last(true)
+                        .help("For the benchmark, after `--`: --sizes 10k,1m,10m, --only PARTS, --plot FILE"),
+                ),
         )
         .subcommand(Command::new("deb").about("Build the Debian packages of bulla and bulla-box").arg(
             Arg::new("check").long("check").action(ArgAction::SetTrue).help(
@@ -63,7 +69,12 @@ fn main() -> ExitCode {
             Some("demo") => {
                 prepare(setup::Purpose::Demo).and_then(|()| demo::run(&workspace)).map(|()| ExitCode::SUCCESS)
             }
-            Some("bench") => prepare(setup::Purpose::Demo).and_then(|()| checks::bench(&workspace)),
+            Some("bench") => {
+                let given =
+                    arguments.subcommand_matches("bench").and_then(|bench| bench.get_many("arguments"));
+                let given: Vec<String> = given.into_iter().flatten().cloned().collect();
+                prepare(setup::Purpose::Bench).and_then(|()| checks::bench(&workspace, &given))
+            }
             Some("deb") if check_packages => prepare(setup::Purpose::PackageCheck)
                 .and_then(|()| deb_check::run(&workspace))
                 .map(|()| ExitCode::SUCCESS),

@@ -8,7 +8,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -24,6 +24,8 @@ pub enum Purpose {
     Test,
     /// Build the programs, and boot a clean Debian with them.
     PackageCheck,
+    /// What a demo needs, and what boxes are measured against.
+    Bench,
 }
 
 /// Packages for building and running a box with a software TPM.
@@ -62,12 +64,24 @@ const FOR_PACKAGES: &[&str] = &[
     "mount",       // gives it its file systems
 ];
 
+/// Packages only the benchmark needs.
+const FOR_BENCHES: &[&str] = &[
+    "openssl",      // a time-stamp authority
+    "postgresql",   // the audit table; the benchmark makes a cluster of its own
+    "python3-venv", // where pyHanko is installed
+];
+/// The pyHanko that boxes are measured against.
+const PYHANKO: &str = "pyHanko==0.38.0";
+
 /// The version of cargo-deny that CI runs; its findings depend on it.
 const CARGO_DENY_VERSION: &str = "0.20.2";
 
 /// Makes sure that everything `purpose` needs is there.
 pub fn prepare(workspace: &Workspace, purpose: Purpose) -> Result<()> {
     packages(purpose)?;
+    if purpose == Purpose::Bench {
+        pyhanko(workspace)?;
+    }
     if purpose == Purpose::Test {
         components()?;
         if cargo_deny(workspace).is_none() {
@@ -118,12 +132,35 @@ fn schemathesis(workspace: &Workspace) -> Result<()> {
     fs::write(&installed, pins).with_context(|| format!("cannot write {}", installed.display()))
 }
 
+/// The Python that has pyHanko, in an environment below the target directory.
+pub fn python(workspace: &Workspace) -> PathBuf {
+    workspace.tools().join("pyhanko/bin/python")
+}
+
+fn pyhanko(workspace: &Workspace) -> Result<()> {
+    let version = PYHANKO.split("==").nth(1).unwrap_or_default();
+    let ask = format!("import pyhanko.version as v; raise SystemExit(v.__version__ != '{version}')");
+    let python = python(workspace);
+    let there = Command::new(&python).args(["-c", &ask]).stderr(Stdio::null()).status();
+    if there.is_ok_and(|status| status.success()) {
+        return Ok(());
+    }
+    println!("set-up: {PYHANKO} into {}", workspace.tools().join("pyhanko").display());
+    let made = Command::new("python3").args(["-m", "venv"]).arg(workspace.tools().join("pyhanko")).status();
+    ensure!(made.context("cannot start python3")?.success(), "python3 -m venv failed");
+    let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", PYHANKO];
+    let installed = Command::new(&python).args(install).status().context("cannot start pip")?;
+    ensure!(installed.success(), "pip install {PYHANKO} failed ({installed})");
+    Ok(())
+}
+
 fn packages(purpose: Purpose) -> Result<()> {
     let installed = installed_packages()?;
     let more = match purpose {
         Purpose::Demo => &[],
         Purpose::Test => FOR_TESTS,
         Purpose::PackageCheck => FOR_PACKAGES,
+        Purpose::Bench => FOR_BENCHES,
     };
     let wanted = FOR_BOXES.iter().chain(more);
     let missing: Vec<&str> = wanted.copied().filter(|name| !installed.contains(*name)).collect();

@@ -35,6 +35,8 @@ use tokio::sync::{mpsc, oneshot};
 
 /// Shortest pause between two attempts to recover a poisoned ledger.
 const RECOVERY_PAUSE_MILLIS: u64 = 1_000;
+/// Niceness of the writer: enough to be preferred to every connection's task, not to starve the system.
+const WRITER_NICE: i32 = -10;
 
 /// A seal that is durable.
 #[derive(Debug, Clone)]
@@ -188,6 +190,7 @@ impl Batch {
 impl Writer {
     /// Works until told to stop or until nobody can ask any more.
     pub fn run(mut self, mut queue: mpsc::Receiver<Command>) {
+        go_first();
         let mut round = Vec::with_capacity(self.batch_max);
         loop {
             // With queued requests to seal, what arrives is only looked for.
@@ -685,6 +688,14 @@ impl Writer {
             self.trouble.as_ref().map_or("see the log", |trouble| trouble.detail.as_str())
         );
         Ok(())
+    }
+}
+
+/// Raises this thread's priority: everybody waits for it, and it sleeps in fsync more than it computes. Linux counts
+/// niceness by thread, so the others stay as they are. Without the right to it (no `LimitNICE`), as before.
+fn go_first() {
+    if let Err(error) = rustix::process::setpriority_process(None, WRITER_NICE) {
+        log::info!("the writer runs at the usual priority ({error}): the service has no LimitNICE");
     }
 }
 

@@ -206,11 +206,11 @@ fn strangers(runtime: &Runtime, rig: &Rig, python: &Path) -> Result<Vec<Rate>> {
     let names = [
         ("box, documents sent over TLS", 1),
         ("box, digests sent over TLS", 1),
-        ("PostgreSQL hash chain, digests by socket", 1),
+        ("PostgreSQL hash chain, by socket", 1),
         ("PostgreSQL insert without chain", 1),
         ("box, documents sent over TLS", 64),
         ("box, digests sent over TLS", 64),
-        ("PostgreSQL hash chain, digests by socket", 64),
+        ("PostgreSQL hash chain, by socket", 64),
         ("PostgreSQL insert without chain", 64),
         ("openssl ts -reply, nothing stored", 1),
         ("pyHanko, nothing stored", 1),

@@ -7,7 +7,7 @@ use crate::figures::{Rate, Sized};
 use std::fmt::Write as _;
 
 const WIDTH: f64 = 900.0;
-const LABELS: f64 = 330.0;
+const LABELS: f64 = 370.0;
 const ROW: f64 = 26.0;
 const OURS: &str = "#1b6ca8";
 const OTHERS: &str = "#b8b8b8";
