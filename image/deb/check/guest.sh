@@ -77,7 +77,7 @@ grep -E '^(NoNewPrivs|Seccomp|CapEff|CapBnd):' "/proc/$pid/status"
 grep -E '^Max (open files|nice)' "/proc/$pid/limits"
 
 echo "LimitNICE=$(property LimitNICE) LimitNOFILE=$(property LimitNOFILE)"
-[ "$(property LimitNICE)" = 25 ] || fail "the writer may not run before others"
+[ "$(property LimitNICE)" = 30 ] || fail "the writer may not run before others"
 
 claim "a document is sealed and verified"
 echo "a scanned contract" >scan.pdf
