@@ -79,13 +79,13 @@ fn a_stop_ends_streams_and_a_resume_goes_on() -> Result<()> {
     let mut rig = Rig::start_with(&SOFTWARE)?;
     let token = rig.token(Role::Reader).to_owned();
     let mut reader = EventReader::open(rig.wire()?, &token, "", None)?;
-    assert_eq!(reader.next()?.unwrap().data, json!({"state": "sealing"}));
+    assert_eq!(reader.next_event()?.unwrap().data, json!({"state": "sealing"}));
     let first = seal(&rig, rig.token(Role::Scanner), 1)?;
     assert_eq!(reader.next_of_log()?.unwrap().id, Some(first));
     let began = Instant::now();
     rig.sealer.stop()?;
     ensure!(began.elapsed() < Duration::from_secs(8), "the stop took {:?}", began.elapsed());
-    assert_eq!(reader.next()?, None);
+    assert_eq!(reader.next_event()?, None);
     rig.sealer.start()?;
     let second = seal(&rig, rig.token(Role::Scanner), 2)?;
     let mut reader = EventReader::open(rig.wire()?, &token, "", Some(first))?;
@@ -112,7 +112,7 @@ fn a_hundred_readers_and_a_slow_one() -> Result<()> {
     let token = rig.token(Role::Reader).to_owned();
     let before = resident(&rig)?;
     let mut slow = EventReader::open(rig.wire()?, &token, "?from=0", None)?;
-    slow.next()?;
+    slow.next_event()?;
     let mut readers = Vec::new();
     for _ in 0..100 {
         readers.push(EventReader::open(rig.wire()?, &token, "?from=0", None)?);
@@ -152,7 +152,7 @@ fn a_scanner_sees_its_own_seals_and_a_revoked_client_nothing_more() -> Result<()
     let scanner = rig.token(Role::Scanner).to_owned();
     let mut own = EventReader::open(rig.wire()?, &scanner, "?from=0", None)?;
     let mut doomed = EventReader::open(rig.wire()?, &other, "", None)?;
-    doomed.next()?;
+    doomed.next_event()?;
     let refused = rig.client(Role::Reader).get("/v1/events")?;
     assert_eq!(refused.problem()?, "overloaded");
     assert!(!refused.header("retry-after").is_empty());

@@ -45,7 +45,7 @@ impl EventReader {
     }
 
     /// The next event or position; `None` when the box ended the stream.
-    pub fn next(&mut self) -> Result<Option<Event>> {
+    pub fn next_event(&mut self) -> Result<Option<Event>> {
         loop {
             if let Some(at) = self.text.find("\n\n") {
                 let block: String = self.text.drain(..at + 2).collect();
@@ -67,7 +67,7 @@ impl EventReader {
     /// The next event that has data and an id.
     pub fn next_of_log(&mut self) -> Result<Option<Event>> {
         loop {
-            match self.next()? {
+            match self.next_event()? {
                 Some(event) if event.id.is_none() || event.data.is_null() => {}
                 other => return Ok(other),
             }
