@@ -7,7 +7,7 @@
 //!   to it; through the overlay a poisoned or closed segment is read without being touched, and fsck stays a judge
 //!   that changes no evidence.
 
-use crate::contain::{Held, check_newest_commit, contain_fault};
+use crate::contain::{Held, contain_fault};
 use crate::error::{During, StorageFault};
 use crate::store::Store;
 use redb::{Database, StorageBackend};
@@ -178,7 +178,6 @@ impl Writable {
     pub(crate) fn open(store: &dyn Store, name: &str, cache_bytes: usize) -> Result<Self, StorageFault> {
         let file = store.open(name).during("open", name)?;
         refuse_empty(file.as_ref()).during("open", name)?;
-        check_newest_commit(file.as_ref()).during("open", name)?;
         // A start verifies all of it, and so does a repair.
         store.will_read(name);
         Self::new(file, name, cache_bytes)
@@ -203,7 +202,6 @@ pub(crate) fn open_frozen(store: &dyn Store, name: &str, cache_bytes: usize) -> 
     let file = store.open(name).during("open", name)?;
     let overlay = Overlay::new(file).during("open", name)?;
     refuse_empty(&overlay).during("open", name)?;
-    check_newest_commit(&overlay).during("open", name)?;
     let open = || Database::builder().set_cache_size(cache_bytes).create_with_backend(overlay);
     Ok(Held::new(contain_fault("open", name, || open().during("open", name))?))
 }

@@ -1,15 +1,15 @@
-//! What redb does on a damaged page, contained: its panics become errors, and a header that points at an older commit
-//! is not followed.
+//! What redb does on a damaged page, contained: its panics become errors.
 //!
 //! redb verifies page checksums only when it repairs or is asked to; a read that meets a page of nonsense may end in
 //! a panic. No such page may take down a thread, let alone the writer.
 //!
-//! Refuses: to conclude anything from a panic but that a page could not be read.
+//! Refuses: to conclude anything from a panic but that a page could not be read. To judge the one bit of redb's header
+//! that says which of its two commits is the newest: a repair that goes back one commit leaves the same header as a flip
+//! of that bit does, and a box that refuses to start after a power cut would be the worse of the two.
 
 use crate::error::{Damage, ReadError, StorageFault};
-use redb::{Database, StorageBackend};
+use redb::Database;
 use std::cell::Cell;
-use std::io;
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::Once;
@@ -95,34 +95,4 @@ impl Drop for Held {
         // A file that cannot be closed in order is repaired, or refused, when it is opened again.
         let _ = contained(|| drop(db));
     }
-}
-
-// Of redb's file header (its docs/design.md, file format 3): the byte of flags, and the transaction ids of the two
-// commit slots of 128 bytes that follow the first 64 bytes.
-const FLAGS_AT: usize = 9;
-const PRIMARY_IS_SECOND: u8 = 1;
-const RECOVERY_REQUIRED: u8 = 2;
-const TRANSACTION_ID_AT: [usize; 2] = [64 + 104, 192 + 104];
-const HEADER_BYTES: usize = 320;
-
-/// Refuses a file that was closed in order and yet names the older of its two commits as the newest. redb believes
-/// that bit without a checksum; one flip of it would make the log an older one.
-pub(crate) fn check_newest_commit(file: &dyn StorageBackend) -> io::Result<()> {
-    let mut header = [0; HEADER_BYTES];
-    if file.len()? < HEADER_BYTES as u64 {
-        return Ok(()); // redb refuses it with better words.
-    }
-    file.read(0, &mut header)?;
-    let id = |slot: usize| {
-        let mut bytes = [0; 8];
-        bytes.copy_from_slice(&header[TRANSACTION_ID_AT[slot]..TRANSACTION_ID_AT[slot] + 8]);
-        u64::from_le_bytes(bytes)
-    };
-    let primary = usize::from(header[FLAGS_AT] & PRIMARY_IS_SECOND);
-    // After a crash redb chooses by itself, and the newer slot may be one that was never completed.
-    if header[FLAGS_AT] & RECOVERY_REQUIRED == 0 && id(primary) < id(1 - primary) {
-        let what = "its header names an older commit than the newest one: a bit of the header has changed";
-        return Err(io::Error::new(io::ErrorKind::InvalidData, what));
-    }
-    Ok(())
 }

@@ -202,6 +202,7 @@ fn receipt() -> Value {
             "earlier?": list(reference("SealId"), 8, "Earlier seals of the same digest, newest first; only after POST."),
             "document?": reference("SealedDocument"),
             "relatedBy?": list(reference("RelatedBy"), 100, "Seals that name this one; only after GET, and while it is known."),
+            "erased?": {"type": "boolean", "description": "True when its openings were destroyed."},
             "links": reference("Links"),
             "seal": reference("SealFile"),
         }),
@@ -287,6 +288,7 @@ fn found_seal() -> Value {
             "size?": number("Bytes, when known."),
             "relations": list(reference("RelationView"), 16, "To earlier entries."),
             "openings": list(reference("Opening"), 64, "Only for those who may see them."),
+            "erased": {"type": "boolean", "description": "Its openings were destroyed."},
             "links": reference("Links"),
             "relatedBy?": list(reference("RelatedBy"), 100, "Seals that name this one, while it is known."),
         }),
@@ -313,6 +315,11 @@ fn seal_file() -> Value {
                 })), 24, "Only with a TPM quote."),
             })), 64, "Oldest first."),
             "openings": list(reference("Base64"), 64, "Openings of commitments, for those who may see them."),
+            "erasures?": list(object("Proof that openings were destroyed.", json!({
+                "entry": reference("Base64"),
+                "checkpoint": text("Signed note (C2SP tlog-checkpoint)."),
+                "entryProof": proof(),
+            })), 16, "Only where there is one."),
         }),
     )
 }
