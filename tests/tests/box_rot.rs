@@ -98,7 +98,7 @@ fn specimen(entries: usize, segment_entries: u64) -> Result<Specimen> {
             let body = SealBody::decode(&entry.content().body)?;
             made.digests.push(body.digest.to_vec());
             new.digest = Some((body.algorithm as u8, body.digest.to_vec()));
-            let request = Request { key: sha256(&[b"key", &bytes]).0, fingerprint: sha256(&[&bytes]).0 };
+            let request = Request::new(&sha256(&[b"key", &bytes]), &sha256(&[&bytes]));
             made.requests.push(request);
             new.request = Some(request);
         }

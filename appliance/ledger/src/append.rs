@@ -20,13 +20,14 @@ use crate::error::{Damage, During, ReadError, StorageFault};
 use crate::index::DigestMap;
 use crate::queue::Queue;
 use crate::reader::Reader;
-use crate::segment::{self, SegmentFile, write_tiles};
+use crate::segment::{self, SegmentFile};
 use crate::shared::{HeadState, Shared};
 use crate::snapshot::Snapshot;
 use crate::tables::{
-    DIGEST_ROWS, DIGESTS, DigestKey, DigestRow, ENTRIES, HEAD, Head, Header, META, REQUESTS, Request, TILES,
+    DIGEST_ROWS, DIGESTS, DigestKey, DigestRow, ENTRIES, HEAD, Head, Header, META, REQUESTS, Request,
     digest_key, sorted_digest,
 };
+use crate::tile_rows::{TILES, read_tile, write_tiles};
 use bulla_formats::hash::{Hash, leaf_hash};
 use bulla_formats::merkle::Frontier;
 use bulla_formats::tile::ENTRY_BYTES_MAX;
@@ -458,8 +459,8 @@ fn reread(
     }
     let tiles = txn.open_table(TILES).during("read back", name)?;
     for tile in &prepared.tiles {
-        let row = tiles.get((tile.level, tile.index)).during("read back", name)?;
-        if row.is_none_or(|row| row.value() != tile.nodes.to_bytes(tile.nodes.width())) {
+        let row = read_tile(&tiles, tile.level, tile.index).during("read back", name)?;
+        if row.is_none_or(|row| row != tile.nodes.to_bytes(tile.nodes.width())) {
             return Err(differs(prepared.first, "a tile").into());
         }
     }
@@ -504,12 +505,14 @@ mod tests {
     use super::*;
     use crate::store::DirStore;
     use crate::{Options, Store};
-    use bulla_formats::hash::sha256;
 
     fn batch(first: u64, count: u64) -> Vec<NewEntry> {
         let new = |number: u64| NewEntry {
             entry: number.to_be_bytes().to_vec(),
-            request: Some(Request { key: sha256(&[&number.to_be_bytes()]).0, fingerprint: [1; 32] }),
+            request: Some(Request {
+                key: number.to_be_bytes().repeat(2).try_into().unwrap(),
+                fingerprint: [1; 16],
+            }),
             ..NewEntry::default()
         };
         (first..first + count).map(new).collect()
@@ -558,15 +561,16 @@ mod tests {
     #[test]
     fn g1_whatever_reads_back_changed_is_not_answered_for() {
         type Change = fn(&redb::WriteTransaction);
-        let changes: [(&str, Change); 6] = [
+        let changes: [(&str, Change); 7] = [
             ("nothing", |_| {}),
             ("entry", |txn| drop(txn.open_table(ENTRIES).unwrap().insert(301, [9].as_slice()).unwrap())),
             ("missing entry", |txn| drop(txn.open_table(ENTRIES).unwrap().remove(511).unwrap())),
             ("surplus entry", |txn| {
                 drop(txn.open_table(ENTRIES).unwrap().insert(512, [9].as_slice()).unwrap())
             }),
-            ("tile", |txn| drop(txn.open_table(TILES).unwrap().insert((0, 1), [9].as_slice()).unwrap())),
-            ("request row", |txn| drop(txn.open_table(REQUESTS).unwrap().insert(400, &[9; 80]).unwrap())),
+            ("tile", |txn| drop(txn.open_table(TILES).unwrap().insert((0, 32), &[9; 256]).unwrap())),
+            ("missing row of a tile", |txn| drop(txn.open_table(TILES).unwrap().remove((0, 63)).unwrap())),
+            ("request row", |txn| drop(txn.open_table(REQUESTS).unwrap().insert(400, &[9; 40]).unwrap())),
         ];
         for (what, change) in changes {
             let dir = tempfile::tempdir().unwrap();

@@ -14,10 +14,11 @@
 use crate::backend::Writable;
 use crate::error::{Damage, During, ReadError};
 use crate::reader::Reader;
-use crate::segment::{self, SegmentFile, write_tiles};
+use crate::segment::{self, SegmentFile};
 use crate::shared::Shared;
 use crate::store::Store;
-use crate::tables::{DIGEST_ROWS, ENTRIES, HEAD, HEADER, Head, Header, META, REQUESTS, TILES};
+use crate::tables::{DIGEST_ROWS, ENTRIES, HEAD, HEADER, Head, Header, META, REQUESTS};
+use crate::tile_rows::{TILES, write_tiles};
 use bulla_formats::hash::Hash;
 use std::ops::Range;
 

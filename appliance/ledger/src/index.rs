@@ -9,7 +9,7 @@
 //! Invariants: an index is entered only after its batch is durable and re-read; nothing here is ground truth;
 //! nobody outside can choose keys that collide, for the hash has a key of its own in each process.
 
-use crate::tables::DigestKey;
+use crate::tables::{DigestKey, RequestHash};
 use std::hash::{BuildHasher, Hash, RandomState};
 
 /// Slots of an empty table; doubled whenever half of them are taken.
@@ -131,7 +131,7 @@ impl RequestWindow {
     }
 
     /// Enters `index`, which is past every index entered before.
-    pub(crate) fn insert(&mut self, index: u64, key: &[u8; 32]) {
+    pub(crate) fn insert(&mut self, index: u64, key: &RequestHash) {
         let length = (self.window / 4).clamp(1, 1 << 24);
         let full = self.generations.last().is_none_or(|last| index >= last.first.saturating_add(length));
         if full {
@@ -149,7 +149,7 @@ impl RequestWindow {
 
     /// Indexes inside the window of a log of `size` entries that may carry this key, newest first: hardly ever more
     /// than one.
-    pub(crate) fn find(&self, key: &[u8; 32], size: u64) -> Vec<u64> {
+    pub(crate) fn find(&self, key: &RequestHash, size: u64) -> Vec<u64> {
         let newest_first = self.generations.iter().rev();
         let found =
             newest_first.flat_map(|each| each.offsets.find(key).map(|offset| each.first + u64::from(offset)));
@@ -165,12 +165,12 @@ mod tests {
     fn equal_digests_are_found_newest_first() {
         let mut map = DigestMap::new(100);
         for (index, key) in [(100, 7), (101, 9), (105, 7), (106, 7)] {
-            map.insert(index, &[key; 17]);
+            map.insert(index, &[key; 9]);
         }
-        assert_eq!(map.find(&[7; 17]).collect::<Vec<_>>(), [106, 105, 100]);
-        assert_eq!(map.find(&[9; 17]).collect::<Vec<_>>(), [101]);
-        assert_eq!(map.find(&[8; 17]).count(), 0);
-        assert_eq!(DigestMap::new(0).find(&[8; 17]).count(), 0);
+        assert_eq!(map.find(&[7; 9]).collect::<Vec<_>>(), [106, 105, 100]);
+        assert_eq!(map.find(&[9; 9]).collect::<Vec<_>>(), [101]);
+        assert_eq!(map.find(&[8; 9]).count(), 0);
+        assert_eq!(DigestMap::new(0).find(&[8; 9]).count(), 0);
     }
 
     /// Thousands of distinct and repeated keys with gaps, against a map from the standard library.
@@ -179,7 +179,7 @@ mod tests {
         let mut map = DigestMap::new(1_000_000);
         let mut model: std::collections::HashMap<DigestKey, Vec<u64>> = Default::default();
         for number in 0..20_000u64 {
-            let mut key = [0; 17];
+            let mut key = [0; 9];
             key[..8].copy_from_slice(&(number * number % 9_973).to_be_bytes());
             let index = 1_000_000 + number * 3;
             map.insert(index, &key);
@@ -189,7 +189,7 @@ mod tests {
             assert_eq!(map.find(key).collect::<Vec<_>>(), *indexes);
         }
         for absent in 9_973..20_000u64 {
-            let mut key = [0; 17];
+            let mut key = [0; 9];
             key[..8].copy_from_slice(&absent.to_be_bytes());
             assert_eq!(map.find(&key).count(), 0);
         }
@@ -200,10 +200,10 @@ mod tests {
         for length in [1u64, 3, 10] {
             let mut window = RequestWindow::new(length);
             for index in 0..100u64 {
-                window.insert(index, &[index as u8; 32]);
+                window.insert(index, &[index as u8; 16]);
                 let size = index + 1;
                 for earlier in 0..=index {
-                    let found = window.find(&[earlier as u8; 32], size);
+                    let found = window.find(&[earlier as u8; 16], size);
                     let expected = if earlier + length >= size { vec![earlier] } else { Vec::new() };
                     assert_eq!(found, expected, "{earlier} of {size}");
                 }

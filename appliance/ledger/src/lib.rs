@@ -41,6 +41,7 @@ mod side;
 mod snapshot;
 mod store;
 mod tables;
+mod tile_rows;
 
 pub use append::{AppendError, Committed, Ledger, NewEntry};
 pub use control::{Control, Intent, JournalRow};
@@ -57,4 +58,4 @@ pub use scrub::{Pace, ScrubStore, Scrubbed};
 pub use search::{Describe, Indexed, SearchIndex};
 pub use snapshot::Snapshot;
 pub use store::{DirStore, Store};
-pub use tables::Request;
+pub use tables::{Request, RequestHash};

@@ -22,12 +22,12 @@ use crate::openings::{self, Openings};
 use crate::queue::{self, Queue};
 use crate::segment::{
     SegmentFile, begin, create, current_segments, frontier_of, has_sorted_digests, read_meta, scan,
-    write_tiles,
 };
 use crate::shared::{Companions, Indexes, Segments, Shared};
 use crate::side::{self, SideObjects};
 use crate::store::Store;
-use crate::tables::{DIGEST_ROWS, ENTRIES, Head, Header, REQUESTS, Request, TILES};
+use crate::tables::{DIGEST_ROWS, ENTRIES, Head, Header, REQUESTS, Request};
+use crate::tile_rows::{TILES, read_tile, write_tiles};
 use bulla_formats::hash::{Hash, empty_root, leaf_hash};
 use bulla_formats::tile::TILE_WIDTH;
 use redb::ReadTransaction;
@@ -308,8 +308,8 @@ fn check_last_tile(txn: &ReadTransaction, file: &SegmentFile, end: u64) -> Resul
     for row in entries.range(tile * width..(tile + 1) * width).during("read", &name)? {
         hashes.extend_from_slice(&leaf_hash(row.during("read", &name)?.1.value()).0);
     }
-    let stored = txn.open_table(TILES).during("read", &name)?.get((0, tile)).during("read", &name)?;
-    let right = stored.is_some_and(|stored| stored.value() == hashes);
+    let tiles = txn.open_table(TILES).during("read", &name)?;
+    let right = read_tile(&tiles, 0, tile).during("read", &name)?.is_some_and(|stored| stored == hashes);
     Ok((!right).then(|| format!("{name}: its last tile is not what its entries imply; run fsck")))
 }
 
@@ -366,8 +366,8 @@ fn load_closed(
 fn tile_leaf(txn: &ReadTransaction, name: &str, index: u64) -> Option<Hash> {
     let width = u64::from(TILE_WIDTH);
     let read = || {
-        let row = txn.open_table(TILES).during("read", name)?.get((0, index / width)).during("read", name)?;
-        Ok(row.map(|row| row.value().to_vec()))
+        let tiles = txn.open_table(TILES).during("read", name)?;
+        Ok(read_tile(&tiles, 0, index / width).during("read", name)?)
     };
     let tile = contain(name, index, read).ok().flatten()?;
     let at = (index % width) as usize * 32;

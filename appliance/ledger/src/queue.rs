@@ -12,7 +12,7 @@
 use crate::companion::{Companion, Kind, copy_table};
 use crate::error::{Damage, During, ReadError, StorageFault};
 use crate::store::Store;
-use crate::tables::Request;
+use crate::tables::{Request, RequestHash};
 use bulla_formats::hash::sha256;
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{ChaCha20Poly1305, Key, Nonce};
@@ -23,7 +23,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 /// Place to row; its bytes are in docs/ARCHITECTURE.md section 4.
-const ROWS: TableDefinition<u64, &[u8]> = TableDefinition::new("rows-1");
+const ROWS: TableDefinition<u64, &[u8]> = TableDefinition::new("rows-2");
 /// Place to 32-byte random key.
 const KEYS: TableDefinition<u64, &[u8; 32]> = TableDefinition::new("keys-1");
 /// Place to what became of the row.
@@ -181,7 +181,7 @@ struct Inner {
 struct State {
     next: u64,
     waiting: BTreeMap<u64, (WaitingRow, u64)>,
-    requests: HashMap<[u8; 32], u64>,
+    requests: HashMap<RequestHash, u64>,
     bytes: u64,
     left_since_rewrite: u64,
     dirty: bool,
@@ -242,7 +242,7 @@ impl Queue {
     }
 
     /// The waiting row with this request key, and its position.
-    pub fn find_request(&self, key: &[u8; 32]) -> Option<(WaitingRow, u64)> {
+    pub fn find_request(&self, key: &RequestHash) -> Option<(WaitingRow, u64)> {
         let state = self.lock();
         let place = state.requests.get(key)?;
         let (row, _) = state.waiting.get(place)?;
@@ -425,8 +425,8 @@ pub(crate) fn damages(store: Arc<dyn Store>) -> Result<Vec<String>, StorageFault
 }
 
 fn request_of(id: &QueueId) -> Request {
-    let key = sha256(&[REQUEST_LABEL, &id.place.to_be_bytes(), &id.tag]).0;
-    Request { key, fingerprint: key }
+    let key = sha256(&[REQUEST_LABEL, &id.place.to_be_bytes(), &id.tag]);
+    Request::new(&key, &key)
 }
 
 /// Version, tag, time, request, client; then nonce and ciphertext with place and header as associated data.
@@ -448,8 +448,8 @@ fn parse_row(place: u64, bytes: &[u8]) -> Option<(WaitingRow, usize)> {
     let (version, rest) = bytes.split_first()?;
     let (tag, rest) = rest.split_first_chunk::<8>()?;
     let (queued, rest) = rest.split_first_chunk::<8>()?;
-    let (key, rest) = rest.split_first_chunk::<32>()?;
-    let (fingerprint, rest) = rest.split_first_chunk::<32>()?;
+    let (key, rest) = rest.split_first_chunk()?;
+    let (fingerprint, rest) = rest.split_first_chunk()?;
     let (length, rest) = rest.split_first()?;
     let (client, rest) = rest.split_at_checked(usize::from(*length))?;
     let row = WaitingRow {

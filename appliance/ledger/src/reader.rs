@@ -11,8 +11,8 @@ use crate::shared::Shared;
 use crate::snapshot::{Snapshot, entry};
 use crate::store::Store;
 use crate::tables::{
-    DIGEST_ROWS, DIGESTS, DigestKey, ENTRIES, REQUESTS, Request, SORTED_DIGEST_BYTES, digest_key,
-    sorted_digest, split_sorted_digest,
+    DIGEST_ROWS, DIGESTS, DigestKey, ENTRIES, REQUESTS, Request, RequestHash, SORTED_DIGEST_BYTES,
+    digest_key, sorted_digest, split_sorted_digest,
 };
 use bulla_formats::hash::{Hash, leaf_hash};
 use bulla_formats::tile::{push_entry, width_at};
@@ -193,7 +193,7 @@ impl Reader {
     }
 
     /// The entry and the fingerprint under this idempotency key, if it was used within the window.
-    pub fn find_request(&self, key: &[u8; 32]) -> Result<Option<(u64, [u8; 32])>, ReadError> {
+    pub fn find_request(&self, key: &RequestHash) -> Result<Option<(u64, RequestHash)>, ReadError> {
         let size = self.size();
         let candidates = self.0.indexes().requests.find(key, size);
         for index in candidates.into_iter().filter(|index| *index < size) {

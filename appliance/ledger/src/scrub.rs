@@ -16,7 +16,8 @@ use crate::fsck::{FsckOptions, FsckReport, Problem, TreeOnly, Walk, check_pages,
 use crate::reader::Reader;
 use crate::segment::{SegmentFile, read_meta};
 use crate::store::Store;
-use crate::tables::{REQUESTS, Request, TILES};
+use crate::tables::{REQUESTS, Request};
+use crate::tile_rows::{TILES, read_tile};
 use crate::{openings, side};
 use bulla_formats::hash::{Hash, leaf_hash};
 use redb::StorageBackend;
@@ -232,8 +233,8 @@ impl Pass<'_> {
             shared.in_segment(first, |txn, _| {
                 let tiles = txn.open_table(TILES).during("read", &name)?;
                 for tile in full.drain(..) {
-                    let row = tiles.get((tile.level, tile.index)).during("read", &name)?;
-                    if row.is_none_or(|row| row.value() != tile.nodes.to_bytes(tile.nodes.width())) {
+                    let row = read_tile(&tiles, tile.level, tile.index).during("read", &name)?;
+                    if row.is_none_or(|row| row != tile.nodes.to_bytes(tile.nodes.width())) {
                         let what =
                             format!("tile {} of level {} differs from the entries", tile.index, tile.level);
                         wrong.push((end - 1, what, tile.level == 0));
@@ -253,7 +254,7 @@ impl Pass<'_> {
             for (index, what, derived) in wrong {
                 self.report.add(&name, index, what, derived);
             }
-            self.paced.account(bytes + (end - first) as usize * 160).ok();
+            self.paced.account(bytes + (end - first) as usize * 100).ok();
         }
         if (edge.size(), edge.root()) != (snapshot.size(), snapshot.root()) {
             let first = file.first;

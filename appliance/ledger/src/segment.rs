@@ -16,10 +16,11 @@ use crate::companion::NEW;
 use crate::edge::{Edge, FullTile};
 use crate::error::{Damage, During, ReadError, StorageFault};
 use crate::store::Store;
-use crate::tables::{DIGEST_ROWS, DIGESTS, ENTRIES, HEAD, HEADER, Head, Header, META, REQUESTS, TILES};
+use crate::tables::{DIGEST_ROWS, DIGESTS, ENTRIES, HEAD, HEADER, Head, Header, META, REQUESTS};
+use crate::tile_rows::{TILES, read_tile};
 use bulla_formats::hash::{Hash, leaf_hash};
 use bulla_formats::merkle::Frontier;
-use redb::{Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, TableError, WriteTransaction};
+use redb::{Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, TableError};
 
 /// A segment file as its name tells it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -114,15 +115,6 @@ fn write_header(writable: &Writable, header: &Header) -> Result<(), redb::Error>
     Ok(txn.commit()?)
 }
 
-/// Writes tiles that were missing or wrong; they follow from the entries.
-pub(crate) fn write_tiles(txn: &WriteTransaction, tiles: &[FullTile]) -> Result<(), redb::Error> {
-    let mut table = txn.open_table(TILES)?;
-    for tile in tiles {
-        table.insert((tile.level, tile.index), tile.nodes.to_bytes(tile.nodes.width()).as_slice())?;
-    }
-    Ok(())
-}
-
 /// Header and head of a segment, checked against its name and log.
 pub(crate) fn read_meta(
     txn: &ReadTransaction,
@@ -190,10 +182,10 @@ pub(crate) fn scan(
         frontier.append(leaf);
         for tile in full.drain(..) {
             let stored = match &tiles {
-                Some(tiles) => tiles.get((tile.level, tile.index)).during("read", name)?,
+                Some(tiles) => read_tile(tiles, tile.level, tile.index).during("read", name)?,
                 None => None,
             };
-            if stored.is_none_or(|stored| stored.value() != tile.nodes.to_bytes(tile.nodes.width())) {
+            if stored.is_none_or(|stored| stored != tile.nodes.to_bytes(tile.nodes.width())) {
                 wrong_tiles.push(tile);
             }
         }

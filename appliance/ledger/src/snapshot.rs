@@ -7,7 +7,8 @@ use crate::edge::{TileNodes, locate};
 use crate::error::{Damage, During, ReadError};
 use crate::segment::table_or_none;
 use crate::shared::{HeadState, Shared};
-use crate::tables::{ENTRIES, TILES};
+use crate::tables::ENTRIES;
+use crate::tile_rows::{TILES, read_tile};
 use bulla_formats::hash::{Hash, leaf_hash};
 use bulla_formats::merkle::{self, BuildError, HashReader, verify_consistency, verify_inclusion};
 use bulla_formats::tile::{FULL_TILE_BYTES, TILE_HEIGHT, TILE_WIDTH};
@@ -110,10 +111,8 @@ impl Snapshot {
             let Some(tiles) = table_or_none(txn.open_table(TILES)).during("read", &name)? else {
                 return Ok(None);
             };
-            let row = tiles.get((level, index)).during("read", &name)?;
-            Ok(row
-                .filter(|row| row.value().len() == FULL_TILE_BYTES)
-                .and_then(|row| TileNodes::parse(row.value())))
+            let row = read_tile(&tiles, level, index).during("read", &name)?;
+            Ok(row.filter(|row| row.len() == FULL_TILE_BYTES).and_then(|row| TileNodes::parse(&row)))
         })?;
         let tile = Arc::new(match stored {
             Some(tile) => tile,

@@ -3,10 +3,10 @@
 //! | table | key | value |
 //! |---|---|---|
 //! | `entries-1` | index u64 | the entry |
-//! | `tiles-1` | (level u8, n u64) | 8192 bytes: a full tile, stored in the segment that holds its last leaf |
-//! | `requests-1` | index u64 | idempotency key 32, request fingerprint 32, binding 16 |
-//! | `digest-rows-1` | index u64 | digest algorithm 1, first 16 bytes of the digest |
-//! | `digests-1` | algorithm 1, digest 16, index u64 BE | nothing; sorted, written once when the segment closes |
+//! | `tiles-2` | see [`crate::tile_rows`] | full tiles, stored in the segment that holds their last leaf |
+//! | `requests-2` | index u64 | idempotency key 16, request fingerprint 16, binding 8 |
+//! | `digest-rows-2` | index u64 | digest algorithm 1, first 8 bytes of the digest |
+//! | `digests-2` | algorithm 1, digest 8, index u64 BE | nothing; sorted, written once when the segment closes |
 //! | `meta-1` | `header`, `head` | [`Header`], [`Head`] |
 //!
 //! Refuses: rows of any other length or version.
@@ -18,29 +18,32 @@ use bulla_formats::hash::{Hash, sha256};
 use redb::TableDefinition;
 
 pub(crate) const ENTRIES: TableDefinition<u64, &[u8]> = TableDefinition::new("entries-1");
-pub(crate) const TILES: TableDefinition<(u8, u64), &[u8]> = TableDefinition::new("tiles-1");
-pub(crate) const REQUESTS: TableDefinition<u64, &[u8; REQUEST_BYTES]> = TableDefinition::new("requests-1");
-pub(crate) const DIGEST_ROWS: TableDefinition<u64, &DigestKey> = TableDefinition::new("digest-rows-1");
-pub(crate) const DIGESTS: TableDefinition<&[u8; SORTED_DIGEST_BYTES], ()> = TableDefinition::new("digests-1");
+pub(crate) const REQUESTS: TableDefinition<u64, &[u8; REQUEST_BYTES]> = TableDefinition::new("requests-2");
+pub(crate) const DIGEST_ROWS: TableDefinition<u64, &DigestKey> = TableDefinition::new("digest-rows-2");
+pub(crate) const DIGESTS: TableDefinition<&[u8; SORTED_DIGEST_BYTES], ()> = TableDefinition::new("digests-2");
 pub(crate) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta-1");
 
 pub(crate) const HEADER: &str = "header";
 pub(crate) const HEAD: &str = "head";
 
 /// Version of the header row, and with it of the whole segment file.
-const HEADER_VERSION: u16 = 1;
-/// Bytes of a `requests-1` row.
-pub(crate) const REQUEST_BYTES: usize = 32 + 32 + 16;
-/// Algorithm and truncated digest. 16 bytes find the candidates; the entry itself decides.
-pub(crate) const DIGEST_KEY_BYTES: usize = 1 + 16;
+const HEADER_VERSION: u16 = 2;
+/// Bytes of a hash in a [`Request`].
+pub(crate) const REQUEST_HASH_BYTES: usize = 16;
+const BINDING_BYTES: usize = 8;
+/// Bytes of a `requests-2` row.
+pub(crate) const REQUEST_BYTES: usize = 2 * REQUEST_HASH_BYTES + BINDING_BYTES;
+/// Bytes of a digest that a [`DigestKey`] keeps. They find the candidates; the entry itself decides.
+const DIGEST_PREFIX_BYTES: usize = 8;
+pub(crate) const DIGEST_KEY_BYTES: usize = 1 + DIGEST_PREFIX_BYTES;
 /// A document digest as both digest tables hold it.
 pub(crate) type DigestKey = [u8; DIGEST_KEY_BYTES];
 /// A digest and the entry that has it: the order of the sorted table.
 pub(crate) type DigestRow = (DigestKey, u64);
-/// Bytes of a `digests-1` key.
+/// Bytes of a `digests-2` key.
 pub(crate) const SORTED_DIGEST_BYTES: usize = DIGEST_KEY_BYTES + 8;
 /// Domain label of the request row's binding.
-const REQUEST_BINDING: &[u8] = b"bulla/request-row/v1\0";
+const REQUEST_BINDING: &[u8] = b"bulla/request-row/v2\0";
 
 /// First row of a segment: whose log, from which index on, on top of which tree.
 /// The right edge lets a segment be opened without reading the ones before it.
@@ -70,7 +73,9 @@ impl Header {
         const SHORT: &str = "the segment header is cut short";
         let (version, rest) = bytes.split_first_chunk::<2>().ok_or(SHORT)?;
         if u16::from_be_bytes(*version) != HEADER_VERSION {
-            return Err("the segment header has an unknown version; it was written by a newer program");
+            return Err(
+                "the segment header has an unknown version; another version of this program wrote it",
+            );
         }
         let (origin_len, rest) = rest.split_first_chunk::<4>().ok_or(SHORT)?;
         let (origin, rest) = rest.split_at_checked(u32::from_be_bytes(*origin_len) as usize).ok_or(SHORT)?;
@@ -111,32 +116,41 @@ impl Head {
     }
 }
 
+/// Half a SHA-256: who makes two requests collide, at the cost of 2^64 hashes, gets the answer to his own other one.
+pub type RequestHash = [u8; REQUEST_HASH_BYTES];
+
 /// What makes a request the same request: the idempotency key as hashed by the caller, and what was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Request {
-    /// Hash of the client's identity and its idempotency key, 32 bytes.
-    pub key: [u8; 32],
-    /// Hash of the request, 32 bytes; another fingerprint under the same key is another request.
-    pub fingerprint: [u8; 32],
+    /// Hash of the client's identity and its idempotency key.
+    pub key: RequestHash,
+    /// Hash of the request; another fingerprint under the same key is another request.
+    pub fingerprint: RequestHash,
 }
 
 impl Request {
+    /// The request whose key and content have these hashes; half of each is kept.
+    pub fn new(key: &Hash, fingerprint: &Hash) -> Self {
+        let half = |hash: &Hash| -> RequestHash { std::array::from_fn(|at| hash.0[at]) };
+        Self { key: half(key), fingerprint: half(fingerprint) }
+    }
+
     /// The row, bound to its entry: a row moved to another index, or left over from an entry that was never
     /// acknowledged, is told from a true one.
     pub(crate) fn to_row(self, index: u64, leaf: &Hash) -> [u8; REQUEST_BYTES] {
         let binding = sha256(&[REQUEST_BINDING, &index.to_be_bytes(), &leaf.0, &self.key, &self.fingerprint]);
         let mut row = [0; REQUEST_BYTES];
-        row[..32].copy_from_slice(&self.key);
-        row[32..64].copy_from_slice(&self.fingerprint);
-        row[64..].copy_from_slice(&binding.0[..16]);
+        row[..REQUEST_HASH_BYTES].copy_from_slice(&self.key);
+        row[REQUEST_HASH_BYTES..][..REQUEST_HASH_BYTES].copy_from_slice(&self.fingerprint);
+        row[2 * REQUEST_HASH_BYTES..].copy_from_slice(&binding.0[..BINDING_BYTES]);
         row
     }
 
     /// Key and fingerprint of a row whose binding has been checked when it was loaded.
     pub(crate) fn from_row(row: &[u8; REQUEST_BYTES]) -> Self {
-        let (mut key, mut fingerprint) = ([0; 32], [0; 32]);
-        key.copy_from_slice(&row[..32]);
-        fingerprint.copy_from_slice(&row[32..64]);
+        let (mut key, mut fingerprint) = ([0; REQUEST_HASH_BYTES], [0; REQUEST_HASH_BYTES]);
+        key.copy_from_slice(&row[..REQUEST_HASH_BYTES]);
+        fingerprint.copy_from_slice(&row[REQUEST_HASH_BYTES..][..REQUEST_HASH_BYTES]);
         Self { key, fingerprint }
     }
 
@@ -153,7 +167,7 @@ pub(crate) fn digest_key(algorithm: u8, digest: &[u8]) -> Option<DigestKey> {
         return None;
     }
     let mut key = [algorithm; DIGEST_KEY_BYTES];
-    key[1..].copy_from_slice(&digest[..16]);
+    key[1..].copy_from_slice(&digest[..DIGEST_PREFIX_BYTES]);
     Some(key)
 }
 

@@ -18,10 +18,12 @@ use std::io;
 use std::sync::OnceLock;
 
 const ENTRIES: TableDefinition<u64, &[u8]> = TableDefinition::new("entries-1");
-const TILES: TableDefinition<(u8, u64), &[u8]> = TableDefinition::new("tiles-1");
-const REQUESTS: TableDefinition<u64, &[u8; 80]> = TableDefinition::new("requests-1");
-const DIGEST_ROWS: TableDefinition<u64, &[u8; 17]> = TableDefinition::new("digest-rows-1");
-const DIGESTS: TableDefinition<&[u8; 25], ()> = TableDefinition::new("digests-1");
+const TILES: TableDefinition<(u8, u64), &[u8; 256]> = TableDefinition::new("tiles-2");
+/// Rows of a tile.
+const ROWS: u64 = 32;
+const REQUESTS: TableDefinition<u64, &[u8; 40]> = TableDefinition::new("requests-2");
+const DIGEST_ROWS: TableDefinition<u64, &[u8; 9]> = TableDefinition::new("digest-rows-2");
+const DIGESTS: TableDefinition<&[u8; 17], ()> = TableDefinition::new("digests-2");
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta-1");
 
 const SEGMENT: u64 = 600;
@@ -203,16 +205,15 @@ fn a_damaged_tile_is_rebuilt_and_never_keeps_the_log_from_starting() {
         let store = store.copy();
         edit(&store, &file_of(&store, tile * 256 + 255), |txn| {
             let mut tiles = txn.open_table(TILES).unwrap();
-            let mut bytes = tiles.get((0, tile)).unwrap().unwrap().value().to_vec();
+            let row = (0, tile * ROWS + 7);
+            let mut bytes = *tiles.get(row).unwrap().unwrap().value();
             match damage {
-                0 => bytes[100] ^= 1,
-                1 => bytes.truncate(8000),
-                _ => {}
-            }
-            if damage == 2 {
-                tiles.remove((0, tile)).unwrap();
-            } else {
-                tiles.insert((0, tile), bytes.as_slice()).unwrap();
+                0 => {
+                    bytes[100] ^= 1;
+                    tiles.insert(row, &bytes).unwrap();
+                }
+                1 => drop(tiles.remove(row).unwrap()),
+                _ => tiles.retain_in((0, tile * ROWS)..(0, (tile + 1) * ROWS), |_, _| false).unwrap(),
             }
         });
         let report = run_fsck(&store.shared(), false);
@@ -252,7 +253,7 @@ fn g3_a_request_row_of_another_entry_is_named() {
     }
     let store = store.copy();
     edit(&store, &file_of(&store, SIZE - 1), |txn| {
-        txn.open_table(REQUESTS).unwrap().insert(SIZE, &[7; 80]).unwrap();
+        txn.open_table(REQUESTS).unwrap().insert(SIZE, &[7; 40]).unwrap();
     });
     assert_eq!(run_fsck(&store.shared(), false).first_bad.unwrap().0, SIZE);
     Ledger::open(store.shared(), common::ORIGIN, options(SEGMENT)).map(drop).unwrap_err();
@@ -279,18 +280,18 @@ fn a_damaged_digest_index_is_named_and_rebuilt() {
     let Fixture { store, acknowledged } = fixture();
     let row_of = |index: u64| {
         let (algorithm, digest) = acknowledged.batch[index as usize].digest.clone().unwrap();
-        let mut row = [algorithm; 25];
-        row[1..17].copy_from_slice(&digest[..16]);
-        row[17..].copy_from_slice(&index.to_be_bytes());
+        let mut row = [algorithm; 17];
+        row[1..9].copy_from_slice(&digest[..8]);
+        row[9..].copy_from_slice(&index.to_be_bytes());
         row
     };
     assert!(fsck_with_digests(store, false).is_clean());
     type Change = Box<dyn Fn(&redb::WriteTransaction)>;
     let changes: [(u64, Change); 4] = [
         (11, Box::new(move |txn| drop(txn.open_table(DIGESTS).unwrap().remove(&row_of(11)).unwrap()))),
-        (13, Box::new(|txn| drop(txn.open_table(DIGEST_ROWS).unwrap().insert(13, &[9; 17]).unwrap()))),
+        (13, Box::new(|txn| drop(txn.open_table(DIGEST_ROWS).unwrap().insert(13, &[9; 9]).unwrap()))),
         (1252, Box::new(|txn| drop(txn.open_table(DIGEST_ROWS).unwrap().remove(1252).unwrap()))),
-        (1255, Box::new(|txn| drop(txn.open_table(DIGEST_ROWS).unwrap().insert(1255, &[9; 17]).unwrap()))),
+        (1255, Box::new(|txn| drop(txn.open_table(DIGEST_ROWS).unwrap().insert(1255, &[9; 9]).unwrap()))),
     ];
     for (index, change) in changes {
         let store = store.copy();

@@ -297,7 +297,7 @@ fn damage_to_a_row_is_found() {
     {
         let db = redb::Database::open(dir.path().join("queue.redb")).unwrap();
         let txn = db.begin_write().unwrap();
-        let rows = redb::TableDefinition::<u64, &[u8]>::new("rows-1");
+        let rows = redb::TableDefinition::<u64, &[u8]>::new("rows-2");
         let mut bytes =
             redb::ReadableTable::get(&txn.open_table(rows).unwrap(), 0).unwrap().unwrap().value().to_vec();
         *bytes.last_mut().unwrap() ^= 1;

@@ -8,7 +8,8 @@ use crate::contain::contain;
 use crate::edge::{Edge, locate};
 use crate::error::{During, ReadError};
 use crate::segment::table_or_none;
-use crate::tables::{ENTRIES, TILES};
+use crate::tables::ENTRIES;
+use crate::tile_rows::{TILES, read_tile};
 use bulla_formats::hash::{Hash, leaf_hash};
 use bulla_formats::tile::{FULL_TILE_BYTES, TILE_WIDTH};
 use redb::ReadTransaction;
@@ -195,8 +196,7 @@ fn extend(ranges: &mut Vec<Damaged>, index: u64, what: &'static str) {
 fn stored_tile(txn: &ReadTransaction, name: &str, number: u64) -> Option<Vec<u8>> {
     let read = || {
         let Some(tiles) = table_or_none(txn.open_table(TILES)).during("read", name)? else { return Ok(None) };
-        let row = tiles.get((0, number)).during("read", name)?;
-        Ok(row.map(|row| row.value().to_vec()))
+        Ok(read_tile(&tiles, 0, number).during("read", name)?)
     };
     let row = contain(name, number * u64::from(TILE_WIDTH), read).ok().flatten();
     row.filter(|row| row.len() == FULL_TILE_BYTES)

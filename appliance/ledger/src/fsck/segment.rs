@@ -11,12 +11,13 @@ use crate::contain::contain;
 use crate::edge::{Edge, FullTile};
 use crate::error::{During, ReadError};
 use crate::index::RequestWindow;
-use crate::segment::{SegmentFile, begin, frontier_of, read_meta, table_or_none, write_tiles};
+use crate::segment::{SegmentFile, begin, frontier_of, read_meta, table_or_none};
 use crate::store::Store;
 use crate::tables::{
-    DIGEST_ROWS, DIGESTS, DigestKey, DigestRow, ENTRIES, Header, REQUESTS, Request, TILES, digest_key,
-    split_sorted_digest,
+    DIGEST_ROWS, DIGESTS, DigestKey, DigestRow, ENTRIES, Header, REQUEST_BYTES, REQUESTS, Request,
+    digest_key, split_sorted_digest,
 };
+use crate::tile_rows::{TILES, read_tile, tile_of, write_tiles};
 use bulla_formats::hash::{Hash, sha256};
 use bulla_formats::tile::{TILE_HEIGHT, parse_hashes};
 use redb::{Database, ReadTransaction, ReadableTable};
@@ -439,7 +440,7 @@ impl<'a> Walk<'a> {
         name: &str,
         index: u64,
         leaf: &Hash,
-        row: &[u8; 80],
+        row: &[u8; REQUEST_BYTES],
         report: &mut FsckReport,
     ) {
         let Some(request) = Request::check_row(row, index, leaf) else {
@@ -541,11 +542,10 @@ fn compare_tiles(
             report.add(name, tile.index, "two implementations compute different roots for a tile", false);
         }
         let row = match &stored {
-            Some(stored) => stored.get((tile.level, tile.index)).during("read", name)?,
+            Some(stored) => read_tile(stored, tile.level, tile.index).during("read", name)?,
             None => None,
         };
-        let row = row.as_ref().map_or(&[][..], |row| row.value());
-        if row == right {
+        if row.is_some_and(|row| row == right) {
             continue;
         }
         wrong.tiles.push(tile.clone());
@@ -553,7 +553,7 @@ fn compare_tiles(
     if let Some(stored) = stored.filter(|_| !clipped) {
         for row in stored.iter().during("read", name)? {
             let key = row.during("read", name)?.0.value();
-            if !found.tree.tiles.contains_key(&key) {
+            if !found.tree.tiles.contains_key(&tile_of(key)) {
                 wrong.surplus.push(key);
             }
         }

@@ -41,7 +41,7 @@ pub fn plain_entry(number: u64) -> NewEntry {
 }
 
 pub fn request(number: u64) -> Request {
-    Request { key: leaf_hash(&number.to_be_bytes()).0, fingerprint: [number as u8; 32] }
+    Request::new(&leaf_hash(&number.to_be_bytes()), &Hash([number as u8; 32]))
 }
 
 /// What was acknowledged: the reference that a log is judged against.

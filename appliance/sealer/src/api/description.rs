@@ -259,7 +259,7 @@ impl Description {
     }
 
     /// SHA-256 over everything that makes two requests the same; every part has its length before it.
-    pub fn fingerprint(&self, digest: &DocumentDigest, observation: Observation) -> [u8; 32] {
+    pub fn fingerprint(&self, digest: &DocumentDigest, observation: Observation) -> Hash {
         let mut bytes = b"bulla/request-fingerprint/v1\0".to_vec();
         let mut part = |part: &[u8]| {
             bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
@@ -283,7 +283,7 @@ impl Description {
                 Target::Leaf(hash) => part(&hash.0),
             }
         }
-        sha256(&[&bytes]).0
+        sha256(&[&bytes])
     }
 }
 

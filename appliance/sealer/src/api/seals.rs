@@ -11,7 +11,7 @@ use super::receipt::{self, Made, ReceiptView, SEAL_MEDIA_TYPE};
 use super::search::related_by;
 use super::upload::{Incoming, STRUCTURED_BYTES_MAX, empty, of_form, text_field};
 use super::{Api, Connection, Shared};
-use crate::driver::{AttestError, LookupError, Outcome, Receipt, RequestKey, SealOrder, Sealer};
+use crate::driver::{AttestError, LookupError, Outcome, Receipt, SealOrder, Sealer};
 use crate::problem::{Kind, Problem, unknown_relation};
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
@@ -110,9 +110,9 @@ pub async fn create(
     let relations = relations(&api, &handed.description).await?;
     let transport =
         parts.extensions.get::<Arc<Connection>>().map_or("https", |connection| connection.transport);
-    let request = key.map(|key| RequestKey {
-        key: sha256(&[b"bulla/request-key/v1\0", caller.name().as_bytes(), &[0], key]).0,
-        fingerprint: handed.description.fingerprint(&handed.digest, handed.observation),
+    let request = key.map(|key| {
+        let key = sha256(&[b"bulla/request-key/v1\0", caller.name().as_bytes(), &[0], key]);
+        bulla_ledger::Request::new(&key, &handed.description.fingerprint(&handed.digest, handed.observation))
     });
     let order = SealOrder {
         digest: handed.digest,

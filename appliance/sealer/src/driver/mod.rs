@@ -39,7 +39,7 @@ use bulla_formats::hash::Hash;
 use bulla_formats::origin::Origin;
 use bulla_formats::seal_file::SealFile;
 use bulla_formats::trust::TrustFile;
-use bulla_ledger::{Queue, QueueId, QueueOutcome, QueueState, ReadError, Reader, Snapshot};
+use bulla_ledger::{Queue, QueueId, QueueOutcome, QueueState, ReadError, Reader, Request, Snapshot};
 use ed25519_dalek::SigningKey;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, RwLock};
@@ -64,16 +64,7 @@ pub struct SealOrder {
     /// Relations to other entries.
     pub relations: Vec<Relation>,
     /// Idempotency key, if the client gave one.
-    pub request: Option<RequestKey>,
-}
-
-/// An idempotency key and what it was used for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RequestKey {
-    /// Hash of client and key.
-    pub key: [u8; 32],
-    /// Hash of the request.
-    pub fingerprint: [u8; 32],
+    pub request: Option<Request>,
 }
 
 /// A durable seal.

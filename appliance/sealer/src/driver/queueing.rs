@@ -10,12 +10,14 @@ use super::body::MakeError;
 use super::clock::{local_time, now_millis};
 use super::lock::{LOCK, Lock, LockAnswer, LockChange};
 use super::writer::{Batch, Reply, Writer};
-use super::{Answer, Command, Condition, Queued, RequestKey, SealError, SealOrder, evidence};
+use super::{Answer, Command, Condition, Queued, SealError, SealOrder, evidence};
 use bulla_formats::body::operator_action::{OperatorActionBody, Parameter};
 use bulla_formats::body::seal::{Opening, SealBody};
 use bulla_formats::der::{self, DerError};
 use bulla_formats::entry::Kind;
-use bulla_ledger::{NewQueued, PushError, QueueId, QueueOutcome, QueuedRow, Request, WaitingRow};
+use bulla_ledger::{
+    NewQueued, PushError, QueueId, QueueOutcome, QueuedRow, Request, RequestHash, WaitingRow,
+};
 use bulla_protocol::queue::{Arrival, Backlog, Cause, Hindrance, Next, Refusal, may_grow};
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
@@ -31,7 +33,7 @@ pub struct Draft {
     /// What its commitments open to, packed.
     pub openings: Option<Vec<u8>>,
     /// Idempotency key.
-    pub request: Option<RequestKey>,
+    pub request: Option<Request>,
 }
 
 impl Draft {
@@ -70,9 +72,8 @@ impl Draft {
         let length = usize::try_from(u32::from_be_bytes(*length)).map_err(|_| cut)?;
         let (body, openings) = rest.split_at_checked(length).ok_or(cut)?;
         let body = SealBody::decode(body).map_err(|_| "what was kept of it breaks a rule of the format")?;
-        let Request { key, fingerprint } = row.row.request;
         let openings = (!openings.is_empty()).then(|| openings.to_vec());
-        Ok(Draft { body, openings, request: Some(RequestKey { key, fingerprint }) })
+        Ok(Draft { body, openings, request: Some(row.row.request) })
     }
 }
 
@@ -87,7 +88,7 @@ struct Keep {
 #[derive(Default)]
 pub struct Keeping {
     list: Vec<Keep>,
-    keys: HashMap<[u8; 32], usize>,
+    keys: HashMap<RequestHash, usize>,
     kept: Backlog,
 }
 
@@ -97,7 +98,7 @@ impl Keeping {
     }
 
     /// Whether the same request is in here already; gives the reply back when it is not.
-    fn joins(&mut self, request: Option<RequestKey>, reply: Reply<Answer>) -> Option<Reply<Answer>> {
+    fn joins(&mut self, request: Option<Request>, reply: Reply<Answer>) -> Option<Reply<Answer>> {
         let Some(request) = request else { return Some(reply) };
         let Some(keep) = self.keys.get(&request.key).and_then(|at| self.list.get_mut(*at)) else {
             return Some(reply);
@@ -241,7 +242,7 @@ impl Writer {
                 draft.body.transport.push_str(&format!("; queued-at={now}"));
                 NewQueued {
                     queued_ms: now,
-                    request: draft.request.map(|r| Request { key: r.key, fingerprint: r.fingerprint }),
+                    request: draft.request,
                     client: draft.body.client.id.clone(),
                     order: draft.pack(),
                 }
@@ -373,7 +374,7 @@ impl Writer {
     /// Whether this request waits already; gives the reply back when it does not.
     pub(super) fn answer_waiting_request(
         &self,
-        request: RequestKey,
+        request: Request,
         reply: Reply<Answer>,
     ) -> Option<Reply<Answer>> {
         let Some((row, position)) = self.shared.kept.find_request(&request.key) else { return Some(reply) };

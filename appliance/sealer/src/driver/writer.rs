@@ -13,9 +13,7 @@ use super::clock::{Steady, local_time};
 use super::epochs::{EpochEvidence, PreparedEpoch};
 use super::lock::LockAnswer;
 use super::queueing::Draft;
-use super::{
-    Answer, Command, Condition, Published, RequestKey, SealError, SealOrder, Shared, attest, erase, keeper,
-};
+use super::{Answer, Command, Condition, Published, SealError, SealOrder, Shared, attest, erase, keeper};
 use bulla_formats::body::incident::IncidentBody;
 use bulla_formats::body::operator_action::OperatorActionBody;
 use bulla_formats::der;
@@ -24,6 +22,7 @@ use bulla_formats::note::{SignedNote, checkpoint_text, log_line};
 use bulla_keys::SealingKey;
 use bulla_ledger::{
     AppendError, Committed, Ledger, NewEntry, QueueId, QueueOutcome, QueuedRow, RecoverError, Request,
+    RequestHash,
 };
 use bulla_protocol::epoch::{EpochDecision, EpochLife, EpochPolicy};
 use bulla_protocol::queue::{Gate, Next};
@@ -110,7 +109,7 @@ pub(super) struct Batch {
     waiters: Vec<(usize, Waiter)>,
     /// Same idempotency key twice in one batch: the second waits for the first's entry.
     followers: Vec<(usize, Reply<Answer>)>,
-    requests: HashMap<[u8; 32], (usize, [u8; 32])>,
+    requests: HashMap<RequestHash, (usize, RequestHash)>,
     seals: u64,
     /// Queued requests that are in this batch, and where.
     pub(super) drained: Vec<(QueueId, usize)>,
@@ -161,7 +160,7 @@ impl Batch {
         let row = NewEntry {
             entry: entry.bytes().to_vec(),
             digest: Some((draft.body.algorithm as u8, draft.body.digest.to_vec())),
-            request: draft.request.map(|r| Request { key: r.key, fingerprint: r.fingerprint }),
+            request: draft.request,
             openings: draft.openings,
             side: Vec::new(),
         };
@@ -543,7 +542,7 @@ impl Writer {
     pub(super) fn answer_known_request(
         &self,
         batch: &mut Batch,
-        request: RequestKey,
+        request: Request,
         reply: Reply<Answer>,
     ) -> Option<Reply<Answer>> {
         if let Some((position, fingerprint)) = batch.requests.get(&request.key) {

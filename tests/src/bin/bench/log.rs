@@ -209,10 +209,10 @@ impl Maker {
         Ok(NewEntry {
             entry: entry.bytes().to_vec(),
             digest: Some((DigestAlgorithm::Sha256 as u8, digest)),
-            request: Some(Request {
-                key: sha256(&[b"key", &index.to_be_bytes()]).0,
-                fingerprint: sha256(&[b"request", &index.to_be_bytes()]).0,
-            }),
+            request: Some(Request::new(
+                &sha256(&[b"key", &index.to_be_bytes()]),
+                &sha256(&[b"request", &index.to_be_bytes()]),
+            )),
             ..NewEntry::default()
         })
     }
