@@ -229,6 +229,8 @@ impl Ledger {
         let mut digests = Vec::with_capacity(batch.len());
         let mut keys = HashSet::new();
         let (reader, first) = (self.reader(), self.size());
+        let asked = batch.iter().filter_map(|new| Some(&new.request.as_ref()?.key));
+        self.shared.indexes().requests.warm(asked);
         let mut bytes = 0u64;
         for (position, new) in batch.iter().enumerate() {
             if new.entry.len() > ENTRY_BYTES_MAX {
@@ -325,6 +327,9 @@ impl Ledger {
     fn publish(&mut self, prepared: Prepared) -> Committed {
         {
             let mut indexes = self.shared.indexes_mut();
+            if let Some(map) = indexes.digests.last() {
+                map.warm(prepared.digests.iter().flatten());
+            }
             for ((index, new), digest) in (prepared.first..).zip(&prepared.batch).zip(&prepared.digests) {
                 if let (Some(digest), Some(map)) = (digest, indexes.digests.last_mut()) {
                     map.insert(index, digest);

@@ -20,7 +20,7 @@ const ORIGIN: &str = "bench.bulla.test/0000000000000000/1";
 /// Entries of a full batch, the box's own bound.
 const BATCH: u64 = 512;
 /// Full batches and single entries that one measurement times.
-const BATCHES_TIMED: usize = 40;
+const BATCHES_TIMED: usize = 200;
 const SINGLES_TIMED: usize = 400;
 /// Proofs that one measurement times.
 const PROOFS_TIMED: u64 = 2_000;
