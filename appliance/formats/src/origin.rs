@@ -51,7 +51,7 @@ pub fn check_fleet(fleet: &str) -> Result<(), OriginError> {
     if fleet.len() <= 150 && fleet.split('.').all(label_ok) {
         Ok(())
     } else {
-        Err(OriginError::Fleet(fleet.to_owned()))
+        Err(OriginError::Fleet(fleet.chars().take(ORIGIN_BYTES_MAX).collect()))
     }
 }
 

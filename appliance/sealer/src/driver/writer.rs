@@ -322,14 +322,18 @@ impl Writer {
             }
             Err(error) => error,
         };
-        self.trouble_begins("storage-failed", error.to_string(), now);
+        let reason = error.to_string();
+        // Tried again every second: said once for each way in which it fails.
+        let news = self.trouble.as_ref().is_none_or(|trouble| trouble.detail != reason);
+        self.trouble_begins("storage-failed", reason.clone(), now);
         if let RecoverError::Full { free, needed } = error {
             // Only room is missing: clients hear the same as from any full disk.
             self.shared.set_condition(Condition::DiskFull);
             return Err(SealError::DiskFull { free, needed });
         }
-        let reason = error.to_string();
-        log::error!("the log cannot be taken up again: {reason}");
+        if news {
+            log::error!("the log cannot be taken up again: {reason}; trying every second");
+        }
         self.shared.set_condition(Condition::Poisoned { reason: reason.clone() });
         Err(not_recovered(&reason))
     }
