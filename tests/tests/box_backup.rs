@@ -25,7 +25,8 @@ fn age_key(directory: &Path, name: &str) -> Result<(PathBuf, String)> {
 
 /// Options of a box whose backups `recipient` can open. Leaks a line of configuration; the process is a test's.
 fn options(keys: Keys, recipient: &str) -> RigOptions<'static> {
-    let extra: &'static str = Box::leak(format!("[backup]\nrecipients = [{recipient:?}]\n").into_boxed_str());
+    let extra = format!("[queue]\nwhen = [\"locked\"]\n[backup]\nrecipients = [{recipient:?}]\n");
+    let extra: &'static str = Box::leak(extra.into_boxed_str());
     let residency = if keys == Keys::Tpm { "tpm-endorsed-ram" } else { "software" };
     RigOptions { keys, residency, extra, ..RigOptions::default() }
 }
@@ -193,6 +194,60 @@ fn g1_a_backup_that_was_the_last_word_continues_the_same_log() -> Result<()> {
     restore(&rig, &backup, &key)?;
     rig.sealer.start_unready()?;
     assert_eq!(condition(&rig)?["state"], "rollback-suspected");
+    Ok(())
+}
+
+/// A 202 is a promise, and the disk may go before it is kept.
+#[test]
+fn g3_what_was_queued_when_the_backup_was_taken_is_sealed_once_after_the_restore() -> Result<()> {
+    let (mut rig, key, directory) = start(Keys::Tpm)?;
+    let operate = |rig: &Rig, path: &str| -> Result<()> {
+        let answer = rig.client(Role::Operator).post(path, &[], br#"{"reason":"a test"}"#)?;
+        ensure!(answer.status == 200, "{path}: {}", String::from_utf8_lossy(&answer.body));
+        Ok(())
+    };
+    operate(&rig, "/v1/lock")?;
+    let post = |rig: &Rig, number: u64| {
+        let idempotency = format!("k{number}");
+        let headers = [("Content-Type", "text/plain"), ("Idempotency-Key", idempotency.as_str())];
+        rig.client(Role::Scanner).post("/v1/seals", &headers, format!("document {number}").as_bytes())
+    };
+    let mut promised = Vec::new();
+    for number in 0..3 {
+        let answer = post(&rig, number)?;
+        ensure!(answer.status == 202, "{}", String::from_utf8_lossy(&answer.body));
+        promised.push(answer.location.context("a 202 says where to ask")?);
+    }
+    rig.sealer.stop()?;
+    let backup = directory.path().join("locked.bulla-backup");
+    rig.run(&["backup", "--out", backup.to_str().unwrap()])?;
+    lose_disk(&rig)?;
+    restore(&rig, &backup, &key)?;
+    rig.fsck()?;
+    rig.sealer.start_unready()?;
+    assert_eq!(condition(&rig)?["state"], "locked", "the lock is part of the state");
+    operate(&rig, "/v1/unlock")?;
+    let (scanner, mut ids) = (rig.client(Role::Scanner), Vec::new());
+    for location in &promised {
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        let sealed = loop {
+            let state = scanner.get(location)?.json()?;
+            if state["state"] != "queued" {
+                break state;
+            }
+            ensure!(std::time::Instant::now() < until, "{state}");
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        };
+        ensure!(sealed["state"] == "sealed", "{sealed}");
+        ids.push(sealed["seal"].as_str().context("a sealed request names its seal")?.to_owned());
+    }
+    let index = |id: &String| id.split('-').next().and_then(|index| index.parse::<u64>().ok());
+    assert!(ids.is_sorted_by_key(index), "out of order: {ids:?}");
+    for (number, id) in (0..).zip(&ids) {
+        let again = post(&rig, number)?;
+        let body = again.json()?;
+        assert_eq!((again.status, body["id"].as_str()), (200, Some(id.as_str())), "{body}");
+    }
     Ok(())
 }
 
