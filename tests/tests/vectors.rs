@@ -4,7 +4,7 @@
 use bulla_formats::body::seal::{DigestAlgorithm, DocumentDigest, DocumentHasher};
 use bulla_formats::seal_file::SealFile;
 use bulla_formats::trust::TrustFile;
-use bulla_formats::verify::{verify, wanted_digest};
+use bulla_formats::verify::{Verifier, verify, wanted_digest};
 use bulla_tests::vectors;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -63,6 +63,55 @@ fn g6_every_vector_is_judged_as_it_says() {
         }
     }
     assert!(wrong.is_empty(), "{} vectors are judged otherwise:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// Whatever a verifier has seen before, and in whatever order, it says the same of every vector as a new one: first
+/// warmed with everything valid, then with all the rest on top.
+#[test]
+fn g6_what_a_verifier_remembers_never_shows() {
+    type Case = (String, Vec<u8>, DocumentDigest, bool);
+    let mut by_trust = BTreeMap::<Vec<u8>, Vec<Case>>::new();
+    for directory in directories() {
+        let seal = read(&directory, "document.seal");
+        let digest = digest(&seal, &read(&directory, "document"));
+        let positive = expectation(&directory)["verdict"] == "valid";
+        let case = (directory.display().to_string(), seal, digest, positive);
+        by_trust.entry(read(&directory, "trust.json")).or_default().push(case);
+    }
+    // Seals of other trust files, too: what is valid there may be refused here, and neither may be mixed up.
+    let positives: Vec<Case> = by_trust.values().flatten().filter(|case| case.3).cloned().collect();
+    let mut judged = 0;
+    for (trust, cases) in &by_trust {
+        let Ok(trust) = TrustFile::decode(trust) else { continue };
+        let cold: Vec<_> =
+            cases.iter().map(|(_, seal, digest, _)| verify(seal, &trust, Some(digest))).collect();
+        let orders: [Vec<usize>; 3] = [
+            (0..cases.len()).collect(),
+            (0..cases.len()).rev().collect(),
+            (0..cases.len()).step_by(2).chain((1..cases.len()).step_by(2)).collect(),
+        ];
+        for (order, turn) in orders.iter().zip(0..) {
+            let mut warm = Verifier::new(&trust);
+            let own = positives.iter().rev().filter(|one| cases.contains(one));
+            let warming: Vec<&Case> = match turn {
+                0 => own.collect(),
+                1 => positives.iter().collect(),
+                _ => own.chain(&positives).collect(),
+            };
+            for (_, seal, digest, _) in warming {
+                warm.verify(seal, Some(digest));
+            }
+            for at in order {
+                let (name, seal, digest, _) = &cases[*at];
+                let found = warm.verify(seal, Some(digest));
+                assert_eq!(found.report, cold[*at].report, "{name}, order {turn}");
+                let (found, alone) = (format!("{:?}", found.seal), format!("{:?}", cold[*at].seal));
+                assert_eq!(found, alone, "{name}, order {turn}");
+                judged += 1;
+            }
+        }
+    }
+    assert!(judged > 1_000, "{judged}");
 }
 
 #[test]

@@ -60,6 +60,27 @@ pub fn decode<T: Decode + Encode>(what: &'static str, bytes: &[u8], limit: usize
     Ok(value)
 }
 
+/// The first element inside `sequence`, header and all; both in DER. `None` when they are cut short.
+pub fn first_element(sequence: &[u8]) -> Option<&[u8]> {
+    let (header, length) = header(sequence)?;
+    let inside = sequence.get(header..header.checked_add(length)?)?;
+    let (header, length) = self::header(inside)?;
+    inside.get(..header.checked_add(length)?)
+}
+
+/// Bytes of the header of an element with a tag of one byte, and bytes of its content.
+fn header(element: &[u8]) -> Option<(usize, usize)> {
+    let first = usize::from(*element.get(1)?);
+    if first < 0x80 {
+        return Some((2, first));
+    }
+    let digits = element.get(2..2 + (first & 0x7f))?;
+    let length = digits
+        .iter()
+        .try_fold(0usize, |length, digit| Some(length.checked_mul(256)? | usize::from(*digit)))?;
+    Some((2 + digits.len(), length))
+}
+
 /// Encodes `value` as DER.
 ///
 /// # Panics
@@ -67,4 +88,23 @@ pub fn decode<T: Decode + Encode>(what: &'static str, bytes: &[u8], limit: usize
 /// constructed value has already met.
 pub fn encode<T: Encode>(value: &T) -> Vec<u8> {
     rasn::der::encode(value).expect("the types of this crate have no unencodable value")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_element_is_found_whatever_the_lengths() {
+        for (first, second) in [(0, 0), (1, 300), (127, 1), (128, 128), (255, 0), (256, 7), (70_000, 3)] {
+            let parts: Vec<rasn::types::OctetString> = vec![vec![7; first].into(), vec![8; second].into()];
+            let whole = encode(&parts);
+            assert_eq!(first_element(&whole), Some(&encode(&parts[0])[..]), "{first} bytes");
+            assert_eq!(first_element(&whole[..whole.len() - 1]), None);
+        }
+        for bad in [&b""[..], b"\x30", b"\x30\x01", b"\x30\x00", b"\x30\x81", b"\x30\x03\x04\x02\x00"] {
+            assert_eq!(first_element(bad), None, "{bad:?}");
+        }
+        assert_eq!(first_element(&[&[0x30, 0x89][..], &[0xff; 9]].concat()), None);
+    }
 }

@@ -126,6 +126,7 @@ pub struct VerifiedEnrolment {
     content: EnrolmentContent,
     origin: Origin,
     log_key: PublicKey,
+    by_root: bool,
 }
 
 impl VerifiedEnrolment {
@@ -140,6 +141,10 @@ impl VerifiedEnrolment {
     /// The log's key.
     pub fn log_key(&self) -> &PublicKey {
         &self.log_key
+    }
+    /// Whether the root itself signed it, and no fleet CA in between.
+    pub fn by_root(&self) -> bool {
+        self.by_root
     }
 }
 
@@ -197,7 +202,8 @@ impl Enrolment {
         }
         let log_key = PublicKey::from_bytes(Algorithm::Ed25519, &*content.log_key)
             .map_err(|_| EnrolmentError::NotVouchedFor("its log key is not a valid key"))?;
-        Ok(VerifiedEnrolment { content: content.clone(), origin, log_key })
+        let by_root = self.chain.is_empty();
+        Ok(VerifiedEnrolment { content: content.clone(), origin, log_key, by_root })
     }
 
     fn chain_reaches(&self, root: &[u8; 32], fleet: &str) -> bool {

@@ -313,6 +313,9 @@ impl Entry {
 
     /// Checks the signature for the log named `origin`.
     pub fn verify_signature(&self, origin: &str, key: &PublicKey) -> Result<(), SignatureError> {
-        key.verify(&self.content.message(origin), &self.signature)
+        // What was decoded encodes back identically, so the content stands in the entry as it would be encoded.
+        let content =
+            der::first_element(&self.bytes).expect("an entry is a sequence that begins with its content");
+        key.verify(&sig::labelled_with_origin(label::ENTRY, origin, content), &self.signature)
     }
 }

@@ -6,6 +6,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::map::Entry;
 use serde_json::{Map, Number, Value};
 use std::fmt;
 
@@ -106,11 +107,15 @@ impl<'de> Visitor<'de> for StrictVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Strict, A::Error> {
         let mut members = Map::new();
         while let Some(name) = access.next_key::<String>()? {
-            if members.contains_key(&name) {
-                return Err(A::Error::custom(format!("member {name:?} appears twice")));
+            match members.entry(name) {
+                Entry::Vacant(free) => {
+                    let Strict(value) = access.next_value()?;
+                    free.insert(value);
+                }
+                Entry::Occupied(taken) => {
+                    return Err(A::Error::custom(format!("member {:?} appears twice", taken.key())));
+                }
             }
-            let Strict(value) = access.next_value()?;
-            members.insert(name, value);
         }
         Ok(Strict(Value::Object(members)))
     }

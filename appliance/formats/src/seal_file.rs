@@ -119,22 +119,27 @@ impl SealFile {
             _ => return Err(SealFileError::Member("bulla")),
         }
         check_critical(members.get("critical"))?;
-        let text = |name: &'static str| -> Result<String, SealFileError> {
-            let value = members.get(name).and_then(Value::as_str);
-            value.map(str::to_owned).ok_or(SealFileError::Member(name))
+        // Each is read once, so it is moved out; whatever is left in its place goes with the known members below.
+        let mut take = |name: &'static str| members.get_mut(name).map(Value::take);
+        let text = |name: &'static str, value: Option<Value>| match value {
+            Some(Value::String(text)) => Ok(text),
+            _ => Err(SealFileError::Member(name)),
         };
-        let der = |name: &'static str| -> Result<Vec<u8>, SealFileError> { Ok(base64_decode(&text(name)?)?) };
-        let list = |name: &'static str| -> Result<Vec<Value>, SealFileError> {
-            let value = members.get(name).and_then(Value::as_array);
-            value.cloned().ok_or(SealFileError::Member(name))
+        let list = |name: &'static str, value: Option<Value>| match value {
+            Some(Value::Array(items)) => Ok(items),
+            _ => Err(SealFileError::Member(name)),
         };
-        let (origin, entry, epoch, enrolment) =
-            (text("origin")?, der("entry")?, der("epoch")?, der("enrolment")?);
-        let openings = list("openings")?
+        let origin = text("origin", take("origin"))?;
+        let mut der = |name: &'static str| -> Result<Vec<u8>, SealFileError> {
+            Ok(base64_decode(&text(name, take(name))?)?)
+        };
+        let (entry, epoch, enrolment) = (der("entry")?, der("epoch")?, der("enrolment")?);
+        let openings = list("openings", take("openings"))?
             .iter()
             .map(|value| Ok(base64_decode(value.as_str().ok_or(SealFileError::Member("openings"))?)?))
             .collect::<Result<Vec<_>, SealFileError>>()?;
-        let heads = list("heads")?.into_iter().map(decode_head).collect::<Result<Vec<_>, _>>()?;
+        let heads =
+            list("heads", take("heads"))?.into_iter().map(decode_head).collect::<Result<Vec<_>, _>>()?;
         if heads.is_empty() || heads.len() > HEADS_MAX {
             return Err(SealFileError::Member("heads"));
         }

@@ -69,7 +69,7 @@ fn g6_g8_attested_seal_verifies_on_its_own() {
     let Verification { report, seal } = judge(&log.seal_file(index, true), &log.trust());
     assert_eq!(report.verdict, Verdict::Valid, "{report}");
     assert_eq!(report.facts, [Fact::Sealed, Fact::Attested]);
-    assert!(seal.unwrap().checkpoints()[0].quote().is_some());
+    assert!(seal.unwrap().checkpoints().next().unwrap().quote().is_some());
     let unattested = judge(&log.seal_file(index, false), &log.trust());
     assert_eq!(unattested.report.verdict, Verdict::Valid, "{}", unattested.report);
     assert_eq!(unattested.report.facts, [Fact::Sealed]);

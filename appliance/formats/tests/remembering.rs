@@ -1,0 +1,162 @@
+//! A verifier that remembers answers as one that does not, whatever it has seen before.
+#![allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
+
+mod common;
+
+use bulla_formats::body::operator_action::OperatorActionBody;
+use bulla_formats::enrolment::Hardware;
+use bulla_formats::entry::Kind;
+use bulla_formats::erasure::{Erasure, erase_body};
+use bulla_formats::report::Verdict;
+use bulla_formats::seal_file::SealFile;
+use bulla_formats::trust::{Reference, TrustFile};
+use bulla_formats::verify::{Verifier, verify};
+use bulla_formats::{der, note::SignedNote};
+use common::{Log, digest};
+
+const DOCUMENT: &[u8] = b"%PDF-1.7 a scanned contract";
+
+/// Demands that `warm` says of these bytes exactly what a new verifier says, evidence included; whether it was valid.
+fn same(warm: &mut Verifier<'_>, trust: &TrustFile, seal: &[u8], what: &str) -> bool {
+    let document = digest(DOCUMENT);
+    let (cold, warm) = (verify(seal, trust, Some(&document)), warm.verify(seal, Some(&document)));
+    assert_eq!(warm.report, cold.report, "{what}");
+    assert_eq!(format!("{:?}", warm.seal), format!("{:?}", cold.seal), "{what}");
+    cold.report.verdict == Verdict::Valid
+}
+
+/// A log with the document in its second epoch, a quoted and a bare head, openings, and an erasure.
+fn full(hardware: Hardware) -> (Log, SealFile) {
+    let mut log = Log::new(hardware, 5);
+    log.seal(b"earlier");
+    log.rotate(true);
+    let index = log.seal(DOCUMENT);
+    let mut file = log.seal_file(index, false);
+    log.seal(b"later");
+    file.upgrade(log.seal_file(index, hardware == Hardware::Tpm)).unwrap();
+    let leaf = log.entries[usize::try_from(index).unwrap()].leaf_hash();
+    let body: OperatorActionBody = erase_body(&[leaf], "asked for".into());
+    let erasing = log.append(log.content(Kind::OperatorAction as u16, der::encode(&body)));
+    let head = log.head(erasing, log.size(), false);
+    let entry = log.entries[usize::try_from(erasing).unwrap()].bytes().to_vec();
+    file.erasures.push(Erasure { entry, checkpoint: head.checkpoint, entry_proof: head.entry_proof });
+    (log, file)
+}
+
+#[test]
+fn a_bit_flipped_in_any_byte_is_judged_as_if_nothing_were_remembered() {
+    for hardware in [Hardware::Tpm, Hardware::Software] {
+        let (log, file) = full(hardware);
+        let (trust, text) = (log.trust(), file.encode());
+        let mut warm = Verifier::new(&trust);
+        assert!(same(&mut warm, &trust, text.as_bytes(), "unchanged"));
+        let remembered = warm.remembered();
+        assert!(same(&mut warm, &trust, text.as_bytes(), "again"));
+        assert_eq!(warm.remembered(), remembered, "the second time nothing is new");
+        let mut valid = 0;
+        // Two bits of every byte, other ones from byte to byte.
+        for bit in (0..text.len()).flat_map(|byte| [byte * 8 + byte % 8, byte * 8 + (byte + 3) % 8]) {
+            let mut bytes = text.clone().into_bytes();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let what = format!("byte {}, bit {}", bit / 8, bit % 8);
+            valid += usize::from(same(&mut warm, &trust, &bytes, &what));
+        }
+        // What does hold is without the member `erasures`, whose name has changed into one that nobody knows.
+        assert!(valid <= 2 * "erasures".len(), "{valid} changed files are valid");
+        assert!(same(&mut warm, &trust, text.as_bytes(), "after all that"));
+    }
+}
+
+/// Parts of seals that are all remembered, put together anew: each part is known, the whole is not.
+#[test]
+fn known_parts_in_unknown_company_are_judged_anew() {
+    let (tpm, attested) = full(Hardware::Tpm);
+    let (_, software) = full(Hardware::Software);
+    let first_epoch = tpm.seal_file(1, true);
+    let bare = tpm.seal_file(1, false);
+    let mut foreign = attested.clone();
+    let mut lines = SignedNote::parse(&foreign.heads[0].checkpoint).unwrap();
+    lines.lines.push(lines.lines[0].clone());
+    foreign.heads[0].checkpoint = lines.encode();
+    let files = [attested, software, first_epoch, bare, foreign];
+    let trust = tpm.trust();
+    let mut warm = Verifier::new(&trust);
+    for file in &files {
+        same(&mut warm, &trust, file.encode().as_bytes(), "as it is");
+    }
+    type Swap = fn(&mut SealFile, &SealFile);
+    let swaps: [(&str, Swap); 10] = [
+        ("origin", |to, from| to.origin.clone_from(&from.origin)),
+        ("entry", |to, from| to.entry.clone_from(&from.entry)),
+        ("epoch", |to, from| to.epoch.clone_from(&from.epoch)),
+        ("enrolment", |to, from| to.enrolment.clone_from(&from.enrolment)),
+        ("enrolment and origin", |to, from| {
+            to.enrolment.clone_from(&from.enrolment);
+            to.origin.clone_from(&from.origin);
+        }),
+        ("heads", |to, from| to.heads.clone_from(&from.heads)),
+        ("checkpoint", |to, from| to.heads[0].checkpoint.clone_from(&from.heads[0].checkpoint)),
+        ("epoch path", |to, from| to.heads[0].epoch_proof.clone_from(&from.heads[0].epoch_proof)),
+        ("pcrs", |to, from| to.heads[0].pcrs.clone_from(&from.heads[0].pcrs)),
+        ("erasures", |to, from| to.erasures.clone_from(&from.erasures)),
+    ];
+    let mut judged = 0;
+    for (name, swap) in swaps {
+        for to in &files {
+            for from in &files {
+                let mut file = to.clone();
+                swap(&mut file, from);
+                same(&mut warm, &trust, file.encode().as_bytes(), name);
+                judged += usize::from(file != *to);
+            }
+        }
+    }
+    assert!(judged > 100, "{judged} files were put together");
+}
+
+#[test]
+fn seals_of_one_epoch_and_checkpoint_share_what_is_remembered() {
+    let mut log = Log::new(Hardware::Tpm, 6);
+    let indexes: Vec<u64> = (0..10u8).map(|number| log.seal(&[number])).collect();
+    let (trust, mut sizes) = (log.trust(), Vec::new());
+    let mut warm = Verifier::new(&trust);
+    for (number, index) in (0..10u8).zip(indexes) {
+        let seal = log.seal_file(index, true).encode();
+        let found = warm.verify(seal.as_bytes(), Some(&digest(&[number])));
+        assert_eq!(found.report.verdict, Verdict::Valid, "{}", found.report);
+        sizes.push(warm.remembered());
+    }
+    // Enrolment, its key, the epoch with signature and endorsement, the checkpoint, the epoch's path, the quote.
+    assert_eq!(sizes, [8; 10]);
+}
+
+#[test]
+fn nothing_that_fails_is_remembered() {
+    let (log, file) = full(Hardware::Tpm);
+    let trust = log.trust();
+    let mut refused = file.clone();
+    refused.enrolment[40] ^= 1;
+    let mut warm = Verifier::new(&trust);
+    assert!(!same(&mut warm, &trust, refused.encode().as_bytes(), "another enrolment"));
+    assert_eq!(warm.remembered(), 0);
+    let mut other = trust.clone();
+    other.roots = vec![[7; 32]];
+    let mut stranger = Verifier::new(&other);
+    assert!(!same(&mut stranger, &other, file.encode().as_bytes(), "another fleet root"));
+    assert_eq!(stranger.remembered(), 0);
+}
+
+/// What depends on the trust file beyond its roots is judged for every seal.
+#[test]
+fn policy_and_boot_state_are_not_remembered() {
+    let (log, file) = full(Hardware::Tpm);
+    let mut strict = log.trust();
+    strict.references = vec![Reference { name: "another image".into(), pcrs: vec![(0, [1; 32])] }];
+    strict.policy.require_facts = vec!["attested".into()];
+    let mut warm = Verifier::new(&strict);
+    for turn in 0..3 {
+        assert!(!same(&mut warm, &strict, file.encode().as_bytes(), &format!("turn {turn}")));
+        let found = warm.verify(file.encode().as_bytes(), Some(&digest(DOCUMENT)));
+        assert_eq!(found.report.verdict, Verdict::PolicyUnmet);
+    }
+}
