@@ -94,6 +94,48 @@ fn a_bad_item_leaves_the_others_alone() -> Result<()> {
     Ok(())
 }
 
+/// A request verifies once what its seals share; what it says of each is what it says of one alone, damaged ones in
+/// between or not.
+#[test]
+fn many_seals_are_judged_as_each_alone() -> Result<()> {
+    let rig = Rig::start_with(&SOFTWARE)?;
+    let (scanner, reader) = (rig.client(Role::Scanner), rig.client(Role::Reader));
+    let mut pairs: Vec<(Vec<u8>, String)> = Vec::new();
+    for number in 0..12 {
+        let document = format!("page {number}").into_bytes();
+        let file = scanner.seal(&document)?.seal()?;
+        pairs.push((document.clone(), file.encode()));
+        let mut bent = file;
+        match number % 4 {
+            0 => bent.epoch[60] ^= 1,
+            1 => bent.enrolment[60] ^= 1,
+            2 => bent.heads[0].checkpoint = bent.heads[0].checkpoint.replacen('\n', "\n1", 1),
+            _ => bent.entry[60] ^= 1,
+        }
+        pairs.push((document, bent.encode()));
+    }
+    let mut form = Form::new();
+    for (document, seal) in &pairs {
+        form = form.file("document", "", document).file("seal", "", seal.as_bytes());
+    }
+    let bulk = reader.post("/v1/verify/bulk", &[Form::CONTENT_TYPE], &form.finish())?.json()?;
+    let results = bulk["results"].as_array().unwrap();
+    assert_eq!(results.len(), pairs.len());
+    for ((document, seal), result) in pairs.iter().zip(results) {
+        let form = Form::new().file("document", "", document).file("seal", "", seal.as_bytes()).finish();
+        let alone = reader.post("/v1/verify", &[Form::CONTENT_TYPE], &form)?.json()?;
+        for member in ["verdict", "sentence", "facts", "interval"] {
+            assert_eq!(result[member], alone[member], "{result} against {alone}");
+        }
+        let checks = alone["checks"].as_array().unwrap();
+        let failed = checks.iter().find(|check| check["outcome"] == "failed");
+        assert_eq!(result["failed"]["detail"], failed.unwrap_or(&json!({"detail": null}))["detail"]);
+    }
+    let refused = results.iter().filter(|result| result["verdict"] == "refused").count();
+    assert_eq!(refused, pairs.len() / 2, "{bulk}");
+    Ok(())
+}
+
 #[test]
 fn requests_that_are_not_bulk_are_refused() -> Result<()> {
     let rig = Rig::start_with(&SOFTWARE)?;

@@ -5,12 +5,12 @@
 //! Refuses to do: hold documents in memory; answer for more than [`ITEMS_MAX`] items; answer in part when the request
 //! itself does not arrive whole.
 
+use super::Shared;
 use super::access::{Caller, Right};
 use super::receipt::respond;
 use super::seals::{blocking, essence};
 use super::upload::{Incoming, STRUCTURED_BYTES_MAX, of_form};
 use super::verify::{ALGORITHMS, known};
-use super::{Api, Shared};
 use crate::problem::{Kind, Problem};
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -19,7 +19,7 @@ use axum::response::Response;
 use bulla_formats::body::seal::{DigestAlgorithm, DocumentDigest, DocumentHasher};
 use bulla_formats::report::Report;
 use bulla_formats::seal_file::{SEAL_BYTES_MAX, SealFile};
-use bulla_formats::verify::{verify as judge, wanted_digest};
+use bulla_formats::verify::{Verifier, wanted_digest};
 use multer::Field;
 use serde_json::{Value, json};
 
@@ -104,6 +104,8 @@ async fn form(api: &Shared, caller: &Caller, headers: &HeaderMap, body: Body) ->
     let incoming = Incoming::new(headers, body, largest, api.config.body_pace())?;
     let mut form = incoming.multipart(headers, largest)?;
     let (mut results, mut waiting) = (Vec::new(), None::<Document>);
+    // Of this request alone: what a client's seals make it remember goes with the request.
+    let mut verifier = Verifier::new(api.sealer.trust());
     while let Some(field) = form.next_field().await.map_err(of_form)? {
         match field.name() {
             Some("document") => {
@@ -124,7 +126,7 @@ async fn form(api: &Shared, caller: &Caller, headers: &HeaderMap, body: Body) ->
                     return Err(Problem::invalid(detail).and_close());
                 };
                 results.push(match take_seal(field).await? {
-                    Some(seal) => compare(api, document, &seal),
+                    Some(seal) => compare(&mut verifier, document, &seal),
                     None => item(document.name, json!({"error": "its .seal file has more than 4 MiB"})),
                 });
             }
@@ -181,7 +183,7 @@ async fn look_up(api: &Shared, document: Document) -> Result<Value, Problem> {
     Ok(item(document.name, result))
 }
 
-fn compare(api: &Api, document: Document, seal: &[u8]) -> Value {
+fn compare(verifier: &mut Verifier<'_>, document: Document, seal: &[u8]) -> Value {
     let result = match document.digests {
         Err(error) => json!({"error": error}),
         Ok(digests) => {
@@ -189,7 +191,7 @@ fn compare(api: &Api, document: Document, seal: &[u8]) -> Value {
             // A file that does not say is refused by the verifier before it looks at the document.
             let wanted = wanted.unwrap_or(DigestAlgorithm::Sha256);
             let digest = digests.iter().find(|digest| digest.algorithm == wanted);
-            summary(&judge(seal, api.sealer.trust(), digest).report)
+            summary(&verifier.verify(seal, digest).report)
         }
     };
     item(document.name, result)
