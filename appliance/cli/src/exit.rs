@@ -16,7 +16,8 @@ Exit codes:
   4  no seal is known for this document, or none matches the search
   5  the seal needs a newer version of this program
   6  the seal is genuine, but the trust file's policy asks for more
-  7  the box cannot be reached, or it refused";
+  7  the box cannot be reached, or it refused
+Of many documents verified together the worst counts; from worst to best: 1, 3, 4, 2, 5, 6, 0.";
 
 /// Exit codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,6 +38,23 @@ pub enum Exit {
     PolicyUnmet = 6,
     /// Box unreachable or refusing.
     Box = 7,
+}
+
+impl Exit {
+    /// How bad the end of one document is among many, as [`TABLE`] says: what speaks against a document before what is
+    /// merely missing, and that before what another program or trust file would settle.
+    pub fn badness(self) -> u8 {
+        match self {
+            Exit::Ok => 0,
+            Exit::PolicyUnmet => 1,
+            Exit::TooOld => 2,
+            Exit::Box => 3,
+            Exit::Usage => 4,
+            Exit::NoSeal => 5,
+            Exit::OtherDocument => 6,
+            Exit::Refused => 7,
+        }
+    }
 }
 
 impl From<Exit> for ExitCode {
@@ -103,5 +121,22 @@ mod tests {
             assert_eq!(exit, verdict.exit_code());
             assert!(TABLE.contains(&format!("\n  {exit}  ")));
         }
+    }
+
+    #[test]
+    fn the_order_of_badness_is_the_documented_one() {
+        let order = TABLE.rsplit(": ").next().unwrap().trim_end_matches('.');
+        let mut exits = [
+            Exit::Ok,
+            Exit::Refused,
+            Exit::Usage,
+            Exit::OtherDocument,
+            Exit::NoSeal,
+            Exit::TooOld,
+            Exit::PolicyUnmet,
+        ];
+        exits.sort_by_key(|exit| std::cmp::Reverse(exit.badness()));
+        let sorted: Vec<String> = exits.iter().map(|exit| (*exit as u8).to_string()).collect();
+        assert_eq!(sorted.join(", "), order);
     }
 }

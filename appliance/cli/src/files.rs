@@ -20,6 +20,11 @@ pub fn seal_path(document: &Path) -> PathBuf {
     with_suffix(document, ".seal")
 }
 
+/// Whether this is the name of a `.seal` file.
+pub fn is_seal(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "seal")
+}
+
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(suffix);

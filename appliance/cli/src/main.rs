@@ -21,6 +21,7 @@ mod search;
 mod status;
 mod upgrade;
 mod verify;
+mod verify_many;
 
 use bulla_manual::ManualCommand;
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -40,7 +41,7 @@ struct Cli {
 enum Command {
     /// Seal documents: FILE gets FILE.seal beside it
     Seal(seal::SealArgs),
-    /// Verify a document against its seal, offline
+    /// Verify documents against their seals, offline
     Verify(verify::VerifyArgs),
     /// Take newer evidence from the box into .seal files
     Upgrade(upgrade::UpgradeArgs),

@@ -4,6 +4,7 @@
 
 use crate::output;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use serde_json::Value;
 use std::io::{self, IsTerminal as _, Read};
 
 const BYTES: &str = "{msg:30!} {bar:30} {bytes:>10}/{total_bytes:10} {eta}";
@@ -53,6 +54,11 @@ impl Progress {
     /// One line of result on stdout.
     pub fn say(&self, line: &str) {
         self.quietly(|| output::print(&format!("{}\n", output::printable(line))));
+    }
+
+    /// One line of JSON on stdout.
+    pub fn say_json(&self, value: &Value) {
+        self.quietly(|| output::print(&format!("{value}\n")));
     }
 
     /// One line of trouble on stderr.

@@ -142,7 +142,7 @@ pub fn run(args: &SealArgs) -> Result<Exit, Failure> {
 impl Run<'_> {
     fn one(&self, path: &Path) -> Result<Done, Failure> {
         let shown = path.display();
-        if path.extension().is_some_and(|extension| extension == "seal") {
+        if files::is_seal(path) {
             return Ok(Done::Skipped("it is a .seal file itself".into()));
         }
         let unreadable = |error: io::Error| Failure::usage(format!("{shown} cannot be read: {error}"));

@@ -1,39 +1,83 @@
-//! `bulla verify`: one document, one `.seal`, one trust file, no network.
+//! `bulla verify`: documents, their `.seal` files, one trust file, no network. One document gets a whole report here,
+//! many get a table ([`crate::verify_many`]).
 //!
 //! Refuses to do: say "forged"; a document without a seal is one that no seal is known for.
 
 use crate::exit::{Exit, Failure};
 use crate::files;
 use crate::output::{self, printable};
+use crate::verify_many::{self, Many};
 use bulla_formats::body::seal::{Assurance, DigestAlgorithm, Opening};
 use bulla_formats::seal_file::SealFile;
 use bulla_formats::verify::{VerifiedSeal, verify, wanted_digest};
 use clap::Args;
 use serde_json::{Value, json};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Arguments of `bulla verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// The document
-    #[arg(value_name = "FILE")]
-    document: PathBuf,
-    /// Its seal [default: FILE.seal]
-    #[arg(value_name = "SEAL")]
-    seal: Option<PathBuf>,
+    /// A document and its seal [default: FILE.seal], or many documents, or directories of them
+    ///
+    /// One FILE is judged with the seal beside it, FILE.seal, and gets a whole report. So do two names, FILE and SEAL, unless
+    /// the second is a directory or has a seal beside it. Everything else is many documents, each with its seal beside
+    /// it: one line for each, in the order given. In place of a document its .seal file can be named; both together
+    /// count once.
+    #[arg(required = true, value_name = "FILE")]
+    names: Vec<PathBuf>,
     /// Whom to believe: the fleet's trust file
     #[arg(long, value_name = "TRUST")]
     trust: PathBuf,
-    /// Print the report as JSON
+    /// Every FILE is a document of its own, however many there are
+    #[arg(long)]
+    each: bool,
+    /// Go into the directories below those given, too
+    #[arg(long)]
+    recursive: bool,
+    /// Seals are here and not beside the documents, under the same names and paths below the directory given
+    #[arg(long, value_name = "DIR")]
+    seal_dir: Option<PathBuf>,
+    /// Print the report as JSON; of many documents one line each
     #[arg(long)]
     json: bool,
+    /// No progress bar
+    #[arg(long)]
+    quiet: bool,
 }
 
-/// Verifies and prints the report.
+impl VerifyArgs {
+    /// The one document and its seal; `None` when there are many.
+    fn pair(&self) -> Option<(&Path, PathBuf)> {
+        if self.each || self.recursive || self.seal_dir.is_some() {
+            return None;
+        }
+        match &self.names[..] {
+            [document] if !document.is_dir() => Some((document, files::seal_path(document))),
+            [document, seal] => {
+                let document_too = seal.is_dir() || files::seal_path(seal).exists();
+                (!document.is_dir() && !document_too).then(|| (document.as_path(), seal.clone()))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Verifies and prints what came of it.
 pub fn run(args: &VerifyArgs) -> Result<Exit, Failure> {
     let (trust, fingerprint) = files::read_trust(&args.trust)?;
-    let seal_path = args.seal.clone().unwrap_or_else(|| files::seal_path(&args.document));
+    let Some((document, seal_path)) = args.pair() else {
+        return verify_many::run(&Many {
+            names: &args.names,
+            recursive: args.recursive,
+            seal_dir: args.seal_dir.as_deref(),
+            trust_path: &args.trust,
+            trust: &trust,
+            fingerprint: &fingerprint,
+            json: args.json,
+            quiet: args.quiet,
+        });
+    };
     let bytes = files::read_seal(&seal_path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => {
             let message = format!("no seal known for these bytes: {} does not exist", seal_path.display());
@@ -44,8 +88,8 @@ pub fn run(args: &VerifyArgs) -> Result<Exit, Failure> {
     // What a broken file would have been made with is unknown, and its verdict does not depend on it.
     let algorithm = SealFile::decode(&bytes).ok().and_then(|seal| wanted_digest(&seal));
     let algorithm = algorithm.unwrap_or(DigestAlgorithm::Sha256);
-    let digest = files::hash_file(&args.document, algorithm)
-        .map_err(|error| Failure::usage(format!("{} cannot be read: {error}", args.document.display())))?;
+    let digest = files::hash_file(document, algorithm)
+        .map_err(|error| Failure::usage(format!("{} cannot be read: {error}", document.display())))?;
     let found = verify(&bytes, &trust, Some(&digest));
     let openings = found.seal.as_ref().map_or(&[][..], VerifiedSeal::openings);
     if args.json {
@@ -68,6 +112,12 @@ pub fn run(args: &VerifyArgs) -> Result<Exit, Failure> {
         text.push_str(&format!("trust file  fingerprint {fingerprint}\n"));
         output::print(&text);
     }
+    if found.report.failed().is_some_and(|check| check.name == "seal-file") && !files::is_seal(&seal_path) {
+        let (seal, document) = (seal_path.display(), document.display());
+        output::complain(&format!(
+            "{seal} was taken as the seal of {document}; add --each when it is a document too"
+        ));
+    }
     Ok(found.report.verdict.into())
 }
 
@@ -78,6 +128,7 @@ fn assurance(opening: &Opening) -> &'static str {
     }
 }
 
-fn opened(opening: &Opening) -> Value {
+/// An opening as it stands in a report.
+pub fn opened(opening: &Opening) -> Value {
     json!({"name": opening.name, "value": opening.value, "assurance": assurance(opening)})
 }
