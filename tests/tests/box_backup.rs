@@ -100,7 +100,7 @@ fn stock_age_and_tar_open_a_backup_and_its_manifest_is_true() -> Result<()> {
     for wanted in ["identity.json", "clients.json", "ca.pem", "keys/keys.json"] {
         assert!(names.contains(&wanted), "{wanted} is not in {names:?}");
     }
-    for ending in ["openings.redb", "control.redb", "seg-0000000000000000.redb"] {
+    for ending in ["openings.redb", "opening-keys.redb", "control.redb", "seg-0000000000000000.redb"] {
         assert!(names.iter().any(|name| name.ends_with(ending)), "{ending} is not in {names:?}");
     }
     for file in &manifest.files {

@@ -7,15 +7,18 @@ use bulla_formats::body::operator_action::OperatorActionBody;
 use bulla_formats::body::seal::Opening;
 use bulla_formats::entry::{Entry, Kind};
 use bulla_formats::erasure::erased_leaves;
+use bulla_formats::hash::sha256;
 use bulla_formats::report::{Outcome, Verdict};
 use bulla_formats::seal_file::SealFile;
 use bulla_formats::tile::parse_entries;
+use bulla_tests::rig::strace::{Faults, thread_id};
 use bulla_tests::rig::{Keys, Rig, RigOptions, Role, rounds};
 use redb::{ReadableDatabase, ReadableTable, TableDefinition};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 const SOFTWARE: RigOptions<'static> = RigOptions {
     keys: Keys::Software,
@@ -25,7 +28,7 @@ const SOFTWARE: RigOptions<'static> = RigOptions {
     tcti: None,
     launcher: None,
 };
-const KEYS: TableDefinition<u64, &[u8; 32]> = TableDefinition::new("keys-1");
+const NODES: TableDefinition<(u64, u8, u32), &[u8; 40]> = TableDefinition::new("nodes-1");
 const TAGS: TableDefinition<&[u8; 24], ()> = TableDefinition::new("tags-1");
 
 fn log_directory(rig: &Rig) -> PathBuf {
@@ -49,19 +52,26 @@ fn holds(files: &[(PathBuf, Vec<u8>)], needle: &[u8]) -> bool {
     files.iter().any(|(_, bytes)| bytes.windows(needle.len()).any(|window| window == needle))
 }
 
-/// Keys of openings and tags of the search index, by entry.
+/// The secrets from the root down to the key of an entry's openings, in a log where nothing has been erased yet, and
+/// its tags in the search index.
 fn secrets(rig: &Rig, index: u64) -> (Vec<[u8; 32]>, Vec<[u8; 16]>) {
     let open = |name: &str| {
         let copy = rig.directory().join(name);
         std::fs::copy(log_directory(rig).join(name), &copy).unwrap();
         redb::Database::open(copy).unwrap().begin_read().unwrap()
     };
-    let keys = open("openings.redb").open_table(KEYS).unwrap();
-    let key = keys.get(index).unwrap().map(|key| *key.value());
+    let nodes = open("opening-keys.redb").open_table(NODES).unwrap();
+    let root = nodes.get((index >> 16, 0, 0)).unwrap().unwrap();
+    let mut path = vec![<[u8; 32]>::try_from(&root.value()[..32]).unwrap()];
+    for bit in (0..16).rev() {
+        let side = [(index >> bit & 1) as u8];
+        let child = sha256(&[b"bulla/opening-node/v1\0", path.last().unwrap(), &side]);
+        path.push(child.0);
+    }
     let rows = open("search.redb").open_table(TAGS).unwrap();
     let rows = rows.iter().unwrap().map(|row| *row.unwrap().0.value());
     let of_entry = rows.filter(|row| row[20..] == (index as u32).to_be_bytes());
-    (key.into_iter().collect(), of_entry.map(|row| row[4..20].try_into().unwrap()).collect())
+    (path, of_entry.map(|row| row[4..20].try_into().unwrap()).collect())
 }
 
 fn seal(rig: &Rig, document: &str, id: &str, user: &str) -> Result<(String, SealFile)> {
@@ -96,6 +106,12 @@ fn into_the_file(rig: &mut Rig) -> Result<()> {
 
 fn get(rig: &Rig, id: &str) -> Result<Value> {
     rig.client(Role::Reader).get(&format!("/v1/seals/{id}"))?.json()
+}
+
+/// How many openings the box shows.
+fn openings(rig: &Rig, id: &str) -> Result<usize> {
+    let shown = get(rig, id)?;
+    Ok(shown["document"]["openings"].as_array().with_context(|| shown.to_string())?.len())
 }
 
 fn found(rig: &Rig, filters: &str) -> Result<Vec<String>> {
@@ -142,7 +158,11 @@ fn g5_erased_openings_are_in_no_byte_of_the_box_and_break_no_proof() -> Result<(
     let (other, other_file) = seal(&rig, "a letter", "LETTER-1", "Hugo")?;
     into_the_file(&mut rig)?;
     let secret = secrets(&rig, index_of(&loan));
-    assert_eq!((secret.0.len(), secret.1.len()), (1, 3), "a key; tags of document id, user and client");
+    assert_eq!(
+        (secret.0.len(), secret.1.len()),
+        (17, 3),
+        "root to key; tags of document id, user and client"
+    );
     std::fs::write(rig.file("operator.token"), rig.token(Role::Operator))?;
     std::fs::write(rig.file("reader.token"), rig.token(Role::Reader))?;
     let erase = |rig: &Rig, arguments: &[&str]| -> Result<(Option<i32>, String)> {
@@ -238,7 +258,9 @@ fn g5_erased_openings_are_in_no_byte_of_the_box_and_break_no_proof() -> Result<(
     let mut files = Vec::new();
     contents(&rig.state(), &mut files);
     assert!(files.iter().all(|(path, _)| !path.to_str().unwrap().ends_with(".new")));
-    assert!(!holds(&files, &secret.0[0]), "the key");
+    for (level, node) in secret.0.iter().enumerate() {
+        assert!(!holds(&files, node), "the key follows from a secret of level {level}");
+    }
     let tags = secret.1.iter().filter(|tag| holds(&files, *tag)).count();
     assert_eq!(tags, 1, "only the tag of the client, whose name is in the entry itself");
     for opening in &loan_file.openings {
@@ -258,17 +280,16 @@ fn g5_erased_openings_are_in_no_byte_of_the_box_and_break_no_proof() -> Result<(
     Ok(())
 }
 
-/// strace that kills the box at its `at`-th flush from now on.
-fn kill_at_flush(pid: u32, at: usize) -> Result<Child> {
+/// strace that kills the box at the `at`-th flush from now on, of any thread or of the one with this name.
+fn kill_at_flush(pid: u32, thread: Option<&str>, at: usize) -> Result<Child> {
+    let whom = match thread {
+        None => vec!["-f".to_owned(), "-p".to_owned(), pid.to_string()],
+        Some(name) => vec!["-p".to_owned(), thread_id(pid, name)?.to_string()],
+    };
     let mut strace = Command::new("strace")
-        .args([
-            "-f",
-            "-e",
-            "trace=fdatasync,fsync",
-            "-e",
-            &format!("inject=fdatasync,fsync:signal=KILL:when={at}"),
-        ])
-        .args(["-o", "/dev/null", "-p", &pid.to_string()])
+        .args(whom)
+        .args(["-e", "trace=fdatasync,fsync", "-e", &format!("inject=fdatasync,fsync:signal=KILL:when={at}")])
+        .args(["-o", "/dev/null"])
         .stderr(Stdio::piped())
         .spawn()
         .context("strace is needed")?;
@@ -278,59 +299,152 @@ fn kill_at_flush(pid: u32, at: usize) -> Result<Child> {
     Ok(strace)
 }
 
+/// How many entries say that this seal's openings are erased.
+fn recorded(rig: &Rig, seal: &SealFile) -> Result<usize> {
+    Ok(records(rig)?.iter().filter(|body| erased_leaves(body).unwrap().contains(&leaf(seal))).count())
+}
+
+/// Waits for the record: the tags go beside the seals of a run.
+fn wait_recorded(rig: &Rig, seal: &SealFile) -> Result<()> {
+    let begun = Instant::now();
+    while recorded(rig, seal)? == 0 {
+        ensure!(begun.elapsed() < Duration::from_secs(120), "a promised erasure is not recorded");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
 #[test]
 fn g5_a_kill_at_any_flush_of_an_erasure_leaves_it_unpromised_or_done() -> Result<()> {
     let mut rig = Rig::start_with(&SOFTWARE)?;
-    let flushes = rounds(24, 64);
+    let flushes = rounds(40, 80);
     let targets: Vec<_> = (0..flushes)
         .map(|n| seal(&rig, &format!("document {n}"), &format!("T-{n}"), "U"))
         .collect::<Result<_>>()?;
     into_the_file(&mut rig)?;
     let (mut unpromised, mut finished, mut answered) = (0, 0, 0);
-    for (at, (id, before)) in targets.iter().enumerate() {
+    // The writer destroys keys and records, the indexer removes tags; each counts its own flushes.
+    let (mut thread, mut at) = (None, 0);
+    for (number, (id, before)) in targets.iter().enumerate() {
+        at += 1;
+        let place = format!("{} at flush {at}", thread.unwrap_or("any thread"));
         let operator = rig.client(Role::Operator);
-        let body = json!({"seals": [id], "reason": format!("request {at}")}).to_string();
-        let mut strace = kill_at_flush(rig.sealer.pid().context("it runs")?, at + 1)?;
+        let body = json!({"seals": [id], "reason": format!("request {number}")}).to_string();
+        let mut strace = kill_at_flush(rig.sealer.pid().context("it runs")?, thread, at)?;
         let answer = operator.post("/v1/erasures", &[], body.as_bytes());
         let done = answer.as_ref().is_ok_and(|answer| answer.status == 201);
-        if done {
-            answered += 1;
-        }
         strace.kill()?;
         strace.wait()?;
         rig.sealer.kill()?;
         rig.sealer.start()?;
-        let shown = get(&rig, id)?;
-        let (openings, erased) =
-            (shown["document"]["openings"].as_array().unwrap().len(), shown["erased"] == json!(true));
-        assert!(
-            (openings, erased) == (3, false) || (openings, erased) == (0, true),
-            "flush {at}: {openings}, {erased}"
-        );
-        assert!(erased || !done, "flush {at}: answered, and not done");
-        let recorded = |rig: &Rig| -> Result<usize> {
-            let all = records(rig)?;
-            Ok(all.iter().filter(|body| erased_leaves(body).unwrap().contains(&leaf(before))).count())
-        };
-        assert_eq!(recorded(&rig)?, usize::from(erased), "flush {at}: the log says what is so, once");
+        // The keys are destroyed before the first answer; the record follows when the tags are gone too.
+        let shown = openings(&rig, id)?;
+        assert!(shown == 3 || shown == 0, "{place}: {shown}");
+        let erased = shown == 0;
+        assert!(erased || !done, "{place}: answered, and not done");
         if erased {
+            assert!(!done || recorded(&rig, before)? == 1, "{place}: answered, and not recorded");
+            wait_recorded(&rig, before)?;
             finished += 1
         } else {
             unpromised += 1
         }
+        assert_eq!(recorded(&rig, before)?, usize::from(erased), "{place}: the log says what is so, once");
+        assert_eq!(get(&rig, id)?["erased"] == json!(true), erased, "{place}");
         // Asked again it is done, and recorded once.
         let again = rig.client(Role::Operator).post("/v1/erasures", &[], body.as_bytes())?;
         assert_eq!(again.status, if erased { 200 } else { 201 }, "{}", String::from_utf8_lossy(&again.body));
-        assert_eq!(recorded(&rig)?, 1);
+        assert_eq!(recorded(&rig, before)?, 1);
         let seal = rig.client(Role::Reader).get(&format!("/v1/seals/{id}/seal-file"))?.seal()?;
-        assert!(erasure_check(&rig, &seal, &format!("document {at}")).is_some(), "flush {at}");
-        if answered >= 2 {
-            break;
+        assert!(erasure_check(&rig, &seal, &format!("document {number}")).is_some(), "{place}");
+        if done {
+            answered += 1;
+            println!("{place}: answered before the kill");
+            match thread {
+                None => (thread, at) = (Some("indexer"), 0),
+                Some(_) => break,
+            }
         }
     }
-    println!("killed at flush 1..: {unpromised} unpromised, {finished} finished, {answered} answered first");
-    assert!(unpromised > 0 && finished > answered && answered > 0, "the sweep does not cover an erasure");
+    println!("{unpromised} unpromised, {finished} finished, {answered} answered first");
+    assert!(unpromised > 0 && finished > answered && answered == 2, "the sweep does not cover an erasure");
     rig.sealer.stop()?;
     rig.fsck()?;
+    Ok(())
+}
+
+/// The search index is written anew beside the seals: they go on, nobody finds what is erased, and a kill or a stop in
+/// the middle is made good by the next start, which seals at once.
+#[test]
+fn g5_seals_go_on_while_an_erasure_is_carried_out() -> Result<()> {
+    let mut rig = Rig::start_with(&SOFTWARE)?;
+    let targets: Vec<_> = (0..3)
+        .map(|n| seal(&rig, &format!("document {n}"), &format!("T-{n}"), "U"))
+        .collect::<Result<_>>()?;
+    into_the_file(&mut rig)?;
+    let order = |id: &str| json!({"seals": [id], "reason": "x"}).to_string();
+    for (number, ending) in ["kill", "stop", "none"].into_iter().enumerate() {
+        let (id, before) = &targets[number];
+        // A stopping box waits 10 s for requests in flight: this one takes longer.
+        let pause = Duration::from_millis(if ending == "stop" { 6_000 } else { 1_500 });
+        let slow = Faults::slow_flushes(rig.sealer.pid().context("it runs")?, "indexer", pause)?;
+        let (operator, body) = (rig.client(Role::Operator), order(id));
+        let pending = std::thread::spawn(move || operator.post("/v1/erasures", &[], body.as_bytes()));
+        let begun = Instant::now();
+        while openings(&rig, id)? > 0 {
+            ensure!(begun.elapsed() < Duration::from_secs(60), "the keys are not destroyed");
+        }
+        assert!(found(&rig, &format!("documentId=T-{number}"))?.is_empty(), "{ending}: found when erased");
+        let mut sealed = 0;
+        while sealed < 3 {
+            seal(&rig, &format!("{ending} {sealed}"), "L-1", "V")?;
+            sealed += 1;
+        }
+        // One at a time; saying what would be erased is no second one.
+        let dry = json!({"documentId": "L-1", "reason": "x", "dryRun": true}).to_string();
+        let dry = rig.client(Role::Operator).post("/v1/erasures", &[], dry.as_bytes())?;
+        assert_eq!(dry.status, 200, "{}", String::from_utf8_lossy(&dry.body));
+        let other = json!({"user": "V", "reason": "x"}).to_string();
+        let second = rig.client(Role::Operator).post("/v1/erasures", &[], other.as_bytes())?;
+        assert!(!pending.is_finished(), "{ending}: the erasure did not wait for its tags");
+        assert_eq!((second.status, second.problem()?.as_str()), (409, "erasure-running"));
+        assert!(second.header("retry-after").parse::<u32>().is_ok());
+        assert_eq!(recorded(&rig, before)?, 0, "{ending}: recorded before it is so");
+        match ending {
+            "kill" => rig.sealer.kill()?,
+            "stop" => std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    std::thread::sleep(Duration::from_secs(11));
+                    drop(slow);
+                });
+                rig.sealer.stop()
+            })?,
+            _ => {
+                let answer = pending.join().expect("the thread only asks")?;
+                assert_eq!(answer.status, 201, "{}", String::from_utf8_lossy(&answer.body));
+                continue;
+            }
+        }
+        let answer = pending.join().expect("the thread only asks");
+        let status = answer.map(|answer| answer.status);
+        assert!(status.is_err() || matches!(status, Ok(503)), "{ending}: {status:?}");
+        rig.sealer.start()?;
+        seal(&rig, &format!("after the {ending}"), "L-2", "V")?;
+        wait_recorded(&rig, before)?;
+        assert_eq!(recorded(&rig, before)?, 1);
+        assert!(found(&rig, &format!("documentId=T-{number}"))?.is_empty());
+    }
+    for (_, before) in &targets {
+        assert_eq!(recorded(&rig, before)?, 1);
+    }
+    // The second one is carried out now.
+    let other = json!({"user": "V", "reason": "x"}).to_string();
+    let answer = rig.client(Role::Operator).post("/v1/erasures", &[], other.as_bytes())?;
+    assert_eq!((answer.status, answer.json()?["erased"].as_array().map(Vec::len)), (201, Some(11)));
+    rig.sealer.stop()?;
+    rig.fsck()?;
+    let mut files = Vec::new();
+    contents(&rig.state(), &mut files);
+    assert!(files.iter().all(|(path, _)| !path.to_str().unwrap().ends_with(".new")));
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! What search and erasure cost at a given size: `cargo run --release -p bulla-ledger --example search_cost -- 1000000`.
 //!
 //! Makes a log of entries of usual length with openings in a temporary directory, indexes it, asks for values that one
-//! entry has, erases one entry, and prints times, file sizes and the memory of the index.
+//! entry has, erases one entry, then many, and prints times, file sizes and the memory of the index.
 
 use bulla_ledger::{DirStore, Ledger, NewEntry, Options, SearchIndex};
 use std::collections::BTreeSet;
@@ -11,6 +11,8 @@ use std::time::Instant;
 
 const BATCH: u64 = 4_000;
 const QUERIES: u64 = 1_000;
+/// As many as one request may erase.
+const SCATTERED: u64 = 10_000;
 
 fn resident(name: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -70,8 +72,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     ledger.erase_openings(&[7])?;
     println!("openings erased in {:.1?}", begun.elapsed());
     let begun = Instant::now();
-    index.erase(&BTreeSet::from([7]))?;
+    index.erase(&BTreeSet::from([7]), &|| false)?;
     println!("tags erased in {:.1?}; highest RSS {} MiB", begun.elapsed(), resident("VmHWM"));
+    let scattered: Vec<u64> = (0..SCATTERED.min(size)).map(|n| n * (size / SCATTERED.min(size))).collect();
+    let begun = Instant::now();
+    ledger.erase_openings(&scattered)?;
+    println!("openings of {} scattered entries erased in {:.1?}", scattered.len(), begun.elapsed());
+    let begun = Instant::now();
+    ledger.erase_openings(&[8])?;
+    println!("one more after that in {:.1?}", begun.elapsed());
     for file in std::fs::read_dir(directory.path())? {
         let file = file?;
         println!("{:>6} MiB {}", file.metadata()?.len() >> 20, file.file_name().to_string_lossy());

@@ -11,8 +11,8 @@ use crate::backend::{Writable, open_frozen};
 use crate::contain::{Held, contain_fault};
 use crate::error::{During, StorageFault};
 use crate::store::Store;
-use redb::{Database, Key, ReadTransaction, ReadableDatabase, TableDefinition, Value, WriteTransaction};
-use redb::{ReadableTable, TableError};
+use redb::{Database, Key, ReadTransaction, ReadableDatabase, TableDefinition, TableHandle as _, Value};
+use redb::{ReadableTable, TableError, WriteTransaction};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Ending of a file that is not yet what its name says; removed at start.
@@ -46,6 +46,17 @@ enum State {
     Open(Writable),
     /// A write had an unknown effect. Readable through an overlay until the next write makes a fresh file.
     Suspect(Option<Held>),
+}
+
+/// A complete file that has not its name yet.
+#[derive(Debug)]
+pub(crate) struct Composed(Writable);
+
+impl Composed {
+    /// Lets go of it; its bytes stay in the directory until they are removed.
+    pub(crate) fn abandon(self) {
+        self.0.abandon();
+    }
 }
 
 impl Companion {
@@ -107,6 +118,15 @@ impl Companion {
         contain_fault("read", name, || look(&txn).during("read", name)).map(Some)
     }
 
+    /// A table that the file has besides this one.
+    pub(crate) fn table_besides(&self, known: &str) -> Result<Option<String>, StorageFault> {
+        let found = self.read(|txn| {
+            let mut names = txn.list_tables()?.map(|table| table.name().to_owned());
+            Ok(names.find(|name| name != known))
+        })?;
+        Ok(found.flatten())
+    }
+
     /// Runs `look` under a read transaction, so that no page of the state it sees is used again meanwhile.
     pub(crate) fn pinned(&self, mut look: impl FnMut()) -> Result<(), StorageFault> {
         self.read(|_pinned| {
@@ -125,6 +145,53 @@ impl Companion {
         self.suspect(&mut state);
         *state = State::Open(self.fresh_file()?);
         Ok(())
+    }
+
+    /// After a write of unknown effect, moves what is stored to a fresh file: from then on what is read is durable.
+    pub(crate) fn settle(&self) -> Result<(), StorageFault> {
+        let mut state = self.lock();
+        if matches!(*state, State::Suspect(_)) {
+            *state = State::Open(self.fresh_file()?);
+        }
+        Ok(())
+    }
+
+    /// Makes a fresh file that is to take the place of this one, beside whoever reads; `None` when there is no file. The
+    /// caller sees to it that nobody writes until [`Companion::adopt`]. What stays in the directory after an error has
+    /// no name that counts.
+    pub(crate) fn compose(
+        &self,
+        fill: impl FnOnce(&ReadTransaction, &WriteTransaction) -> Result<(), redb::Error>,
+    ) -> Result<Option<Composed>, StorageFault> {
+        if !self.is_present() {
+            return Ok(None);
+        }
+        let new = self.new_name();
+        let fresh = Writable::create(self.store.as_ref(), &new, CACHE_BYTES)?;
+        let filled = self.read(|from| self.transact(&fresh.db, |to| fill(from, to)));
+        match filled {
+            Ok(_) => Ok(Some(Composed(fresh))),
+            Err(fault) => {
+                fresh.abandon();
+                Err(fault)
+            }
+        }
+    }
+
+    /// Gives the name, durably, to a file made by [`Companion::compose`].
+    pub(crate) fn adopt(&self, Composed(fresh): Composed) -> Result<(), StorageFault> {
+        let mut state = self.lock();
+        self.suspect(&mut state);
+        match self.name_fresh() {
+            Ok(()) => {
+                *state = State::Open(fresh);
+                Ok(())
+            }
+            Err(fault) => {
+                fresh.abandon();
+                Err(fault)
+            }
+        }
     }
 
     /// Writes a complete copy under the same name into `to`; `None` when there is no file. What is stored meanwhile is
@@ -169,9 +236,18 @@ impl Companion {
         Ok(txn.commit()?)
     }
 
+    fn new_name(&self) -> String {
+        format!("{}{NEW}", self.kind.name)
+    }
+
+    fn name_fresh(&self) -> Result<(), StorageFault> {
+        let (name, new) = (self.kind.name, self.new_name());
+        self.store.rename(&new, name).during("rename", &new)?;
+        self.store.sync_dir().during("make durable the name of", name)
+    }
+
     fn fresh_file(&self) -> Result<Writable, StorageFault> {
-        let name = self.kind.name;
-        let new = format!("{name}{NEW}");
+        let (name, new) = (self.kind.name, self.new_name());
         // Asks the directory: an earlier attempt may have succeeded and said it failed.
         let present = self.store.list().during("list", name)?.iter().any(|each| each == name);
         let old = if present { Some(open_frozen(self.store.as_ref(), name, CACHE_BYTES)?) } else { None };
@@ -180,8 +256,7 @@ impl Companion {
         let moved = self
             .transact(&fresh.db, |txn| (self.kind.copy)(old.as_ref(), txn))
             .during("commit to", &new)
-            .and_then(|()| self.store.rename(&new, name).during("rename", &new))
-            .and_then(|()| self.store.sync_dir().during("make durable the name of", name));
+            .and_then(|()| self.name_fresh());
         match moved {
             Ok(()) => Ok(fresh),
             Err(fault) => {

@@ -8,7 +8,7 @@
 //! Refuses: to leave anything under a final name in the target that is not complete.
 //! Invariants: `control` and the queue are copied before the entries (a request that leaves the queue meanwhile is in both,
 //! and its request key says so; the other way round it could be in neither), and everything that entries refer to after them, so that the
-//! copy has every opening and object of its entries, and a counter intent that is not ahead of them. Short read
+//! copy has every opening with its key and every object of its entries, and a counter intent that is not ahead of them. Short read
 //! transactions only: the writer is held up for the length of one chunk at a time, and only at a roll-over.
 
 use crate::backend::Writable;

@@ -11,7 +11,8 @@
 //! | file | holds | ground truth |
 //! |---|---|---|
 //! | `seg-<first index>[-g<k>].redb` | entries, full tiles, request and digest rows, header, head | entries, header, head, request rows |
-//! | `openings.redb` | openings of commitments under erasable keys | yes, until erased |
+//! | `openings.redb` | openings of commitments, encrypted under a key per entry | yes, until erased |
+//! | `opening-keys.redb` | the secrets that these keys follow from, but for erased ones | yes |
 //! | `queue.redb` | requests promised a seal while none can be made | yes, until sealed |
 //! | `side.redb` | objects that entries refer to by hash | yes |
 //! | `control.redb` | counter intent, journal, small values | yes |
@@ -29,7 +30,9 @@ mod export;
 mod fsck;
 mod index;
 mod open;
+mod opening_keys;
 mod openings;
+mod puncture;
 mod queue;
 mod reader;
 mod recover;

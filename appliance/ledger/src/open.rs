@@ -18,7 +18,7 @@ use crate::control::{self, Control};
 use crate::edge::{Edge, FullTile};
 use crate::error::{Damage, During, ReadError, StorageFault};
 use crate::index::{DigestMap, RequestWindow};
-use crate::openings::{self, Openings};
+use crate::openings::Openings;
 use crate::queue::{self, Queue};
 use crate::segment::{
     SegmentFile, begin, create, current_segments, frontier_of, has_sorted_digests, read_meta, scan,
@@ -77,6 +77,16 @@ pub enum OpenError {
     /// An option is outside its range.
     #[error("a segment takes 1 to 2^24 entries, not {0}")]
     SegmentEntries(u64),
+    /// A file was written by a version of the program that stores it in another way.
+    #[error(
+        "{file} has the table {table}, which this version does not understand; start the version that wrote it"
+    )]
+    Layout {
+        /// The file.
+        file: &'static str,
+        /// What is not understood.
+        table: String,
+    },
     /// The disk fails, or what it holds does not add up.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -218,7 +228,10 @@ fn assemble(
     edge: Edge,
 ) -> Result<Ledger, OpenError> {
     let present = |name: &str| names.iter().any(|each| each == name);
-    let openings = Openings::new(Arc::clone(&store), present(openings::NAME));
+    let openings = Openings::new(Arc::clone(&store), present);
+    if let Some((file, table)) = openings.unknown_table()? {
+        return Err(OpenError::Layout { file, table });
+    }
     openings.clip(edge.size())?;
     let side = SideObjects::new(Arc::clone(&store), present(side::NAME));
     let control = Control::new(Arc::clone(&store), present(control::NAME));

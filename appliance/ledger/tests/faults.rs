@@ -13,7 +13,9 @@ mod common;
 
 use bulla_ledger::{AppendError, Ledger, NewEntry, Options};
 use common::crash_store::{CrashStore, Fault, Spared};
-use common::{Acknowledged, is_missing, judge_ledger, judge_store, options, plain_entry, reopen, rich_entry};
+use common::{
+    Acknowledged, is_missing, judge_ledger, judge_store, options, plain_entry, reopen, rich_entry, run_fsck,
+};
 
 const ERRORS: [Fault; 3] = [Fault::Lost, Fault::DoneButErrored, Fault::Torn];
 const CUTS: [Spared; 5] =
@@ -240,6 +242,70 @@ fn g10_a_fault_inside_the_recovery_is_recovered_from_too() {
 fn judge_ledger_unless_dark(ledger: &Ledger, acknowledged: &Acknowledged, fault: Fault, context: &str) {
     if fault != Fault::PowerCut {
         judge_ledger(ledger, acknowledged, &[]).unwrap_or_else(|what| panic!("{context}: {what}"));
+    }
+}
+
+/// Erased is erased, whatever failed: done again, as the promise of the erasure has it done, nothing is left of the
+/// key, and nothing else is lost.
+#[test]
+fn g5_an_erasure_that_fails_at_any_operation_can_be_done_again() {
+    let start = || {
+        let store = CrashStore::new();
+        let mut ledger = Ledger::create(store.shared(), common::ORIGIN, options(1 << 20)).unwrap();
+        let mut acknowledged = Acknowledged::default();
+        acknowledged.append(&mut ledger, (0..6).map(rich_entry).collect());
+        // Two earlier ones, so that the node that gives way is not the root.
+        ledger.erase_openings(&[1, 5]).unwrap();
+        acknowledged.batch[1].openings = None;
+        acknowledged.batch[5].openings = None;
+        (store, ledger, acknowledged)
+    };
+    let others_are_there = |ledger: &Ledger, acknowledged: &Acknowledged, context: &str| {
+        for (index, new) in (0..).zip(&acknowledged.batch).filter(|(index, _)| *index != 2) {
+            let found = ledger.reader().openings(index).unwrap_or_else(|error| panic!("{context}: {error}"));
+            assert_eq!(found.as_deref(), new.openings.as_ref(), "{context}: {index}");
+        }
+    };
+    let span = {
+        let (store, ledger, _) = start();
+        let first = store.operations();
+        ledger.erase_openings(&[2]).unwrap();
+        first..store.operations()
+    };
+    let restarts = [None, Some(Spared::Nothing), Some(Spared::Everything), Some(Spared::Random(5))];
+    for operation in span {
+        for fault in ERRORS.into_iter().chain([Fault::PowerCut]) {
+            for restart in restarts.into_iter().filter(|it| it.is_some() || fault != Fault::PowerCut) {
+                let context = format!("operation {operation} of erase, {fault:?}, {restart:?}");
+                let (mut store, mut ledger, mut acknowledged) = start();
+                let secrets = common::secrets_above(&store.shared(), 2);
+                assert!((2..17).contains(&secrets.len()));
+                store.aim(operation, fault);
+                let erased = ledger.erase_openings(&[2]);
+                assert!(!store.disarm(), "{context}: the fault did not happen");
+                if let Some(spared) = restart {
+                    // What the old process does while it ends reaches the old disk only.
+                    store = store.copy();
+                    store.reboot(spared);
+                    let report = run_fsck(&store.shared(), false);
+                    assert!(report.is_clean(), "{context}: {:?}", report.problems);
+                    ledger = reopen(&store.shared(), &options(1 << 20)).unwrap();
+                }
+                others_are_there(&ledger, &acknowledged, &context);
+                if erased.is_err() {
+                    ledger.erase_openings(&[2]).unwrap_or_else(|error| panic!("{context}: {error}"));
+                }
+                assert!(!common::holds_any(&store.shared(), &secrets), "{context}: a secret is left");
+                acknowledged.batch[2].openings = None;
+                acknowledged.append(&mut ledger, vec![rich_entry(6)]);
+                drop(ledger);
+                // Nor does it come back with what the disk has.
+                store.reboot(Spared::Nothing);
+                assert!(!common::holds_any(&store.shared(), &secrets), "{context}: a secret came back");
+                judge_store(&store.shared(), &options(1 << 20), &acknowledged, &[])
+                    .unwrap_or_else(|what| panic!("{context}: {what}"));
+            }
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use bulla_ledger::{
     EntryJudge, FsckOptions, FsckReport, Judged, Ledger, NewEntry, OpenError, ReadError, Store, fsck,
 };
 use common::crash_store::{CrashStore, Fault};
-use common::{Acknowledged, judge_ledger, options, plain_entry, reopen, rich_entry, run_fsck};
+use common::{Acknowledged, NODES, judge_ledger, options, plain_entry, reopen, rich_entry, run_fsck};
 use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 use std::io;
 use std::sync::OnceLock;
@@ -363,7 +363,7 @@ fn a_missing_segment_and_another_origin_are_refused() {
 
 #[test]
 fn damaged_openings_and_side_objects_are_named() {
-    const OPENINGS: TableDefinition<u64, &[u8]> = TableDefinition::new("openings-1");
+    const OPENINGS: TableDefinition<u64, &[u8]> = TableDefinition::new("openings-2");
     const OBJECTS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("objects-1");
     let copy = fixture().store.copy();
     edit(&copy, "openings.redb", |txn| {
@@ -382,6 +382,152 @@ fn damaged_openings_and_side_objects_are_named() {
     });
     let report = run_fsck(&copy.shared(), false);
     assert_eq!((report.problems_total, report.problems[0].file.as_str()), (1, "side.redb"));
+}
+
+/// A damaged secret is named with all entries that it covers; what is sealed from then on has openings again.
+#[test]
+fn a_damaged_secret_is_named_and_costs_no_later_opening() {
+    let Fixture { store, .. } = fixture();
+    for bit in [0, 255, 256, 319] {
+        let copy = store.copy();
+        edit(&copy, "opening-keys.redb", |txn| {
+            let mut nodes = txn.open_table(NODES).unwrap();
+            let mut row = *nodes.get((0, 0, 0)).unwrap().unwrap().value();
+            row[bit / 8] ^= 1 << (bit % 8);
+            nodes.insert((0, 0, 0), &row).unwrap();
+        });
+        let report = run_fsck(&copy.shared(), false);
+        assert_eq!(report.problems_total, 1, "{:?}", report.problems);
+        let problem = &report.problems[0];
+        assert_eq!((problem.file.as_str(), problem.derived), ("opening-keys.redb", false));
+        assert_eq!((problem.index, problem.last), (0, Some(SIZE - 1)));
+        let mut ledger = reopen(&copy.shared(), &options(SEGMENT)).unwrap();
+        for index in [1, 8, 1299] {
+            let refused = ledger.reader().openings(index).unwrap_err();
+            assert!(refused.to_string().contains("opening-keys.redb"), "{refused}");
+        }
+        for number in 0..3 {
+            ledger.append(vec![rich_entry(SIZE + number), rich_entry(9_000 + number)]).unwrap();
+        }
+        let openings = |index| ledger.reader().openings(index).unwrap().map(|it| it.to_vec());
+        assert_eq!(openings(SIZE), rich_entry(SIZE).openings);
+        assert_eq!(openings(SIZE + 5), rich_entry(9_002).openings);
+        assert_eq!(run_fsck(&copy.shared(), false).problems_total, 1);
+        // Nobody knows what the damaged row leads to: an erasure leaves none of it.
+        ledger.erase_openings(&[SIZE + 1]).unwrap();
+        assert_eq!((openings(SIZE + 1), openings(SIZE)), (None, rich_entry(SIZE).openings));
+        // Lost is not erased.
+        let lost = ledger.reader().openings(8).unwrap_err();
+        assert!(lost.to_string().contains("no key"), "{lost}");
+        let report = run_fsck(&copy.shared(), false);
+        let (first, what) = report.first_bad.unwrap();
+        assert!(first == 1 && what.contains("the openings have no key"), "{what}");
+    }
+}
+
+#[test]
+fn secrets_that_should_not_be_there_are_named_and_lost_ones_are_missed() {
+    let Fixture { store, .. } = fixture();
+    let root = |txn: &redb::WriteTransaction| {
+        let nodes = txn.open_table(NODES).unwrap();
+        *nodes.get((0, 0, 0)).unwrap().unwrap().value()
+    };
+    type Change = Box<dyn Fn(&redb::WriteTransaction)>;
+    let moved = |to: (u64, u8, u32)| -> Change {
+        Box::new(move |txn| {
+            let row = root(txn);
+            txn.open_table(NODES).unwrap().insert(to, &row).unwrap();
+        })
+    };
+    // A row at another place, at places that no tree has, and a key that is gone.
+    let changes = [
+        (moved((0, 3, 2)), "opening-keys.redb", "has changed"),
+        (moved((4, 0, 0)), "opening-keys.redb", "has changed"),
+        (moved((0, 17, 1)), "opening-keys.redb", "has changed"),
+        (moved((0, 2, 9)), "opening-keys.redb", "has changed"),
+        (moved((u64::MAX, 255, u32::MAX)), "opening-keys.redb", "has changed"),
+        (
+            Box::new(|txn: &redb::WriteTransaction| {
+                drop(txn.open_table(NODES).unwrap().remove((0, 0, 0)).unwrap());
+            }) as Change,
+            "openings.redb",
+            "no key",
+        ),
+    ];
+    for (change, file, words) in changes {
+        let copy = store.copy();
+        edit(&copy, "opening-keys.redb", change);
+        let report = run_fsck(&copy.shared(), false);
+        let problem = report.problems.first().unwrap_or_else(|| panic!("{words}"));
+        assert!(problem.file == file && problem.what.contains(words), "{problem}");
+        assert!(file != "opening-keys.redb" || report.problems_total == 1, "{:?}", report.problems);
+        let mut ledger = reopen(&copy.shared(), &options(SEGMENT)).unwrap();
+        ledger.append(vec![rich_entry(SIZE)]).unwrap();
+        assert_eq!(
+            ledger.reader().openings(SIZE).unwrap().as_deref(),
+            rich_entry(SIZE).openings.as_ref(),
+            "{problem}"
+        );
+    }
+    // A secret below another one: what was erased could be derived again.
+    let copy = store.copy();
+    let ledger = reopen(&copy.shared(), &options(SEGMENT)).unwrap();
+    let mut above = None;
+    edit(&copy.copy(), "opening-keys.redb", |txn| above = Some(root(txn)));
+    ledger.erase_openings(&[8]).unwrap();
+    drop(ledger);
+    assert!(run_fsck(&copy.shared(), false).is_clean());
+    edit(&copy, "opening-keys.redb", |txn| {
+        txn.open_table(NODES).unwrap().insert((0, 0, 0), &above.unwrap()).unwrap();
+    });
+    let report = run_fsck(&copy.shared(), false);
+    assert_eq!(report.problems_total, 16, "{:?}", report.problems);
+    assert!(report.problems.iter().all(|problem| problem.what.contains("lies under")));
+    // The whole file gone: every opening is missed, sealing goes on.
+    let copy = store.copy();
+    Store::remove(&copy, "opening-keys.redb").unwrap();
+    assert!(run_fsck(&copy.shared(), false).problems_total > 1_000);
+    let mut ledger = reopen(&copy.shared(), &options(SEGMENT)).unwrap();
+    assert!(ledger.reader().openings(8).unwrap_err().to_string().contains("no key"));
+    ledger.append(vec![rich_entry(SIZE)]).unwrap();
+    assert!(ledger.reader().openings(8).unwrap_err().to_string().contains("do not decrypt"));
+    assert_eq!(ledger.reader().openings(SIZE).unwrap().as_deref(), rich_entry(SIZE).openings.as_ref());
+}
+
+/// A log that has become shorter than it was when its last entries were erased gives those indexes again.
+#[test]
+fn an_index_whose_key_was_destroyed_can_be_given_again() {
+    let store = fixture().store.copy();
+    let ledger = reopen(&store.shared(), &options(SEGMENT)).unwrap();
+    ledger.erase_openings(&[1250, 1251, 8]).unwrap();
+    drop(ledger);
+    Store::remove(&store, FILES[3]).unwrap();
+    let mut ledger = reopen(&store.shared(), &options(SEGMENT)).unwrap();
+    assert_eq!(ledger.size(), 1200);
+    ledger.append((1200..1260).map(rich_entry).collect()).unwrap();
+    for index in 1200..1260 {
+        assert_eq!(ledger.reader().openings(index).unwrap().as_deref(), rich_entry(index).openings.as_ref());
+    }
+    assert_eq!(ledger.reader().openings(8).unwrap(), None);
+    drop(ledger);
+    assert!(run_fsck(&store.shared(), false).is_clean());
+}
+
+#[test]
+fn openings_of_another_layout_are_refused_with_a_sentence() {
+    for (file, name) in [("openings.redb", "keys-1"), ("opening-keys.redb", "nodes-2")] {
+        let other: TableDefinition<u64, &[u8; 32]> = TableDefinition::new(name);
+        let store = fixture().store.copy();
+        edit(&store, file, |txn| drop(txn.open_table(other).unwrap().insert(7, &[1; 32]).unwrap()));
+        let refused = Ledger::open(store.shared(), common::ORIGIN, options(SEGMENT)).unwrap_err();
+        assert!(
+            matches!(&refused, OpenError::Layout { table, file: of } if table == name && *of == file),
+            "{refused}"
+        );
+        assert!(refused.to_string().contains("start the version that wrote it"), "{refused}");
+        let report = run_fsck(&store.shared(), false);
+        assert!(report.problems[0].file == file && report.problems[0].what.contains(name), "{name}");
+    }
 }
 
 /// The first entry of each batch states the tree before it, as real entries do; here every entry does.

@@ -301,8 +301,8 @@ fn g5_erased_values_are_in_no_byte_of_the_index() {
     // Three in the file, one still in memory.
     let erased = BTreeSet::from([300, 301, 302, 999]);
     ledger.erase_openings(&erased.iter().copied().collect::<Vec<_>>()).unwrap();
-    index.erase(&erased).unwrap();
-    index.erase(&erased).unwrap();
+    assert!(index.erase(&erased, &|| false).unwrap());
+    assert!(index.erase(&erased, &|| false).unwrap());
     for (field, value, wanted) in
         [(NAME, "name-100", vec![]), (NAME, "name-333", vec![]), (NAME, "name-99", vec![299, 298, 297])]
     {
@@ -327,6 +327,66 @@ fn g5_erased_values_are_in_no_byte_of_the_index() {
     assert_eq!(index.take_notice(), None);
     assert!(all(&index, NAME, "name-100", 10).is_empty());
     assert_complete_places(&index);
+}
+
+/// While the file is written anew the log grows, is searched and indexed; a stop leaves the file as it was.
+#[test]
+fn g5_erasing_tags_holds_up_nobody_and_can_be_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut ledger = Ledger::create(store(dir.path()), ORIGIN, settings()).unwrap();
+    grow(&mut ledger, BATCH + 256);
+    let index = SearchIndex::new(ledger.reader(), describe());
+    catch_up(&index, BATCH + 256);
+    index.flush().unwrap();
+    let file = dir.path().join("search.redb");
+    let before = std::fs::read(&file).unwrap();
+    let erased = BTreeSet::from([300, 301, 302]);
+    ledger.erase_openings(&[300, 301, 302]).unwrap();
+    assert!(!index.erase(&erased, &|| true).unwrap(), "stopped");
+    assert_eq!(std::fs::read(&file).unwrap(), before);
+    assert!(!dir.path().join("search.redb.new").exists());
+    assert_eq!(all(&index, NAME, "name-100", 10), [302, 301, 300], "only a hint: their openings are gone");
+
+    let (asked, asks) = std::sync::mpsc::channel();
+    let (go_on, wait) = std::sync::mpsc::channel();
+    let wait = std::sync::Mutex::new((wait, true));
+    // Held in the middle until the log has grown past the next two batches of the index.
+    let hold = || {
+        let mut wait = wait.lock().unwrap();
+        if std::mem::take(&mut wait.1) {
+            asked.send(()).unwrap();
+            wait.0.recv().unwrap();
+        }
+        false
+    };
+    let size = 3 * BATCH + 500;
+    std::thread::scope(|scope| {
+        let erasing = scope.spawn(|| {
+            let hold: &dyn Fn() -> bool = &hold;
+            index.erase(&erased, hold)
+        });
+        asks.recv().unwrap();
+        grow(&mut ledger, size);
+        catch_up(&index, size);
+        assert_complete(&index, size);
+        index.flush().unwrap();
+        assert_eq!(std::fs::read(&file).unwrap(), before, "nobody else writes to the file");
+        go_on.send(()).unwrap();
+        assert!(erasing.join().unwrap().unwrap());
+    });
+    assert!(all(&index, NAME, "name-100", 10).is_empty());
+    assert_complete(&index, size);
+    // What came meanwhile goes to the new file.
+    grow(&mut ledger, size + 300);
+    catch_up(&index, size + 300);
+    assert_eq!(stored_rows_while_open(&index, &file), 3 * BATCH);
+    assert_eq!(index.take_notice(), None);
+    drop((index, ledger));
+    assert!(run_fsck(&store(dir.path()), false).is_clean());
+    let (_ledger, index) = open(dir.path());
+    catch_up(&index, size + 300);
+    assert!(all(&index, NAME, "name-100", 10).is_empty());
+    assert_eq!(index.take_notice(), None);
 }
 
 fn assert_complete_places(index: &SearchIndex) {

@@ -63,6 +63,8 @@ kinds! {
     MethodNotAllowed = 405, "method-not-allowed", "The route has no such method";
     /// A backup cannot be taken now.
     BackupUnavailable = 409, "backup-unavailable", "No backup can be taken now";
+    /// One erasure at a time.
+    ErasureRunning = 409, "erasure-running", "Another erasure is being carried out";
     /// The body stalled.
     BodyTimeout = 408, "body-timeout", "The document stopped arriving";
     /// The document is larger than the limit.

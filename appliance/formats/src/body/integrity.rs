@@ -41,7 +41,7 @@ pub struct IntegrityBody {
 /// How much of one store was read.
 #[derive(AsnType, Decode, Encode, Debug, Clone, PartialEq, Eq, Hash)]
 pub struct CheckedStore {
-    /// `segments`, `openings`, `side`, `control`, `files`, ...
+    /// `segments`, `openings`, `opening-keys`, `side`, `control`, `files`, ...
     pub name: String,
     /// Bytes read from the disk.
     pub bytes: u64,

@@ -19,6 +19,7 @@ pub(crate) use segment::{Walk, check_pages, read_stated};
 use crate::companion::NEW;
 use crate::edge::Edge;
 use crate::error::{During, ReadError, StorageFault};
+use crate::opening_keys;
 use crate::openings::{self, Openings};
 use crate::queue;
 use crate::search;
@@ -235,8 +236,8 @@ pub fn fsck(
     Ok(report)
 }
 
-/// Openings and queued requests must decrypt, side objects must hash to their names. Openings past the end are leftovers of a crash
-/// that the next start removes: no problem.
+/// Openings and queued requests must decrypt, the secrets above the keys of openings must be whole, side objects must
+/// hash to their names. Openings past the end are leftovers of a crash that the next start removes: no problem.
 fn check_companions(store: &Arc<dyn Store>, names: &[String], report: &mut FsckReport) {
     let present = |name: &str| names.iter().any(|each| each == name && !each.ends_with(NEW));
     // The page checksums vouch for every row: most of them have nothing else that does.
@@ -249,11 +250,12 @@ fn check_companions(store: &Arc<dyn Store>, names: &[String], report: &mut FsckR
             report.add_file(name, what, false);
         }
     }
-    if present(openings::NAME) {
-        let openings = Openings::frozen(Arc::clone(store));
-        if let Err(error) = check_openings(&openings, report) {
-            report.add_file(openings::NAME, error.to_string(), false);
-        }
+    let openings = Openings::frozen(Arc::clone(store), present);
+    if let Err(error) = check_opening_keys(&openings, report) {
+        report.add_file(opening_keys::NAME, error.to_string(), false);
+    }
+    if let Err(error) = check_openings(&openings, report) {
+        report.add_file(openings::NAME, error.to_string(), false);
     }
     if present(queue::NAME) {
         match queue::damages(Arc::clone(store)) {
@@ -294,8 +296,21 @@ fn check_search(
     Ok(())
 }
 
+pub(crate) fn check_opening_keys(openings: &Openings, report: &mut FsckReport) -> Result<(), ReadError> {
+    for (first, last, what) in openings.keys().damages()? {
+        let last = last.min(report.entries.saturating_sub(1)).max(first);
+        report.add_range(opening_keys::NAME, first, last, what, false);
+    }
+    Ok(())
+}
+
 fn check_openings(openings: &Openings, report: &mut FsckReport) -> Result<(), ReadError> {
     const CHUNK: usize = 1024;
+    if let Some((file, table)) = openings.unknown_table()? {
+        let what = format!("it has the table {table}, which this version does not understand");
+        report.add_file(file, what, false);
+        return Ok(());
+    }
     let mut start = 0;
     loop {
         let indexes = openings.indexes(start, CHUNK)?;
@@ -304,8 +319,9 @@ fn check_openings(openings: &Openings, report: &mut FsckReport) -> Result<(), Re
                 break;
             }
             match openings.read(*index) {
-                Ok(Some(_)) => {}
-                Ok(None) => report.add(openings::NAME, *index, "the openings have no key", false),
+                Ok(_) => {}
+                // Said once, of all entries under that node.
+                Err(ReadError::Damaged(damage)) if damage.file == opening_keys::NAME => {}
                 Err(error) => report.add(openings::NAME, *index, error.to_string(), false),
             }
         }

@@ -9,6 +9,8 @@ use bulla_formats::merkle::{self, Frontier};
 use bulla_ledger::{
     Committed, FsckOptions, FsckReport, Ledger, NewEntry, OpenError, Options, Request, Store, TreeOnly, fsck,
 };
+use redb::backends::InMemoryBackend;
+use redb::{Database, ReadableDatabase, StorageBackend, TableDefinition};
 use std::sync::Arc;
 
 pub const ORIGIN: &str = "fleet.example/test/0";
@@ -182,4 +184,54 @@ pub fn judge_store(
 /// Whether a log is there at all.
 pub fn is_missing(store: &Arc<dyn Store>, options: &Options) -> bool {
     matches!(Ledger::open(Arc::clone(store), ORIGIN, options.clone()), Err(OpenError::Missing))
+}
+
+/// Rows of `opening-keys.redb`: bucket, level and position to secret 32 and check 8.
+pub const NODES: TableDefinition<(u64, u8, u32), &[u8; 40]> = TableDefinition::new("nodes-1");
+
+/// Every byte of a file.
+pub fn bytes_of(store: &Arc<dyn Store>, name: &str) -> Vec<u8> {
+    let file = store.open(name).unwrap();
+    let mut bytes = vec![0; file.len().unwrap() as usize];
+    file.read(0, &mut bytes).unwrap();
+    bytes
+}
+
+/// The secrets that the key of an entry follows from, down to the key: what an erasure has to destroy. Written from
+/// docs/ARCHITECTURE.md, without the ledger's code.
+pub fn secrets_above(store: &Arc<dyn Store>, index: u64) -> Vec<[u8; 32]> {
+    let bytes = bytes_of(store, "opening-keys.redb");
+    let copy = InMemoryBackend::new();
+    copy.set_len(bytes.len() as u64).unwrap();
+    copy.write(0, &bytes).unwrap();
+    let db = Database::builder().create_with_backend(copy).unwrap();
+    let table = db.begin_read().unwrap().open_table(NODES).unwrap();
+    let (bucket, leaf) = (index / 65_536, (index % 65_536) as u32);
+    for level in 0..=16u8 {
+        let Some(row) = table.get((bucket, level, leaf >> (16 - level))).unwrap() else { continue };
+        let mut secrets = vec![<[u8; 32]>::try_from(&row.value()[..32]).unwrap()];
+        for bit in (0..16 - level).rev() {
+            let above = secrets.last().unwrap();
+            let side = [(leaf >> bit & 1) as u8];
+            secrets.push(bulla_formats::hash::sha256(&[b"bulla/opening-node/v1\0", above, &side]).0);
+        }
+        return secrets;
+    }
+    Vec::new()
+}
+
+/// Whether any file holds one of the secrets.
+pub fn holds_any(store: &Arc<dyn Store>, secrets: &[[u8; 32]]) -> bool {
+    const PIECE: usize = 4096;
+    let found = |bytes: &[u8]| bytes.windows(32).any(|window| secrets.iter().any(|secret| secret == window));
+    store.list().unwrap().iter().any(|name| {
+        let bytes = bytes_of(store, name);
+        let piece = |at: usize| &bytes[at..bytes.len().min(at + PIECE + 31)];
+        // Most of a small database is zeros, and a random secret is not.
+        let mut pieces = (0..bytes.len())
+            .step_by(PIECE)
+            .map(piece)
+            .filter(|piece| **piece != [0; PIECE + 31][..piece.len()]);
+        pieces.any(found)
+    })
 }

@@ -62,6 +62,8 @@ pub async fn erase(State(api): State<Shared>, caller: Caller, request: Request) 
         EraseError::Unknown => {
             Problem::new(Kind::UnknownSeal, "one of the ids is no seal of this log; nothing was erased")
         }
+        error @ EraseError::Running => Problem::new(Kind::ErasureRunning, error.to_string()).retry_after(10),
+        error @ EraseError::Stopping => Problem::new(Kind::Locked, error.to_string()).retry_after(30),
         EraseError::Search(error) => super::search::of_search_error(error),
         EraseError::Seal(error) => Problem::of_seal_error(error, &api.sealer),
     })?;

@@ -17,7 +17,7 @@ use std::time::Duration;
 use ureq::Agent;
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 
-/// From the last byte sent to the first of the answer: large stores are rewritten meanwhile.
+/// From the last byte sent to the first of the answer: a large search index is written anew meanwhile.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3_600);
 
 /// What to erase, and why.

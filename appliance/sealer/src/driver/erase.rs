@@ -1,14 +1,16 @@
 //! Erasure: destroys the openings of seals, and says in the log that it has.
 //!
-//! The order, on the writer thread, and what a crash after each step leaves:
+//! The order, and what a crash after each step leaves:
 //! 1. the intent (seals, reason, size of the log) durable in the control store: from here on it is promised;
-//! 2. keys and ciphertexts gone from the openings, whose file is rewritten;
-//! 3. their tags gone from the search index, whose file is rewritten;
+//! 2. ciphertexts and keys gone from the openings, on the writer thread: what takes as long for a large log as for a
+//!    small one;
+//! 3. their tags gone from the search index, whose file is written anew on the thread of the index, while seals go on;
 //! 4. `operator-action` entries durable in the log: they say "erased" only after it is so;
 //! 5. the intent removed, and answered.
 //!
-//! A crash before 1 erases nothing and has promised nothing. After 1, 2 or 3 the next start does 2 and 3 again, which
-//! changes nothing that is done, and 4 goes into its first batch. After 4 the next start finds the entries and does 5.
+//! A crash before 1 erases nothing and has promised nothing. After 1, 2 or 3 the next start does 2 again and has 3 done
+//! again beside its first seals, which changes nothing that is done, and records it then. After 4 the next start finds
+//! the entries and does 5. From 2 on nobody is shown what is erased, nor finds it: a tag is a hint, the openings decide.
 //!
 //! Refuses to do: name what was erased, or for whom; begin a second erasure while one is not recorded.
 //! Invariant: an intent holds indexes, leaf hashes and the operator's words, never a value that was searched for.
@@ -28,8 +30,6 @@ const INTENT: &str = "erasure";
 const INTENT_VERSION: u8 = 1;
 /// Most seals in one erasure.
 pub const ERASE_MAX: usize = 10_000;
-/// Entries after the intent in which its record is looked for: more than a batch holds.
-const RECORD_WITHIN: u64 = 8_192;
 
 /// What is to be erased.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,16 +45,29 @@ pub struct Pending {
     order: Order,
     /// Entries in the log when it was promised.
     size: u64,
-    /// Whether steps 2 and 3 are done.
-    destroyed: bool,
+    stage: Stage,
     /// Gets the indexes of the entries.
-    reply: Option<oneshot::Sender<Result<Vec<u64>, SealError>>>,
+    reply: Option<ErasureReply>,
+}
+
+/// Gets the indexes of the entries that record an erasure.
+pub type ErasureReply = oneshot::Sender<Result<Vec<u64>, EraseError>>;
+
+/// What is still to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Steps 2 to 5.
+    Keys,
+    /// Steps 3 to 5; the thread of the search index is at it.
+    Tags,
+    /// Steps 4 and 5.
+    Record,
 }
 
 impl Pending {
     /// The bodies of its entries, once there is something to record.
     pub fn bodies(&self) -> Vec<Vec<u8>> {
-        if !self.destroyed {
+        if self.stage != Stage::Record {
             return Vec::new();
         }
         let leaves: Vec<Hash> = self.order.seals.iter().map(|(_, leaf)| *leaf).collect();
@@ -89,65 +102,75 @@ impl Pending {
         let seals = seals.collect::<Option<Vec<_>>>()?;
         let whole = *version == INTENT_VERSION && tail.is_empty();
         let size = u64::from_be_bytes(*size);
-        whole.then_some(Pending { order: Order { seals, reason }, size, destroyed: false, reply: None })
+        whole.then_some(Pending { order: Order { seals, reason }, size, stage: Stage::Keys, reply: None })
     }
 }
 
 impl Writer {
-    /// Carries an erasure out, steps 1 to 5; the answer comes when it is recorded.
-    pub fn erase(&mut self, order: Order, reply: oneshot::Sender<Result<Vec<u64>, SealError>>) {
+    /// Begins an erasure, steps 1 and 2; the answer comes when it is recorded.
+    pub fn erase(&mut self, order: Order, reply: ErasureReply) {
         if let Err(error) = self.begin_erasure(order) {
-            drop(reply.send(Err(error)));
-            return;
+            return drop(reply.send(Err(error)));
         }
         if let Some(pending) = &mut self.erasure {
             pending.reply = Some(reply);
         }
-        self.commit(Work::default(), false);
-        // Not recorded: promised all the same, and the next batch records it.
-        if let Some(reply) = self.erasure.as_mut().and_then(|pending| pending.reply.take()) {
-            let reason =
-                "the openings are destroyed, but the log could not record it yet; it will with the next seal";
-            drop(reply.send(Err(SealError::Failed { reason: reason.to_owned() })));
-        }
     }
 
-    fn begin_erasure(&mut self, order: Order) -> Result<(), SealError> {
-        let failed = |reason: String| SealError::Failed { reason };
-        if self.erasure.is_some() {
-            self.destroy().map_err(failed)?;
+    fn begin_erasure(&mut self, order: Order) -> Result<(), EraseError> {
+        let failed = |reason: String| EraseError::Seal(SealError::Failed { reason });
+        self.destroy_keys().map_err(failed)?;
+        if self.erasure.as_ref().is_some_and(|pending| pending.stage == Stage::Record) {
             self.commit(Work::default(), false);
         }
         if self.erasure.is_some() {
-            let reason =
-                "an earlier erasure is not recorded yet; see the box's log, then ask again".to_owned();
-            return Err(SealError::Locked { reason });
+            return Err(EraseError::Running);
         }
-        let pending = Pending { order, size: self.ledger.size(), destroyed: false, reply: None };
+        let pending = Pending { order, size: self.ledger.size(), stage: Stage::Keys, reply: None };
         let stored = self.ledger.control().put(INTENT, &pending.encode());
         stored.map_err(|error| failed(format!("nothing was erased: {error}")))?;
         self.erasure = Some(pending);
-        self.destroy().map_err(|reason| {
-            failed(format!(
-                "the erasure is promised and will be finished, at the latest at the next start ({reason})"
-            ))
-        })
+        self.destroy_keys().map_err(|reason| failed(promised(&reason)))
     }
 
-    /// Steps 2 and 3.
-    fn destroy(&mut self) -> Result<(), String> {
-        let Some(pending) = self.erasure.as_mut().filter(|pending| !pending.destroyed) else { return Ok(()) };
+    /// Step 2; step 3 is the indexer's from there on.
+    fn destroy_keys(&mut self) -> Result<(), String> {
+        let Some(pending) = self.erasure.as_mut().filter(|pending| pending.stage == Stage::Keys) else {
+            return Ok(());
+        };
         let indexes: BTreeSet<u64> = pending.order.seals.iter().map(|(index, _)| *index).collect();
         let listed: Vec<u64> = indexes.iter().copied().collect();
         self.ledger.erase_openings(&listed).map_err(|error| error.to_string())?;
-        self.shared.search.erase(&indexes).map_err(|error| error.to_string())?;
-        pending.destroyed = true;
+        pending.stage = Stage::Tags;
+        self.shared.search.erase(indexes);
         Ok(())
+    }
+
+    /// The indexer has done step 3, or could not and goes on trying.
+    pub(super) fn tags_erased(&mut self, done: Result<(), String>) {
+        let Some(pending) = self.erasure.as_mut().filter(|pending| pending.stage == Stage::Tags) else {
+            return;
+        };
+        let unfinished = match done {
+            Ok(()) => {
+                pending.stage = Stage::Record;
+                if self.ready_again().is_ok() {
+                    self.commit(Work::default(), false);
+                }
+                // Not recorded: promised all the same, and the next batch records it.
+                "the openings are destroyed, but the log could not record it yet; it will with the next seal"
+                    .to_owned()
+            }
+            Err(reason) => promised(&reason),
+        };
+        if let Some(reply) = self.erasure.as_mut().and_then(|pending| pending.reply.take()) {
+            drop(reply.send(Err(EraseError::Seal(SealError::Failed { reason: unfinished }))));
+        }
     }
 
     /// Step 5, after the batch that recorded the erasure is durable. `entries`: their indexes.
     pub(super) fn erasure_recorded(&mut self, entries: Vec<u64>) {
-        let Some(pending) = self.erasure.take_if(|pending| pending.destroyed) else { return };
+        let Some(pending) = self.erasure.take_if(|pending| pending.stage == Stage::Record) else { return };
         self.clear_intent();
         log::info!("the openings of {} seal(s) were erased, entries {entries:?}", pending.order.seals.len());
         if let Some(reply) = pending.reply {
@@ -162,7 +185,8 @@ impl Writer {
         }
     }
 
-    /// Finishes what the last run promised; called once, before the first batch, which then records it.
+    /// Goes on with what the last run promised; called once, before the first batch. What is left to do then is done
+    /// beside the seals of this run.
     pub fn resume_erasure(&mut self) -> anyhow::Result<()> {
         let Some(bytes) = self.ledger.control().get(INTENT)?.filter(|bytes| !bytes.is_empty()) else {
             return Ok(());
@@ -178,15 +202,20 @@ impl Writer {
         }
         log::warn!("an erasure of {} seal(s) was promised and is finished now", pending.order.seals.len());
         self.erasure = Some(pending);
-        self.destroy().map_err(|reason| anyhow::anyhow!("a promised erasure cannot be finished: {reason}"))
+        self.destroy_keys()
+            .map_err(|reason| anyhow::anyhow!("a promised erasure cannot be finished: {reason}"))
     }
+}
+
+fn promised(reason: &str) -> String {
+    format!("the erasure is promised and will be finished, at the latest after the next start ({reason})")
 }
 
 /// Whether the log says that all of it is erased.
 fn is_recorded(shared: &Shared, pending: &Pending) -> bool {
-    let end = shared.reader.size().min(pending.size.saturating_add(RECORD_WITHIN));
     let mut recorded = BTreeSet::new();
-    for row in shared.reader.entries(pending.size..end) {
+    // All that came after the promise: seals have gone on meanwhile.
+    for row in shared.reader.entries(pending.size..shared.reader.size()) {
         let Ok((_, bytes)) = row else { break };
         recorded.extend(leaves_of(&bytes).unwrap_or_default().into_iter().map(|leaf| leaf.0));
     }
@@ -254,6 +283,14 @@ pub enum EraseError {
     /// The seals could not be found.
     #[error(transparent)]
     Search(#[from] SearchError),
+    /// An earlier one is being carried out.
+    #[error(
+        "an earlier erasure is being carried out; nothing was erased for this one, ask again when it is recorded"
+    )]
+    Running,
+    /// The box stops; what was begun is finished after its next start.
+    #[error("the box is stopping; an erasure that it has begun is finished after its next start")]
+    Stopping,
     /// It could not be carried out or recorded.
     #[error(transparent)]
     Seal(#[from] SealError),
@@ -277,7 +314,7 @@ impl Sealer {
         reason: String,
         dry_run: bool,
     ) -> Result<Erased, EraseError> {
-        let stopped = || EraseError::Seal(super::stopping());
+        let stopped = || EraseError::Stopping;
         let sealer = self.clone();
         let select = tokio::task::spawn_blocking(move || select(&sealer, &selection));
         let mut done = select.await.map_err(|_| stopped())??;
@@ -352,10 +389,10 @@ mod tests {
     fn an_intent_survives_its_encoding_and_nothing_else_is_one() {
         let seals = vec![(7, Hash([1; 32])), (u64::MAX, Hash([0xff; 32]))];
         let order = Order { seals, reason: "operator-1: request 12/2026 \u{fc}".to_owned() };
-        let pending = Pending { order: order.clone(), size: 99, destroyed: true, reply: None };
+        let pending = Pending { order: order.clone(), size: 99, stage: Stage::Record, reply: None };
         let bytes = pending.encode();
         let read = Pending::decode(&bytes).unwrap();
-        assert_eq!((read.order, read.size, read.destroyed), (order, 99, false));
+        assert_eq!((read.order, read.size, read.stage), (order, 99, Stage::Keys));
         for cut in 0..bytes.len() {
             let read = Pending::decode(&bytes[..cut]).map(|read| read.order.seals.len());
             // Cut between two rows it is a shorter list; the control store keeps rows whole.
@@ -368,9 +405,11 @@ mod tests {
     fn one_entry_names_at_most_32_seals() {
         let seals = (0..70).map(|index| (index, Hash([index as u8; 32]))).collect();
         let order = Order { seals, reason: "x".to_owned() };
-        let mut pending = Pending { order, size: 0, destroyed: false, reply: None };
+        let mut pending = Pending { order, size: 0, stage: Stage::Keys, reply: None };
         assert!(pending.bodies().is_empty(), "nothing is recorded before it is true");
-        pending.destroyed = true;
+        pending.stage = Stage::Tags;
+        assert!(pending.bodies().is_empty(), "tags may be there still");
+        pending.stage = Stage::Record;
         let leaves: Vec<usize> = pending
             .bodies()
             .iter()

@@ -251,7 +251,9 @@ enum Command {
     Append(Kind, Vec<u8>, oneshot::Sender<Result<u64, SealError>>),
     NextEpoch(epochs::PreparedEpoch),
     Rotate(String, oneshot::Sender<Result<u64, SealError>>),
-    Erase(erase::Order, oneshot::Sender<Result<Vec<u64>, SealError>>),
+    Erase(erase::Order, erase::ErasureReply),
+    /// The tags of the erasure that is going on are gone, or why not yet.
+    TagsErased(Result<(), String>),
     /// Take the log up again if storage has failed, and what was held back with it.
     Recover,
     /// The device of the sealing key answers again.

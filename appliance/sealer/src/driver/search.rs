@@ -9,15 +9,16 @@
 //! Invariants: a caller who may see only its own openings learns nothing from the document id or user of others; a
 //! page and the pages after it hold each seal once, whatever is sealed meanwhile.
 
-use super::{LookupError, Sealer, Shared, erase, evidence};
+use super::{Command, LookupError, Sealer, Shared, erase, evidence};
 use bulla_formats::body::seal::{DocumentDigest, Field, Opening, RelationKind, SealBody};
 use bulla_formats::entry::{Entry, Kind};
 use bulla_formats::hash::Hash;
 use bulla_ledger::{Indexed, ReadError, Reader, SearchIndex};
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
 
 /// Entries looked at for one page; a page that ends here may be short and says where to go on.
 const EXAMINED_MAX: usize = 16_384;
@@ -135,34 +136,77 @@ pub enum SearchError {
     Lookup(#[from] LookupError),
 }
 
-/// The index and its thread's stop flag.
+/// The index and what its thread is asked for.
 pub struct Search {
     index: SearchIndex,
-    stop: (Mutex<bool>, Condvar),
+    wishes: (Mutex<Wishes>, Condvar),
+}
+
+#[derive(Default)]
+struct Wishes {
+    stop: bool,
+    /// Entries whose openings are erased, and whose tags are to go.
+    erase: Option<BTreeSet<u64>>,
 }
 
 impl Search {
     /// The index of the log; nothing is read yet.
     pub fn new(reader: Reader) -> Self {
-        Search { index: SearchIndex::new(reader, Box::new(describe)), stop: Default::default() }
+        Search { index: SearchIndex::new(reader, Box::new(describe)), wishes: Default::default() }
     }
 
-    /// Takes what the openings of these entries, which are erased, were found by out of the index and its file.
-    pub fn erase(&self, indexes: &BTreeSet<u64>) -> Result<(), ReadError> {
-        self.index.erase(indexes)
+    /// Has the thread take what the openings of these entries, which are erased, were found by out of the index and its
+    /// file. It says so with [`Command::TagsErased`].
+    pub fn erase(&self, indexes: BTreeSet<u64>) {
+        self.wishes().erase = Some(indexes);
+        self.wishes.1.notify_all();
     }
 
     /// Ends the thread.
     pub fn stop(&self) {
-        *self.stop.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.stop.1.notify_all();
+        self.wishes().stop = true;
+        self.wishes.1.notify_all();
+    }
+
+    fn wishes(&self) -> MutexGuard<'_, Wishes> {
+        self.wishes.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for `pause` at most, or until there is something to erase; `None` when the thread is to end.
+    fn next_wish(&self, pause: Duration) -> Option<Option<BTreeSet<u64>>> {
+        let waits = |wishes: &mut Wishes| !wishes.stop && wishes.erase.is_none();
+        let waited = self.wishes.1.wait_timeout_while(self.wishes(), pause, waits);
+        let wishes = waited.unwrap_or_else(PoisonError::into_inner).0;
+        (!wishes.stop).then(|| wishes.erase.clone())
     }
 
     /// Whether to stop; waits for `pause` at most.
     fn stopped_after(&self, pause: Duration) -> bool {
-        let stop = self.stop.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.stop.1.wait_timeout_while(stop, pause, |stop| !*stop);
-        *waited.unwrap_or_else(PoisonError::into_inner).0
+        let waited = self.wishes.1.wait_timeout_while(self.wishes(), pause, |wishes| !wishes.stop);
+        waited.unwrap_or_else(PoisonError::into_inner).0.stop
+    }
+
+    /// Takes the tags of `indexes` out and tells the writer. A fault is told too, and the wish stays.
+    fn erase_now(&self, indexes: &BTreeSet<u64>, writer: &mpsc::Sender<Command>) {
+        let done = match self.index.erase(indexes, &|| self.wishes().stop) {
+            // Stopped: the next start goes on with it.
+            Ok(false) => return,
+            Ok(true) => {
+                self.wishes().erase = None;
+                Ok(())
+            }
+            Err(error) => {
+                log::error!("search: the tags of erased openings are still there ({error}); trying again");
+                Err(error.to_string())
+            }
+        };
+        self.tell();
+        let failed = done.is_err();
+        // A writer that has ended needs no word: the promise is on the disk.
+        let _ = writer.blocking_send(Command::TagsErased(done));
+        if failed {
+            self.stopped_after(FAULT_PAUSE);
+        }
     }
 
     fn tell(&self) {
@@ -192,7 +236,7 @@ impl Search {
 }
 
 /// The indexer's work until it is stopped.
-pub fn run(shared: Arc<Shared>) {
+pub fn run(shared: &Shared, writer: &mpsc::Sender<Command>) {
     if let Err(error) = rustix::process::nice(10) {
         log::debug!("the indexer keeps its priority: {error}");
     }
@@ -205,7 +249,11 @@ pub fn run(shared: Arc<Shared>) {
             Duration::ZERO
         }
     };
-    while !search.stopped_after(pause) {
+    while let Some(erase) = search.next_wish(pause) {
+        if let Some(indexes) = erase {
+            search.erase_now(&indexes, writer);
+            continue;
+        }
         let begun = Instant::now();
         pause = match search.index.advance(STEP) {
             Ok(Indexed { next, size }) if next >= size => PERIOD,

@@ -161,6 +161,7 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
         // From here on the log itself says it.
         control.put(RESTORED, b"").context("cannot note that the restored log goes on")?;
     }
+    let indexer_queue = queue.clone();
     let (keeper_shared, keeper_keys, keeper_queue) = (shared.clone(), identity.keys.clone(), queue.clone());
     let scrubber = Scrubber {
         shared: shared.clone(),
@@ -191,7 +192,7 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
     let mut threads = vec![
         spawn("writer", Box::new(move || writer.run(commands)))?,
         spawn("attestor", Box::new(move || attest.run(inbox)))?,
-        spawn("indexer", Box::new(move || search::run(indexed)))?,
+        spawn("indexer", Box::new(move || search::run(&indexed, &indexer_queue)))?,
         spawn(
             "keeper",
             Box::new(move || keeper::run(&keeper_inbox, &keeper_shared, &keeper_keys, &keeper_queue)),

@@ -212,13 +212,14 @@ impl Writer {
     /// One round; returns whether to stop.
     fn round(&mut self, commands: &mut Vec<Command>) -> bool {
         let (mut stop, mut recover) = (false, false);
-        let mut erasures = Vec::new();
+        let (mut erasures, mut tags) = (Vec::new(), None);
         let mut work = Work { commands: Vec::with_capacity(commands.len()), ..Work::default() };
         for command in commands.drain(..) {
             match command {
                 Command::NextEpoch(prepared) => self.take_next_epoch(prepared),
                 Command::Rotate(reason, reply) => work.rotations.push((reason, reply)),
                 Command::Erase(order, reply) => erasures.push((order, reply)),
+                Command::TagsErased(done) => tags = Some(done),
                 Command::Lock(change, reply) => match self.change_lock(change) {
                     Ok((answer, bodies)) if bodies.is_empty() => drop(reply.send(Ok(answer))),
                     Ok((answer, bodies)) => work.locks.push((answer, bodies, reply)),
@@ -269,10 +270,13 @@ impl Writer {
             }
         }
         self.keep(keeping);
+        if let Some(done) = tags {
+            self.tags_erased(done);
+        }
         for (order, reply) in erasures {
             match self.ready_again() {
                 Ok(()) => self.erase(order, reply),
-                Err(error) => drop(reply.send(Err(error))),
+                Err(error) => drop(reply.send(Err(error.into()))),
             }
         }
         stop
@@ -297,7 +301,7 @@ impl Writer {
     }
 
     /// When the last append had an unknown effect, recovers before anything else is written.
-    fn ready_again(&mut self) -> Result<(), SealError> {
+    pub(super) fn ready_again(&mut self) -> Result<(), SealError> {
         if !self.ledger.is_poisoned() {
             return Ok(());
         }

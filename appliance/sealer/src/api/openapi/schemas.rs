@@ -202,7 +202,7 @@ fn receipt() -> Value {
             "earlier?": list(reference("SealId"), 8, "Earlier seals of the same digest, newest first; only after POST."),
             "document?": reference("SealedDocument"),
             "relatedBy?": list(reference("RelatedBy"), 100, "Seals that name this one; only after GET, and while it is known."),
-            "erased?": {"type": "boolean", "description": "True when its openings were destroyed."},
+            "erased?": {"type": "boolean", "description": "True when its openings were destroyed and the log records it."},
             "links": reference("Links"),
             "seal": reference("SealFile"),
         }),

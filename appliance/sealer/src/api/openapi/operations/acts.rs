@@ -33,13 +33,13 @@ pub fn erase() -> Operation {
     Operation::new("eraseOpenings", "box", "Destroys the openings of seals: the personal data behind their commitments.")
         .describe(
             "Seals and proofs stay valid; `.seal` files handed out before keep what they hold. Name exactly one of \
-             `documentId`, `user` and `seals`. Sealing pauses meanwhile.",
+             `documentId`, `user` and `seals`. Sealing goes on meanwhile; one erasure is carried out at a time.",
         )
         .needs(Right::Erase)
         .body("application/json", json!({"schema": reference("ErasureOrder")}))
         .answer(201, "Erased, and recorded in the log.", "application/json", json!({"schema": reference("Erasure")}))
         .answer(200, "Nothing was left to erase, or it was a dry run.", "application/json", json!({"schema": reference("Erasure")}))
-        .problems(&[Kind::UnknownSeal, Kind::SearchBuilding])
+        .problems(&[Kind::UnknownSeal, Kind::ErasureRunning, Kind::SearchBuilding])
         .problems(OF_THE_LOG)
 }
 

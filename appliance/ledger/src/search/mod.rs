@@ -16,7 +16,10 @@
 //! - `indexed` (how far the file goes) and the rows up to there are one transaction; it counts only while the log's
 //!   tree of that size has the root that was stored with it.
 //! - Entries past `indexed` and below `next` are in memory, in the same form.
-//! - Nothing here is ever waited for by an append.
+//! - Nothing here is ever waited for by an append. An erasure writes the file anew beside whoever searches; until it is
+//!   done new rows stay in memory.
+
+mod erase;
 
 use crate::companion::{Companion, Kind, copy_table};
 use crate::contain::contained;
@@ -99,6 +102,8 @@ struct State {
     file: Arc<Companion>,
     /// `None` until the file has been looked at.
     loaded: Option<Loaded>,
+    /// An erasure writes the file anew: nobody else writes to it.
+    rewriting: bool,
     /// Why the file was given up; taken by [`SearchIndex::take_notice`].
     notice: Option<String>,
 }
@@ -116,7 +121,7 @@ struct Loaded {
 impl SearchIndex {
     /// The index of the reader's log. Nothing is read yet.
     pub fn new(reader: Reader, describe: Describe) -> Self {
-        let state = State { file: companion(reader.store()), loaded: None, notice: None };
+        let state = State { file: companion(reader.store()), loaded: None, rewriting: false, notice: None };
         Self { reader, describe, state: Mutex::new(state) }
     }
 
@@ -221,54 +226,6 @@ impl SearchIndex {
         Ok(found)
     }
 
-    /// Takes the values that these entries were found by out of memory and out of every byte of the file. Their
-    /// openings must be erased before: what an entry says without them is entered again.
-    pub fn erase(&self, indexes: &BTreeSet<u64>) -> Result<(), ReadError> {
-        let mut state = self.lock();
-        let loaded = self.loaded(&mut state)?;
-        let (stored, next) = (loaded.stored, loaded.next);
-        loaded.rows.retain(|row| !indexes.contains(&index_of(row)));
-        let mut kept = Vec::new();
-        for index in indexes.iter().filter(|index| **index < next) {
-            self.describe(&mut kept, &loaded.key, *index, &self.reader.entry(*index)?)?;
-        }
-        let (filed, fresh): (Vec<Row>, Vec<Row>) = kept.into_iter().partition(|row| index_of(row) < stored);
-        loaded.rows.extend(fresh);
-        if indexes.range(..stored).next().is_none() {
-            return Ok(());
-        }
-        let touched: BTreeSet<u64> = indexes.range(..stored).map(|index| index / GROUP).collect();
-        let file = Arc::clone(&state.file);
-        let changed = guarded(|| {
-            file.write(|txn| {
-                let (mut tags, mut sums) = (txn.open_table(TAGS)?, txn.open_table(SUMS)?);
-                let mut changes: BTreeMap<u64, [u8; 32]> = BTreeMap::new();
-                for group in touched {
-                    let (from, to) = (row(group, &[0; 16], 0), row(group, &[0xff; 16], u32::MAX));
-                    tags.retain_in::<&Row, _>(&from..=&to, |row, ()| {
-                        let index = index_of(row);
-                        let keep = !indexes.contains(&index);
-                        if !keep {
-                            add(changes.entry(index / BATCH).or_default(), row);
-                        }
-                        keep
-                    })?;
-                }
-                for row in &filed {
-                    tags.insert(row, ())?;
-                    add(changes.entry(index_of(row) / BATCH).or_default(), row);
-                }
-                apply(&mut sums, &changes)
-            })?;
-            file.rewrite()
-        });
-        // Without the file, and with new ones built from entries whose openings are gone, the values are gone too.
-        changed.or_else(|fault| {
-            self.discard(&mut state, &fault);
-            if Arc::ptr_eq(&state.file, &file) { Err(fault.into()) } else { Ok(()) }
-        })
-    }
-
     /// Compares the file with its sums; a damaged one is given up.
     pub fn check(&self) -> Result<(), ReadError> {
         let file = self.file(&mut self.lock())?;
@@ -337,8 +294,10 @@ impl SearchIndex {
     /// Takes in entries up to `end`; returns how far it came.
     fn take_in(&self, state: &mut State, end: u64) -> Result<u64, ReadError> {
         loop {
+            let rewriting = state.rewriting;
             let loaded = self.loaded(state)?;
-            let full = (loaded.stored / BATCH + 1) * BATCH;
+            // While the file is written anew, all that comes stays in memory.
+            let full = if rewriting { u64::MAX } else { (loaded.stored / BATCH + 1) * BATCH };
             if loaded.next >= full {
                 self.write(state, full)?;
                 continue;
@@ -391,17 +350,12 @@ impl SearchIndex {
 
     /// Moves the rows below `end` to the file; `end` is a multiple of a block.
     fn write(&self, state: &mut State, end: u64) -> Result<(), ReadError> {
+        let rewriting = state.rewriting;
         let loaded = self.loaded(state)?;
-        if end <= loaded.stored {
+        if end <= loaded.stored || rewriting {
             return Ok(());
         }
-        let free =
-            self.reader.store().free_bytes().during("ask for the free space of", "the log directory")?;
-        if free < self.reader.reserve_bytes().saturating_add(BATCH_BYTES) {
-            let full =
-                std::io::Error::new(std::io::ErrorKind::StorageFull, "the room left is kept for seals");
-            return Err::<(), _>(full).during("write to", NAME).map_err(ReadError::from);
-        }
+        self.room_for(BATCH_BYTES)?;
         let root = self.reader.root_at(end)?;
         let (rows, later): (BTreeSet<Row>, BTreeSet<Row>) =
             std::mem::take(&mut loaded.rows).into_iter().partition(|row| index_of(row) < end);
@@ -445,6 +399,17 @@ impl SearchIndex {
                 Err(fault.into())
             }
         }
+    }
+
+    /// Whether so much more may be written: the rest is kept for seals.
+    fn room_for(&self, bytes: u64) -> Result<(), StorageFault> {
+        let free =
+            self.reader.store().free_bytes().during("ask for the free space of", "the log directory")?;
+        if free >= self.reader.reserve_bytes().saturating_add(bytes) {
+            return Ok(());
+        }
+        let full = std::io::Error::new(std::io::ErrorKind::StorageFull, "the room left is kept for seals");
+        Err::<(), _>(full).during("write to", NAME)
     }
 
     /// Gives the file up, unless somebody else has done so meanwhile.
