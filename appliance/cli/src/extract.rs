@@ -12,6 +12,7 @@ use bulla_formats::note::{SignatureLine, SignedNote, ed25519_key_id, quote_key_i
 use bulla_formats::seal_file::SealFile;
 use bulla_formats::sig::Algorithm;
 use bulla_formats::tpm::{TpmtPublic, TpmtSignature};
+use std::collections::HashSet;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -48,9 +49,11 @@ pub fn quote_of(line: &SignatureLine) -> Option<(Vec<u8>, Vec<u8>)> {
     rest.is_empty().then_some((attest, signature))
 }
 
-type Parts = Vec<(String, Vec<u8>)>;
+/// Names and bytes of files.
+pub type Parts = Vec<(String, Vec<u8>)>;
 
-fn parts(seal: &SealFile) -> Parts {
+/// The files that a `.seal` is taken apart into.
+pub fn parts(seal: &SealFile) -> Parts {
     let mut parts: Parts = vec![
         ("token.der".into(), seal.entry.clone()),
         ("epoch.der".into(), seal.epoch.clone()),
@@ -113,7 +116,10 @@ fn parts(seal: &SealFile) -> Parts {
         put(&format!("checkpoint-{at}.note"), head.checkpoint.clone().into_bytes());
         let Ok(note) = SignedNote::parse(&head.checkpoint) else { continue };
         put(&format!("checkpoint-{at}.txt"), note.text.clone().into_bytes());
-        for line in note.lines.iter().filter(|line| line.name == seal.origin) {
+        // A key's second line breaks the checkpoint and has no file of its own.
+        let mut keys = HashSet::new();
+        let lines = note.lines.iter().filter(|line| line.name == seal.origin);
+        for line in lines.filter(|line| keys.insert(line.key_id)) {
             match enrolment {
                 Some((log_id, _)) if log_id == line.key_id => {
                     put(&format!("checkpoint-{at}.signature"), line.body.clone());

@@ -43,7 +43,12 @@ impl Address {
             }
         }
         match (host, port) {
-            (Some(host), Some(port)) if port != 0 && port < u16::MAX => Ok(Self::Swtpm { host, port }),
+            (Some(host), Some(port)) if port != 0 && port < u16::MAX => {
+                let address = Self::Swtpm { host, port };
+                // Better said of the configuration than at the first connection.
+                address.name_conf().map_err(|_| refuse("host is neither a host name nor an IP address"))?;
+                Ok(address)
+            }
             _ => Err(refuse("swtpm: needs host and a port from 1 to 65534")),
         }
     }
@@ -85,6 +90,8 @@ mod tests {
             "swtpm:host=a,port=0",
             "swtpm:host=a,port=65535",
             "swtpm:host=a,port=1,port=2",
+            "swtpm:host=a=b,port=1",
+            "swtpm:host=-a,port=1",
             "device:tpm",
             "device:/dev/tpm0",
             "mssim:host=a,port=1",

@@ -76,7 +76,7 @@ pub fn pack_openings(openings: &[Opening]) -> Option<Vec<u8>> {
     Some(packed)
 }
 
-/// The openings in a row of [`pack_openings`]; `None` when it is cut short.
+/// The openings in a row of [`pack_openings`]; `None` when it is cut short, be it by all but one byte of a length.
 pub fn unpack_openings(packed: &[u8]) -> Option<Vec<&[u8]>> {
     let (mut rest, mut openings) = (packed, Vec::new());
     while let Some((length, tail)) = rest.split_first_chunk::<2>() {
@@ -84,7 +84,7 @@ pub fn unpack_openings(packed: &[u8]) -> Option<Vec<&[u8]>> {
         openings.push(opening);
         rest = tail;
     }
-    Some(openings)
+    rest.is_empty().then_some(openings)
 }
 
 fn openings(shared: &Shared, index: u64) -> Result<Vec<Vec<u8>>, LookupError> {
