@@ -306,7 +306,7 @@ fn refusal(mut response: Response<Body>) -> CallError {
 }
 
 /// Slug and detail of an RFC 9457 problem.
-fn problem(body: &[u8]) -> (String, Option<String>) {
+pub fn problem(body: &[u8]) -> (String, Option<String>) {
     let Ok(value) = json::parse(body, ANSWER_BYTES_MAX) else { return (String::new(), None) };
     let text = |name: &str| value.get(name).and_then(Value::as_str);
     let slug = text("type").and_then(|kind| kind.rsplit(':').next()).unwrap_or_default();
@@ -341,10 +341,15 @@ fn read_ca(path: &Path) -> Result<Vec<Certificate<'static>>, Failure> {
             "the CA file {shown} cannot be read: {error}; fetch it from the box, see `bulla-box --help`"
         ))
     })?;
-    let items = parse_pem(&pem).collect::<Result<Vec<_>, _>>();
-    let items = items.map_err(|error| {
-        Failure::usage(format!("the CA file {shown} is not PEM ({error}); fetch it from the box again"))
-    })?;
+    authorities(&pem).map_err(|reason| {
+        Failure::usage(format!("the CA file {shown} {reason}; fetch it from the box again"))
+    })
+}
+
+/// The certificates in a CA file, at least one; else what is wrong with the file.
+pub fn authorities(pem: &[u8]) -> Result<Vec<Certificate<'static>>, String> {
+    let items = parse_pem(pem).collect::<Result<Vec<_>, _>>();
+    let items = items.map_err(|error| format!("is not PEM ({error})"))?;
     let certificates: Vec<_> = items
         .into_iter()
         .filter_map(|item| match item {
@@ -353,8 +358,7 @@ fn read_ca(path: &Path) -> Result<Vec<Certificate<'static>>, Failure> {
         })
         .collect();
     if certificates.is_empty() {
-        let message = format!("the CA file {shown} holds no certificate; fetch it from the box again");
-        return Err(Failure::usage(message));
+        return Err("holds no certificate".to_owned());
     }
     Ok(certificates)
 }
@@ -366,13 +370,18 @@ fn read_token(path: &Path) -> Result<Zeroizing<String>, Failure> {
             "the token file {shown} cannot be read: {error}; ask the box's operator for a token"
         ))
     })?;
-    let text = std::str::from_utf8(&bytes).map(str::trim).unwrap_or_default();
-    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()) {
+    let Some(token) = token(&bytes) else {
         let message =
             format!("the token file {shown} does not hold one token; ask the box's operator for a new one");
         return Err(Failure::usage(message));
-    }
-    Ok(Zeroizing::new(format!("Bearer {text}")))
+    };
+    Ok(Zeroizing::new(format!("Bearer {token}")))
+}
+
+/// The one token in a token file.
+pub fn token(bytes: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(bytes).ok()?.trim();
+    (!text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic())).then_some(text)
 }
 
 #[cfg(test)]

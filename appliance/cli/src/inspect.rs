@@ -43,19 +43,9 @@ pub fn run(args: &InspectArgs) -> Result<Exit, Failure> {
     let shown = args.file.display();
     let bytes = files::read_seal(&args.file)
         .map_err(|error| Failure::usage(format!("{shown} cannot be read: {error}")))?;
-    let unknown = |error: &dyn std::fmt::Display| {
+    let (what, value, seal) = look(&bytes).map_err(|error| {
         Failure::usage(format!("{shown} is no .seal, no trust file and no entry of this version: {error}"))
-    };
-    let json_start = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
-    let (what, value, seal) = if !json_start {
-        ("entry", entry(&Entry::decode(&bytes).map_err(|error| unknown(&error))?), None)
-    } else if is_trust(&bytes) {
-        let trust = TrustFile::decode(&bytes).map_err(|error| unknown(&error))?;
-        ("trust file", trust_file(&trust, &bytes), None)
-    } else {
-        let file = SealFile::decode(&bytes).map_err(|error| unknown(&error))?;
-        ("seal", seal_file(&file), Some(file))
-    };
+    })?;
     let note = "NOT VERIFIED: this is what the file says; `bulla verify` judges it.";
     if args.json {
         output::print_json(&json!({"verified": false, "note": note, "what": what, "content": value}));
@@ -72,6 +62,20 @@ pub fn run(args: &InspectArgs) -> Result<Exit, Failure> {
         output::complain(&format!("{count} files written to {}", directory.display()));
     }
     Ok(Exit::Ok)
+}
+
+/// What the bytes are, every field of it, and the `.seal` when they are one.
+pub fn look(bytes: &[u8]) -> Result<(&'static str, Value, Option<SealFile>), String> {
+    let json_start = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
+    if !json_start {
+        return Ok(("entry", entry(&Entry::decode(bytes).map_err(|error| error.to_string())?), None));
+    }
+    if is_trust(bytes) {
+        let trust = TrustFile::decode(bytes).map_err(|error| error.to_string())?;
+        return Ok(("trust file", trust_file(&trust, bytes), None));
+    }
+    let file = SealFile::decode(bytes).map_err(|error| error.to_string())?;
+    Ok(("seal", seal_file(&file), Some(file)))
 }
 
 fn is_trust(bytes: &[u8]) -> bool {

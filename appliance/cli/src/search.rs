@@ -119,7 +119,8 @@ pub fn run(args: &SearchArgs) -> Result<Exit, Failure> {
     Ok(if found { Exit::Ok } else { Exit::NoSeal })
 }
 
-fn line(seal: &Value) -> String {
+/// A found seal on a line of its own.
+pub fn line(seal: &Value) -> String {
     let text = |name: &str| printable(seal.get(name).and_then(Value::as_str).unwrap_or("?"));
     let time = seal.get("sealedAtMillis").and_then(Value::as_u64).map_or_else(|| "?".to_owned(), utc);
     let mut line = format!("{}  {time}  {}  {}", text("id"), text("client"), text("mediaType"));
@@ -174,7 +175,7 @@ fn encode(value: &str) -> String {
 }
 
 /// A UTC date, a UTC time or Unix milliseconds, as Unix milliseconds.
-fn parse_time(text: &str) -> Result<u64, String> {
+pub fn parse_time(text: &str) -> Result<u64, String> {
     let wrong = || {
         "write a UTC date like 2026-11-21, a time like 2026-11-21T08:30:00Z, or Unix milliseconds".to_owned()
     };

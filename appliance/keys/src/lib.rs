@@ -11,6 +11,8 @@ mod actor;
 mod device;
 mod epoch_key;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod service;
 mod software;
 mod state;

@@ -126,19 +126,29 @@ pub(crate) fn read(dir: &Path) -> Result<State, KeyError> {
     file.take(MAX_BYTES + 1)
         .read_to_end(&mut bytes)
         .map_err(|source| KeyError::Io { path: path.clone(), source })?;
-    let damaged = |reason: String| KeyError::Damaged { what: path.display().to_string(), reason };
+    parse(&bytes).map_err(|reason| KeyError::Damaged { what: path.display().to_string(), reason })
+}
+
+/// The keys in the bytes of a key file; else what is wrong with them.
+pub(crate) fn parse(bytes: &[u8]) -> Result<State, String> {
     if bytes.len() as u64 > MAX_BYTES {
-        return Err(damaged(format!("longer than {MAX_BYTES} bytes")));
+        return Err(format!("longer than {MAX_BYTES} bytes"));
     }
-    let bytes = Zeroizing::new(checked_json::body(&bytes).map_err(|error| damaged(error.to_string()))?);
+    let bytes = Zeroizing::new(checked_json::body(bytes).map_err(|error| error.to_string())?);
     // serde_json's messages can quote a wrong value, which may be a secret: give the place only.
-    let document: Document = serde_json::from_slice(&bytes).map_err(|error| {
-        damaged(format!("not a key file, line {} column {}", error.line(), error.column()))
-    })?;
+    let document: Document = serde_json::from_slice(&bytes)
+        .map_err(|error| format!("not a key file, line {} column {}", error.line(), error.column()))?;
     if document.version != VERSION {
-        return Err(damaged(format!("version {}, this program reads {VERSION}", document.version)));
+        return Err(format!("version {}, this program reads {VERSION}", document.version));
     }
     Ok(document.keys)
+}
+
+/// The text of a key file.
+pub(crate) fn text(keys: State) -> Result<Zeroizing<Vec<u8>>, serde_json::Error> {
+    let document = Document { version: VERSION, keys };
+    let text = Zeroizing::new(serde_json::to_string_pretty(&document)?);
+    Ok(Zeroizing::new(checked_json::with_checksum(&text).into_bytes()))
 }
 
 /// Writes the key file, creating the directory (mode 0700) when it is not there. Fails when the file exists.
@@ -150,11 +160,8 @@ pub(crate) fn write(dir: &Path, keys: State) -> Result<(), KeyError> {
         move |source| KeyError::Io { path, source }
     };
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io(dir))?;
-    let document = Document { version: VERSION, keys };
-    let text = Zeroizing::new(serde_json::to_string_pretty(&document).map_err(|error| {
-        KeyError::Damaged { what: path.display().to_string(), reason: error.to_string() }
-    })?);
-    let bytes = Zeroizing::new(checked_json::with_checksum(&text).into_bytes());
+    let bytes = text(keys)
+        .map_err(|error| KeyError::Damaged { what: path.display().to_string(), reason: error.to_string() })?;
     match fs::remove_file(&aside) {
         Err(source) if source.kind() != ErrorKind::NotFound => {
             return Err(KeyError::Io { path: aside, source });

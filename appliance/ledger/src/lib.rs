@@ -28,6 +28,8 @@ mod edge;
 mod error;
 mod export;
 mod fsck;
+#[doc(hidden)]
+pub mod fuzzing;
 mod index;
 mod open;
 mod opening_keys;

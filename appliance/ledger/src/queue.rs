@@ -444,7 +444,7 @@ fn row_header(row: &WaitingRow) -> Result<Vec<u8>, std::io::Error> {
 }
 
 /// The row without its content, and where the header ends.
-fn parse_row(place: u64, bytes: &[u8]) -> Option<(WaitingRow, usize)> {
+pub(crate) fn parse_row(place: u64, bytes: &[u8]) -> Option<(WaitingRow, usize)> {
     let (version, rest) = bytes.split_first()?;
     let (tag, rest) = rest.split_first_chunk::<8>()?;
     let (queued, rest) = rest.split_first_chunk::<8>()?;
@@ -465,7 +465,10 @@ fn associated(place: u64, header: &[u8]) -> Vec<u8> {
     [&place.to_be_bytes(), header].concat()
 }
 
-fn seal_row(row: &WaitingRow, order: &[u8]) -> Result<(Zeroizing<[u8; 32]>, Vec<u8>), std::io::Error> {
+pub(crate) fn seal_row(
+    row: &WaitingRow,
+    order: &[u8],
+) -> Result<(Zeroizing<[u8; 32]>, Vec<u8>), std::io::Error> {
     let (key, nonce) = (random::<32>()?, random::<NONCE_BYTES>()?);
     let mut bytes = row_header(row)?;
     let aad = associated(row.id.place, &bytes);
@@ -477,7 +480,7 @@ fn seal_row(row: &WaitingRow, order: &[u8]) -> Result<(Zeroizing<[u8; 32]>, Vec<
     Ok((key, bytes))
 }
 
-fn open_row(place: u64, key: &[u8; 32], bytes: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+pub(crate) fn open_row(place: u64, key: &[u8; 32], bytes: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let (_, end) = parse_row(place, bytes)?;
     let (header, rest) = bytes.split_at_checked(end)?;
     let (nonce, sealed) = rest.split_first_chunk::<NONCE_BYTES>()?;
@@ -487,7 +490,7 @@ fn open_row(place: u64, key: &[u8; 32], bytes: &[u8]) -> Option<Zeroizing<Vec<u8
         .map(Zeroizing::new)
 }
 
-fn outcome_bytes(row: &WaitingRow, outcome: &QueueOutcome) -> Vec<u8> {
+pub(crate) fn outcome_bytes(row: &WaitingRow, outcome: &QueueOutcome) -> Vec<u8> {
     let mut bytes = vec![ROW_VERSION];
     bytes.extend_from_slice(&row.id.tag);
     bytes.extend_from_slice(&row.queued_ms.to_be_bytes());
@@ -507,7 +510,7 @@ fn outcome_bytes(row: &WaitingRow, outcome: &QueueOutcome) -> Vec<u8> {
     bytes
 }
 
-fn parse_outcome(bytes: &[u8]) -> Option<([u8; 8], QueueState)> {
+pub(crate) fn parse_outcome(bytes: &[u8]) -> Option<([u8; 8], QueueState)> {
     let (version, rest) = bytes.split_first()?;
     let (tag, rest) = rest.split_first_chunk::<8>()?;
     let (queued, rest) = rest.split_first_chunk::<8>()?;

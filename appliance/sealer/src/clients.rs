@@ -359,9 +359,8 @@ impl ClientStore {
             .map_err(|error| ClientsError::Io { path: lock_path, source: error.into() })?;
         let (_, mut clients) = self.read()?;
         edit(&mut clients)?;
-        let file = ClientsFile { bulla: FORMAT.to_owned(), clients };
-        let text = serde_json::to_string_pretty(&file).expect("strings and numbers always serialise");
-        self.replace(checked_json::with_checksum(&text).as_bytes())
+        let text = text(clients).expect("strings and numbers always serialise");
+        self.replace(text.as_bytes())
     }
 
     fn replace(&self, bytes: &[u8]) -> Result<(), ClientsError> {
@@ -390,13 +389,9 @@ impl ClientStore {
         }
         let bytes =
             fs::read(&self.path).map_err(|source| ClientsError::Io { path: self.path.clone(), source })?;
-        let damaged = |reason: String| ClientsError::Damaged { path: self.path.clone(), reason };
-        let bytes = checked_json::body(&bytes).map_err(|error| damaged(error.to_string()))?;
-        let file: ClientsFile = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
-        if file.bulla != FORMAT {
-            return Err(damaged(format!("it is of format {:?}", file.bulla)));
-        }
-        Ok((stamp, file.clients))
+        let clients =
+            parse(&bytes).map_err(|reason| ClientsError::Damaged { path: self.path.clone(), reason })?;
+        Ok((stamp, clients))
     }
 
     fn stamp(&self) -> Result<Option<Stamp>, ClientsError> {
@@ -442,6 +437,22 @@ impl ClientStore {
         *self.current.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::clone(&fresh);
         Ok(fresh)
     }
+}
+
+/// The clients in the bytes of their file; else what is wrong with it.
+pub fn parse(bytes: &[u8]) -> Result<Vec<RegisteredClient>, String> {
+    let bytes = checked_json::body(bytes).map_err(|error| error.to_string())?;
+    let file: ClientsFile = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+    if file.bulla != FORMAT {
+        return Err(format!("it is of format {:?}", file.bulla));
+    }
+    Ok(file.clients)
+}
+
+/// The text of their file.
+pub fn text(clients: Vec<RegisteredClient>) -> Result<String, serde_json::Error> {
+    let file = ClientsFile { bulla: FORMAT.to_owned(), clients };
+    Ok(checked_json::with_checksum(&serde_json::to_string_pretty(&file)?))
 }
 
 /// `bulla_` and 32 random bytes in lower-case base32 (RFC 4648 alphabet, no padding).

@@ -62,7 +62,7 @@ pub struct Created {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct IdentityFile {
+pub struct IdentityFile {
     version: u32,
     origin: String,
     enrolment: String,
@@ -336,21 +336,24 @@ fn read_file(state: &Path) -> Result<IdentityFile> {
         }
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
     };
-    let text = checked_json::body(&text).with_context(|| format!("{} is not believed", path.display()))?;
-    let file: IdentityFile =
-        serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))?;
-    ensure!(
-        file.version == IDENTITY_VERSION,
-        "{} is of version {}; use a newer bulla-box",
-        path.display(),
-        file.version
-    );
+    parse(&text).with_context(|| format!("{} is not believed", path.display()))
+}
+
+/// The identity in the bytes of its file.
+pub fn parse(bytes: &[u8]) -> Result<IdentityFile> {
+    let text = checked_json::body(bytes)?;
+    let file: IdentityFile = serde_json::from_slice(&text).context("it is damaged")?;
+    ensure!(file.version == IDENTITY_VERSION, "it is of version {}; use a newer bulla-box", file.version);
     Ok(file)
 }
 
+/// The text of its file.
+pub fn text(file: &IdentityFile) -> Result<String> {
+    Ok(checked_json::with_checksum(&serde_json::to_string_pretty(file)?))
+}
+
 fn write_file(directory: &Path, file: &IdentityFile) -> Result<()> {
-    let text = checked_json::with_checksum(&serde_json::to_string_pretty(file)?);
-    write_atomically(&directory.join(IDENTITY_FILE), text.as_bytes())
+    write_atomically(&directory.join(IDENTITY_FILE), text(file)?.as_bytes())
 }
 
 /// Replaces a file so that a crash leaves either the old or the new one; mode 0600.

@@ -15,6 +15,8 @@ mod clients;
 mod config;
 mod driver;
 mod fsck;
+#[doc(hidden)]
+pub mod fuzzing;
 mod identity;
 mod limits;
 mod problem;

@@ -89,7 +89,7 @@ const P256_SPKI: [u8; 26] = [
 const POINT_BYTES: usize = 65;
 
 /// The PEM text must be the only spelling of its DER, and the DER signed by its own key.
-fn check_ca(pem: &[u8]) -> Result<(), &'static str> {
+pub fn check_ca(pem: &[u8]) -> Result<(), &'static str> {
     const SPELLING: &str = "it is not a PEM certificate as this program writes it";
     const SIGNATURE: &str = "the CA certificate is not signed by its own key: a bit of it has changed";
     let text = std::str::from_utf8(pem).map_err(|_| SPELLING)?;

@@ -9,6 +9,7 @@ mod ek;
 mod ek_certificate;
 mod fault;
 mod flush;
+pub(crate) mod fuzzing;
 mod handles;
 mod link;
 mod quote;

@@ -83,27 +83,32 @@ impl Command {
         let what = self.what;
         let bytes = transmit(address, &self.encode())
             .map_err(|error| Fault::Transport { what, reason: error.to_string() })?;
-        let malformed = || Fault::Transport { what, reason: "malformed response".into() };
-        let (header, body) = bytes.split_first_chunk::<HEADER>().ok_or_else(malformed)?;
-        let tag = u16::from_be_bytes([header[0], header[1]]);
-        let size = u32::from_be_bytes([header[2], header[3], header[4], header[5]]);
-        let rc = u32::from_be_bytes([header[6], header[7], header[8], header[9]]);
-        if size as usize != bytes.len() {
-            return Err(malformed());
-        }
-        if rc != 0 {
-            return Err(from_rc(what, rc));
-        }
-        let parameters = match (tag, self.passwords) {
-            (TAG_NO_SESSIONS, 0) => body,
-            (TAG_SESSIONS, 1..) => {
-                let (size, rest) = body.split_first_chunk::<4>().ok_or_else(malformed)?;
-                rest.get(..u32::from_be_bytes(*size) as usize).ok_or_else(malformed)?
-            }
-            _ => return Err(malformed()),
-        };
-        Ok(Response { what, rest: parameters.to_vec() })
+        parse(what, self.passwords > 0, &bytes)
     }
+}
+
+/// Reads the response to a command, which had sessions or had none.
+pub(super) fn parse(what: &'static str, sessions: bool, bytes: &[u8]) -> Result<Response, Fault> {
+    let malformed = || Fault::Transport { what, reason: "malformed response".into() };
+    let (header, body) = bytes.split_first_chunk::<HEADER>().ok_or_else(malformed)?;
+    let tag = u16::from_be_bytes([header[0], header[1]]);
+    let size = u32::from_be_bytes([header[2], header[3], header[4], header[5]]);
+    let rc = u32::from_be_bytes([header[6], header[7], header[8], header[9]]);
+    if size as usize != bytes.len() {
+        return Err(malformed());
+    }
+    if rc != 0 {
+        return Err(from_rc(what, rc));
+    }
+    let parameters = match (tag, sessions) {
+        (TAG_NO_SESSIONS, false) => body,
+        (TAG_SESSIONS, true) => {
+            let (size, rest) = body.split_first_chunk::<4>().ok_or_else(malformed)?;
+            rest.get(..u32::from_be_bytes(*size) as usize).ok_or_else(malformed)?
+        }
+        _ => return Err(malformed()),
+    };
+    Ok(Response { what, rest: parameters.to_vec() })
 }
 
 /// The parameters of a response, taken from the front.

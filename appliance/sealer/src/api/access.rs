@@ -173,7 +173,7 @@ fn guessed(api: &Shared, parts: &Parts, detail: &'static str) -> Problem {
 }
 
 /// The scheme is case-insensitive (RFC 9110 section 11.1).
-fn bearer_token(value: &str) -> Option<&str> {
+pub fn bearer_token(value: &str) -> Option<&str> {
     let (scheme, token) = value.split_once(' ')?;
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
 }

@@ -64,22 +64,28 @@ pub async fn verify(
 
 async fn digests(api: &Shared, headers: &HeaderMap, body: Body) -> Result<Vec<Value>, Problem> {
     let incoming = Incoming::new(headers, body, STRUCTURED_BYTES_MAX, api.config.body_pace())?;
-    let order: Digests = serde_json::from_slice(&incoming.collect().await?).map_err(|error| {
-        Problem::invalid(format!("the body is not {{\"digests\": [{{algorithm, digest}}]}} ({error})"))
-    })?;
-    if order.digests.is_empty() || order.digests.len() > ITEMS_MAX {
-        return Err(Problem::invalid(format!("digests has 1 to {ITEMS_MAX} items")));
-    }
+    let items = read_all(&incoming.collect().await?)?;
     let sealer = api.sealer.clone();
     let look = move || {
-        order.digests.iter().map(|item| {
-        let Some(digest) = read(item) else {
+        items.into_iter().map(|item| {
+        let Some(digest) = item else {
             return Ok(json!({"error": "algorithm is sha-256, sha-512 or sha3-256, and digest as many hex digits as it has"}));
         };
         Ok(told(&known(&sealer, &[digest])?))
     }).collect()
     };
     blocking(look).await
+}
+
+/// The digests in a body; `None` for an item that says none.
+pub fn read_all(body: &[u8]) -> Result<Vec<Option<DocumentDigest>>, Problem> {
+    let order: Digests = serde_json::from_slice(body).map_err(|error| {
+        Problem::invalid(format!("the body is not {{\"digests\": [{{algorithm, digest}}]}} ({error})"))
+    })?;
+    if order.digests.is_empty() || order.digests.len() > ITEMS_MAX {
+        return Err(Problem::invalid(format!("digests has 1 to {ITEMS_MAX} items")));
+    }
+    Ok(order.digests.iter().map(read).collect())
 }
 
 fn read(item: &Digest) -> Option<DocumentDigest> {

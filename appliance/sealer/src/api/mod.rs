@@ -12,6 +12,7 @@ mod description;
 mod epochs;
 mod erasures;
 mod events;
+pub mod fuzzing;
 mod leftover;
 mod lock;
 mod log;

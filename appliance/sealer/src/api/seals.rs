@@ -45,7 +45,7 @@ struct SealQuery {
 
 /// The query, understood.
 #[derive(Debug, PartialEq, Eq)]
-struct Options {
+pub struct Options {
     /// How long to wait for `attested`; `None`: not at all.
     wait: Option<Duration>,
     /// How long to wait for the seal itself when the request is queued.
@@ -55,7 +55,8 @@ struct Options {
 }
 
 impl Options {
-    fn read(uri: &Uri) -> Result<Self, Problem> {
+    /// Reads the query of a request.
+    pub fn read(uri: &Uri) -> Result<Self, Problem> {
         let query = match uri.query() {
             None | Some("") => SealQuery::default(),
             Some(_) => {
@@ -276,7 +277,7 @@ async fn relations(api: &Shared, description: &Description) -> Result<Vec<Relati
     Ok(relations)
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<&[u8]>, Problem> {
+pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<&[u8]>, Problem> {
     let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(first) = values.next() else { return Ok(None) };
     let key = first.as_bytes();

@@ -82,7 +82,8 @@ pub fn of_search_error(error: SearchError) -> Problem {
     }
 }
 
-fn read(uri: &Uri) -> Result<SealsQuery, Problem> {
+/// What the query of a request asks for.
+pub fn read(uri: &Uri) -> Result<SealsQuery, Problem> {
     let query = match uri.query() {
         None | Some("") => SearchQuery::default(),
         Some(_) => {

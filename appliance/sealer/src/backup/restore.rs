@@ -79,26 +79,37 @@ fn prepare(state: &Path) -> Result<()> {
     Ok(())
 }
 
-struct Unpacked {
-    files: Vec<BackupFile>,
-    manifest: String,
-    signature: Vec<u8>,
+/// What was in an archive; nothing of it is judged yet.
+pub struct Unpacked {
+    /// The files, in order.
+    pub files: Vec<BackupFile>,
+    /// Text of the manifest.
+    pub manifest: String,
+    /// Signature over it.
+    pub signature: Vec<u8>,
 }
 
-fn unpack(from: impl Read, secret: &age::x25519::Identity, staging: &Path) -> Result<Unpacked> {
-    let broken = "the backup is damaged or cut short";
+const BROKEN: &str = "the backup is damaged or cut short";
+
+/// Opens and unpacks a backup.
+pub fn unpack(from: impl Read, secret: &age::x25519::Identity, staging: &Path) -> Result<Unpacked> {
     let decryptor = age::Decryptor::new(from).context("this is no backup of a box (not an age file)")?;
     let plain = decryptor
         .decrypt(std::iter::once(secret as &dyn age::Identity))
         .context("this key does not open the backup; take that of one of its recipients")?;
+    unpack_archive(plain, staging)
+}
+
+/// Unpacks the archive inside a backup, to its very end.
+pub fn unpack_archive(plain: impl Read, staging: &Path) -> Result<Unpacked> {
     let mut archive = tar::Archive::new(plain);
     let (mut files, mut manifest, mut signature) = (Vec::new(), None, None);
-    for member in archive.entries().context(broken)? {
-        let mut member = member.context(broken)?;
-        ensure!(signature.is_none(), "{broken}: something follows its signature");
+    for member in archive.entries().context(BROKEN)? {
+        let mut member = member.context(BROKEN)?;
+        ensure!(signature.is_none(), "{BROKEN}: something follows its signature");
         let name =
-            member.path().context(broken)?.to_str().context("a member's name is not UTF-8")?.to_owned();
-        ensure!(member.header().entry_type().is_file(), "{broken}: {name:?} is not a regular file");
+            member.path().context(BROKEN)?.to_str().context("a member's name is not UTF-8")?.to_owned();
+        ensure!(member.header().entry_type().is_file(), "{BROKEN}: {name:?} is not a regular file");
         match name.as_str() {
             SIGNATURE_NAME if manifest.is_some() => signature = Some(small(&mut member, 64)?),
             MANIFEST_NAME if manifest.is_none() => {
@@ -106,23 +117,23 @@ fn unpack(from: impl Read, secret: &age::x25519::Identity, staging: &Path) -> Re
                 manifest = Some(String::from_utf8(text).context("the manifest is not UTF-8")?);
             }
             _ => {
-                ensure!(manifest.is_none() && is_file_name(&name), "{broken}: unexpected member {name:?}");
-                files.push(take_file(&mut member, name, staging).context(broken)?);
+                ensure!(manifest.is_none() && is_file_name(&name), "{BROKEN}: unexpected member {name:?}");
+                files.push(take_file(&mut member, name, staging).context(BROKEN)?);
             }
         }
     }
     // The archive ends before the encryption does; only its last, marked piece shows that nothing is missing.
     let mut rest = archive.into_inner();
-    std::io::copy(&mut rest, &mut std::io::sink()).context(broken)?;
+    std::io::copy(&mut rest, &mut std::io::sink()).context(BROKEN)?;
     let (Some(manifest), Some(signature)) = (manifest, signature) else {
-        bail!("{broken}: its manifest or signature is missing");
+        bail!("{BROKEN}: its manifest or signature is missing");
     };
     Ok(Unpacked { files, manifest, signature })
 }
 
 fn small(member: &mut impl Read, limit: usize) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    member.take(limit as u64 + 1).read_to_end(&mut bytes).context("the backup is damaged or cut short")?;
+    member.take(limit as u64 + 1).read_to_end(&mut bytes).context(BROKEN)?;
     ensure!(bytes.len() <= limit, "the backup's manifest or signature is too long");
     Ok(bytes)
 }

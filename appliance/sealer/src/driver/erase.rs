@@ -76,7 +76,8 @@ impl Pending {
         leaves.chunks(LEAVES_MAX).map(body).collect()
     }
 
-    fn encode(&self) -> Vec<u8> {
+    /// As the control store keeps it.
+    pub fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![INTENT_VERSION];
         bytes.extend_from_slice(&self.size.to_be_bytes());
         bytes.extend_from_slice(&(self.order.reason.len() as u32).to_be_bytes());
@@ -88,7 +89,8 @@ impl Pending {
         bytes
     }
 
-    fn decode(bytes: &[u8]) -> Option<Self> {
+    /// What the control store keeps.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (version, rest) = bytes.split_first()?;
         let (size, rest) = rest.split_first_chunk::<8>()?;
         let (length, rest) = rest.split_first_chunk::<4>()?;

@@ -14,6 +14,7 @@ pub mod clock;
 mod epochs;
 mod erase;
 mod evidence;
+pub mod fuzzing;
 mod keeper;
 mod lock;
 mod queueing;

@@ -56,7 +56,7 @@ impl Draft {
     }
 
     /// What the queue keeps: length of the body (uint32 BE), its DER, the packed openings.
-    fn pack(&self) -> Vec<u8> {
+    pub fn pack(&self) -> Vec<u8> {
         let body = der::encode(&self.body);
         let mut packed = (body.len() as u32).to_be_bytes().to_vec();
         packed.extend_from_slice(&body);
