@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Which crates of the workspace a crate may depend on, for whatever purpose.
-const EDGES: [(&str, &[&str]); 9] = [
+const EDGES: [(&str, &[&str]); 10] = [
     ("bulla-formats", &[]),
     ("bulla-protocol", &["bulla-formats"]),
     ("bulla-ledger", &["bulla-formats"]),
@@ -20,6 +20,7 @@ const EDGES: [(&str, &[&str]); 9] = [
     ("bulla", &["bulla-formats", "bulla-ledger", "bulla-manual"]),
     ("xtask", &[]),
     ("bulla-tests", &["bulla-formats", "bulla-protocol", "bulla-ledger", "bulla-keys", "xtask"]),
+    ("bulla-fuzz", &["bulla-formats", "bulla-ledger", "bulla-keys", "bulla-box", "bulla"]),
 ];
 /// What whoever verifies a document must not have to build or to trust.
 const NOT_IN_THE_VERIFIER: [&str; 5] = ["bulla-keys", "bulla-box", "tss-esapi", "tss-esapi-sys", "libp2p"];

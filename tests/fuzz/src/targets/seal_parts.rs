@@ -1,0 +1,88 @@
+//! One part of a genuine `.seal` replaced by the input: a bit-exact test of what the evidence covers.
+//!
+//! Holds: with another token, key-epoch entry, enrolment or path than the genuine one nothing verifies; with another
+//! checkpoint, opening or erasure only what a box has signed, or committed to, does. A verifier that remembers the
+//! genuine seal says the same as one that has seen nothing.
+
+use crate::genuine::{SEALS, SIGNED, TRUST};
+use bulla_formats::erasure::Erasure;
+use bulla_formats::hash::leaf_hash;
+use bulla_formats::seal_file::SealFile;
+use bulla_formats::verify::{Verifier, verify};
+
+const PARTS: u8 = 9;
+
+fn hashes(bytes: &[u8]) -> Vec<Vec<u8>> {
+    bytes.chunks(32).map(<[u8]>::to_vec).collect()
+}
+
+fn part(file: &SealFile, part: u8) -> Option<Vec<u8>> {
+    let erasure = file.erasures.first();
+    let head = file.heads.first()?;
+    match part {
+        0 => Some(file.entry.clone()),
+        1 => Some(file.epoch.clone()),
+        2 => Some(file.enrolment.clone()),
+        3 => Some(head.checkpoint.clone().into_bytes()),
+        4 => Some(head.entry_proof.concat()),
+        5 => Some(head.epoch_proof.concat()),
+        6 => file.openings.first().cloned(),
+        7 => erasure.map(|erasure| erasure.entry.clone()),
+        _ => erasure.map(|erasure| erasure.entry_proof.concat()),
+    }
+}
+
+/// Puts the input into the file; `None` when there is no place for it.
+fn replaced(mut file: SealFile, part: u8, bytes: &[u8]) -> Option<SealFile> {
+    let head = file.heads.first_mut()?;
+    let erasure: Option<&mut Erasure> = file.erasures.first_mut();
+    match part {
+        0 => file.entry = bytes.to_vec(),
+        1 => file.epoch = bytes.to_vec(),
+        2 => file.enrolment = bytes.to_vec(),
+        3 => head.checkpoint = std::str::from_utf8(bytes).ok()?.to_owned(),
+        4 => head.entry_proof = hashes(bytes),
+        5 => head.epoch_proof = hashes(bytes),
+        6 => *file.openings.first_mut()? = bytes.to_vec(),
+        7 => erasure?.entry = bytes.to_vec(),
+        _ => erasure?.entry_proof = hashes(bytes),
+    }
+    Some(file)
+}
+
+/// The first byte chooses a genuine seal, the second a part of it, the rest replaces that part.
+pub fn run(data: &[u8]) {
+    let [seal, choice, bytes @ ..] = data else { return };
+    let choice = choice % PARTS;
+    let (name, genuine) = &SEALS[usize::from(*seal) % SEALS.len()];
+    let Some(file) = replaced(genuine.clone(), choice, bytes) else { return };
+    let text = file.encode();
+    let judged = verify(text.as_bytes(), &TRUST, None);
+    let mut remembering = Verifier::new(&TRUST);
+    remembering.verify(genuine.encode().as_bytes(), None);
+    let again = remembering.verify(text.as_bytes(), None);
+    assert_eq!(again.report.to_string(), judged.report.to_string(), "{name}: memory changes the verdict");
+    let Some(verified) = judged.seal else {
+        assert_ne!(file, *genuine, "{name} does not verify any more");
+        return;
+    };
+    SIGNED.vouch_for(&verified);
+    let same = part(genuine, choice).as_deref() == Some(bytes);
+    match choice {
+        0 | 1 | 2 | 4 | 5 | 8 => assert!(same, "{name}: part {choice} was changed and it verifies"),
+        7 => assert!(SIGNED.leaves.contains(&leaf_hash(bytes)), "{name}: an erasure that nobody signed"),
+        // Lines that no key here knows may come and go; texts and commitments were looked at above.
+        _ => {}
+    }
+}
+
+/// Every part of some seals as it is.
+pub fn seeds() -> Vec<Vec<u8>> {
+    let mut seeds = Vec::new();
+    for (at, (_, file)) in SEALS.iter().enumerate().step_by(3) {
+        let Ok(at) = u8::try_from(at) else { break };
+        let parts = (0..PARTS).filter_map(|choice| Some((choice, part(file, choice)?)));
+        seeds.extend(parts.map(|(choice, bytes)| [&[at, choice], bytes.as_slice()].concat()));
+    }
+    seeds
+}

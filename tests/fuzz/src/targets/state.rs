@@ -1,0 +1,109 @@
+//! Files and values of a box's state directory: clients, identity, CA certificate, lock, erasure, orders, openings.
+//!
+//! Holds: what is read and written again is read as the same; a lock that cannot be read is still one; nothing is
+//! recorded of an erasure that was not carried out.
+
+use super::{seed, split};
+use crate::genuine::{SEALS, SIGNED};
+use bulla_box::fuzzing::{
+    ca_certificate, client_list, common_name, erasure, identity_file, kept_order, lock, openings, queue_id,
+};
+use bulla_formats::checked_json::with_checksum;
+use bulla_formats::entry::Entry;
+use bulla_formats::json::base64_encode;
+use serde_json::{Value, json};
+
+const CHOICES: u8 = 11;
+
+fn again(read: fn(&[u8]) -> Option<Vec<u8>>, bytes: &[u8]) {
+    if let Some(written) = read(bytes) {
+        assert_eq!(read(&written).as_ref(), Some(&written), "something else than what was written");
+    }
+}
+
+/// The file that an object becomes behind a checksum that holds.
+fn checked(data: &[u8]) -> Vec<u8> {
+    std::str::from_utf8(data).map(with_checksum).unwrap_or_default().into_bytes()
+}
+
+/// The first byte chooses what is read.
+pub fn run(data: &[u8]) {
+    let Some((choice, data)) = split(data, CHOICES) else { return };
+    match choice {
+        0 => again(client_list, data),
+        1 => again(client_list, &checked(data)),
+        2 => again(identity_file, data),
+        3 => again(identity_file, &checked(data)),
+        4 => drop(ca_certificate(data).map(|()| assert!(data.is_ascii()))),
+        5 => {
+            let found = lock(data);
+            assert_eq!(found.is_none(), data.is_empty(), "damage takes a lock for none");
+            if let Some(written) = found {
+                assert_eq!(lock(&written).as_ref(), Some(&written));
+            }
+        }
+        6 => {
+            let Some((written, entries)) = erasure(data) else { return };
+            assert_eq!((written.as_slice(), entries), (data, 0));
+        }
+        7 => drop(kept_order(data).map(|written| assert_eq!(written, data))),
+        8 => {
+            let Ok(text) = std::str::from_utf8(data) else { return };
+            assert!(queue_id(text).is_none_or(|written| written == text), "an id has one spelling");
+        }
+        9 => {
+            let Some(parts) = openings(data) else { return };
+            let bytes: usize = parts.iter().map(|part| part.len() + 2).sum();
+            assert_eq!(bytes, data.len(), "bytes of openings are left over");
+        }
+        _ => drop(common_name(data).map(|name| assert!(name.len() < data.len()))),
+    }
+}
+
+fn clients() -> Value {
+    let sha256 = "ab".repeat(32);
+    json!({"bulla": "clients/v2", "clients": [
+        {"name": "desk-1", "role": "scanner", "method": {"kind": "token", "sha256": sha256}, "createdMillis": 1,
+            "limits": {"requestsPerSecond": 5, "documentBytesMax": 1000}},
+        {"name": "ops", "role": "operator", "method": {"kind": "certificate", "commonName": "ops.bank.example"},
+            "createdMillis": 2, "revokedMillis": 3}]})
+}
+
+fn identity() -> Value {
+    let (_, seal) = SEALS.first().expect("there are seals");
+    json!({"version": 2, "origin": seal.origin, "enrolment": base64_encode(&seal.enrolment),
+        "fleetRoot": base64_encode(&[7; 32]), "sealedFleetRoot": base64_encode(&[8; 60]),
+        "sealedLogKey": base64_encode(&[9; 60]),
+        "predecessors": [{"origin": seal.origin, "logDirectory": "log-1"}]})
+}
+
+/// One of each; the certificate is cut short, because a whole one is made by a box.
+pub fn seeds() -> Vec<Vec<u8>> {
+    let sized = |part: &[u8]| [&u16::try_from(part.len()).unwrap_or(0).to_be_bytes(), part].concat();
+    let packed: Vec<u8> = SIGNED.openings.iter().take(3).flat_map(|opening| sized(opening)).collect();
+    let lock = [&[1], &7u64.to_be_bytes()[..], &[0, 5], b"ops-1stock-taking"].concat();
+    let erasure =
+        [&[1], &9u64.to_be_bytes()[..], &[0, 0, 0, 3], b"why", &3u64.to_be_bytes(), &[4; 32]].concat();
+    let mut seeds = vec![
+        seed(0, with_checksum(&clients().to_string())),
+        seed(1, clients().to_string()),
+        seed(2, with_checksum(&identity().to_string())),
+        seed(3, identity().to_string()),
+        seed(4, "-----BEGIN CERTIFICATE-----\nMAMCAQU=\n-----END CERTIFICATE-----\n"),
+        seed(5, lock),
+        seed(6, erasure),
+        seed(8, "17-00112233445566ff"),
+        seed(9, &packed),
+    ];
+    for (_, seal) in SEALS.iter().take(6) {
+        let entry = Entry::decode(&seal.entry).expect("it was verified");
+        let body = &entry.content().body;
+        let length = u32::try_from(body.len()).unwrap_or(0).to_be_bytes();
+        seeds.push(seed(7, [&length[..], body, &packed].concat()));
+    }
+    // A certificate down to a subject with one name: version, serial, algorithm, issuer, validity, subject.
+    let name = [&[0x30, 13, 0x31, 11, 0x30, 9, 6, 3, 0x55, 4, 3, 0x0c, 2][..], b"ab"].concat();
+    let tbs = [&[0xa0, 3, 2, 1, 2, 2, 1, 1], &[0x30, 0].repeat(3)[..], &name].concat();
+    seeds.push(seed(10, [&[0x30, tbs.len() as u8 + 2, 0x30, tbs.len() as u8], &tbs[..]].concat()));
+    seeds
+}
