@@ -1,4 +1,5 @@
-//! Everything CI runs, in the order in which it is cheapest to fail: format, licences, lints, documentation, tests.
+//! Everything CI runs, in the order in which it is cheapest to fail: format, licences, lints, documentation, fuzzing,
+//! tests. Fuzzing comes before the tests so that their count stays the last line.
 //!
 //! - Each step is announced with the time so far; the first that fails ends the run with the command that repeats it.
 //! - `Cargo.lock` is taken as it is (`--locked`): what CI checked is what is committed.
@@ -12,8 +13,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::fuzz::{self, Plan};
 use crate::setup;
 use crate::workspace::Workspace;
+
+/// How long CI runs each fuzz target.
+const FUZZ_SECONDS: u64 = 60;
 
 /// Runs all checks. An error says which step did not run or not pass; failed tests have told so themselves by then, and
 /// come back as [`ExitCode::FAILURE`], so that their count stays the last line.
@@ -60,7 +65,20 @@ pub fn run(workspace: &Workspace) -> Result<ExitCode> {
         "build of programs and tests",
         workspace.cargo().args(["build", "--locked", "--workspace", "--all-targets"]),
     )?;
+    fuzz_for(workspace, started, &Plan { target: None, seconds: FUZZ_SECONDS, jobs: 2 })?;
     run_tests(workspace, started)
+}
+
+/// Builds and runs fuzz targets.
+pub fn fuzz(workspace: &Workspace, plan: &Plan) -> Result<ExitCode> {
+    fuzz_for(workspace, Instant::now(), plan)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn fuzz_for(workspace: &Workspace, started: Instant, plan: &Plan) -> Result<()> {
+    step(started, "build of fuzz targets", &mut fuzz::build(workspace)?)?;
+    announce(started, "fuzzing");
+    fuzz::run(workspace, plan)
 }
 
 /// Builds the programs and the benchmark for release and runs it; the tables are its output. `arguments` go to the
@@ -83,8 +101,8 @@ pub fn bench(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The fault tests at full length, on the release build.
-pub fn soak(workspace: &Workspace) -> Result<ExitCode> {
+/// The fault tests at full length, on the release build; then every fuzz target for `seconds`.
+pub fn soak(workspace: &Workspace, seconds: u64) -> Result<ExitCode> {
     let started = Instant::now();
     let build = ["build", "--locked", "--release", "--workspace", "--all-targets"];
     step(started, "release build", workspace.cargo().args(build))?;
@@ -97,6 +115,7 @@ pub fn soak(workspace: &Workspace) -> Result<ExitCode> {
         .env("BULLA_BOX_BIN", release.join("bulla-box"))
         .env("BULLA_BIN", release.join("bulla"));
     step(started, "fault tests at full length", &mut soak)?;
+    fuzz_for(workspace, started, &Plan { target: None, seconds, jobs: 2 })?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -10,6 +10,7 @@ mod checks;
 mod deb;
 mod deb_check;
 mod demo;
+mod fuzz;
 mod setup;
 mod story;
 mod workspace;
@@ -52,7 +53,28 @@ fn command_line() -> Command {
                 "And install, start, injure and purge them in a clean Debian that boots systemd (root)",
             ),
         ))
-        .subcommand(Command::new("soak").about("The fault tests of `test` at full length"))
+        .subcommand(
+            Command::new("fuzz")
+                .about("Fuzz the parsers of foreign bytes, and keep what was learnt")
+                .arg(
+                    Arg::new("target")
+                        .long("target")
+                        .value_name("TARGET")
+                        .help("Only this one; they are in tests/fuzz/src/targets"),
+                )
+                .arg(number("seconds", "60", "How long each target runs"))
+                .arg(number("jobs", "2", "How many targets run at a time")),
+        )
+        .subcommand(
+            Command::new("soak")
+                .about("The fault tests of `test` at full length, then every fuzz target for an hour")
+                .arg(number("seconds", "3600", "How long each fuzz target runs")),
+        )
+}
+
+fn number(name: &'static str, default: &'static str, help: &'static str) -> Arg {
+    let reads = clap::value_parser!(u64).range(1..=1_000_000);
+    Arg::new(name).long(name).value_name("NUMBER").value_parser(reads).default_value(default).help(help)
 }
 
 fn main() -> ExitCode {
@@ -81,7 +103,19 @@ fn main() -> ExitCode {
             Some("deb") => {
                 prepare(setup::Purpose::Demo).and_then(|()| deb::build(&workspace)).map(|_| ExitCode::SUCCESS)
             }
-            Some("soak") => prepare(setup::Purpose::Test).and_then(|()| checks::soak(&workspace)),
+            Some("fuzz") => {
+                let given = arguments.subcommand_matches("fuzz");
+                let target = given.and_then(|given| given.get_one::<String>("target")).cloned();
+                let number = |name: &str| given.and_then(|given| given.get_one::<u64>(name)).copied();
+                let (seconds, jobs) = (number("seconds").unwrap_or(60), number("jobs").unwrap_or(2));
+                let plan = fuzz::Plan { target, seconds, jobs: jobs as usize };
+                prepare(setup::Purpose::Fuzz).and_then(|()| checks::fuzz(&workspace, &plan))
+            }
+            Some("soak") => {
+                let given = arguments.subcommand_matches("soak");
+                let seconds = given.and_then(|given| given.get_one::<u64>("seconds")).copied();
+                prepare(setup::Purpose::Test).and_then(|()| checks::soak(&workspace, seconds.unwrap_or(3600)))
+            }
             // clap has refused every other name already; this is its list and ours drifting apart.
             other => Err(anyhow::anyhow!("the subcommand {other:?} is declared but not connected")),
         }

@@ -22,6 +22,8 @@ pub enum Purpose {
     Demo,
     /// All of that, and every check.
     Test,
+    /// Build the programs and the fuzz targets, with libFuzzer.
+    Fuzz,
     /// Build the programs, and boot a clean Debian with them.
     PackageCheck,
     /// What a demo needs, and what boxes are measured against.
@@ -30,7 +32,7 @@ pub enum Purpose {
 
 /// Packages for building and running a box with a software TPM.
 const FOR_BOXES: &[&str] = &[
-    "build-essential",      // linker and C compiler
+    "build-essential",      // linker, C compiler, and the C++ compiler that libFuzzer wants
     "curl",                 // a scanner, as far as the box can tell
     "libtss2-dev",          // what bulla-keys links
     "libtss2-tcti-device0", // the way to a chip, loaded at run time
@@ -55,6 +57,11 @@ const FOR_TESTS: &[&str] = &[
     "strace",        // makes single system calls fail, kills a box at the flush it is told
     "tpm2-tools",    // the other stranger
     "xfsprogs",      // xfs_io, which cuts the power of a file system
+];
+
+/// Packages only fuzzing needs; tests have them too.
+const FOR_FUZZING: &[&str] = &[
+    "libeatmydata1", // nobody will look at what a fuzzed box has synced
 ];
 
 /// Packages only `cargo xtask deb --check` needs.
@@ -159,6 +166,7 @@ fn packages(purpose: Purpose) -> Result<()> {
     let more = match purpose {
         Purpose::Demo => &[],
         Purpose::Test => FOR_TESTS,
+        Purpose::Fuzz => FOR_FUZZING,
         Purpose::PackageCheck => FOR_PACKAGES,
         Purpose::Bench => FOR_BENCHES,
     };
