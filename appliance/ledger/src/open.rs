@@ -46,7 +46,8 @@ pub struct Options {
     pub reserve_bytes: u64,
     /// Page cache of the segment that takes entries, bytes. Default 32 MiB: appends touch its right edge only.
     pub active_cache_bytes: usize,
-    /// Page cache of each closed segment that is open for reading, bytes. Default 4 MiB.
+    /// Page cache of each closed segment that is open for reading, bytes. Default 1 MiB: the inner pages; random reads
+    /// find the others in the kernel's cache.
     pub closed_cache_bytes: usize,
     /// Commit entries in two phases. Default false: start-up verifies every table of the active segment.
     pub two_phase_commit: bool,
@@ -59,7 +60,7 @@ impl Default for Options {
             request_window: 1 << 20,
             reserve_bytes: 256 << 20,
             active_cache_bytes: 32 << 20,
-            closed_cache_bytes: 4 << 20,
+            closed_cache_bytes: 1 << 20,
             two_phase_commit: false,
         }
     }

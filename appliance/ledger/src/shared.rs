@@ -23,10 +23,13 @@ use bulla_formats::hash::Hash;
 use redb::ReadTransaction;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// Closed segments kept open for reading. Four cover a hub's walk through the log beside random look-ups.
-const FROZEN_OPEN_MAX: usize = 4;
-/// Full tiles kept with their inner nodes, 16 KiB each.
-const TILES_CACHED_MAX: usize = 64;
+/// Closed segments kept open for reading: all of a log of 33 million entries, because whether a document was sealed
+/// before, and any random proof, is asked of each of them.
+const FROZEN_OPEN_MAX: usize = 32;
+/// Full tiles of leaves kept with their inner nodes, 16 KiB each.
+const LEAF_TILES_CACHED_MAX: usize = 64;
+/// Full tiles above them: every proof needs one of each level. All of a log of 16 million entries.
+const UPPER_TILES_CACHED_MAX: usize = 256;
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -42,7 +45,8 @@ pub(crate) struct Shared {
     frozen: Mutex<Vec<(SegmentFile, Arc<Held>)>>,
     indexes: RwLock<Indexes>,
     head: RwLock<Arc<HeadState>>,
-    tiles: Mutex<Vec<TileCacheRow>>,
+    /// Of leaves, and above; most recently used last.
+    tiles: [Mutex<Vec<TileCacheRow>>; 2],
 }
 
 /// The databases beside the segments.
@@ -103,7 +107,7 @@ impl Shared {
             frozen: Mutex::new(Vec::new()),
             indexes: RwLock::new(indexes),
             head,
-            tiles: Mutex::new(Vec::new()),
+            tiles: Default::default(),
         }
     }
 
@@ -183,7 +187,7 @@ impl Shared {
 
     /// A full tile from the cache.
     pub(crate) fn cached_tile(&self, level: u8, index: u64) -> Option<Arc<TileNodes>> {
-        let mut tiles = self.tiles.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tiles = self.tiles[usize::from(level > 0)].lock().unwrap_or_else(PoisonError::into_inner);
         let at = tiles.iter().position(|(key, _)| *key == (level, index))?;
         let row = tiles.remove(at);
         let nodes = Arc::clone(&row.1);
@@ -193,8 +197,9 @@ impl Shared {
 
     /// Keeps a full tile; full tiles never change.
     pub(crate) fn cache_tile(&self, level: u8, index: u64, nodes: Arc<TileNodes>) {
-        let mut tiles = self.tiles.lock().unwrap_or_else(PoisonError::into_inner);
-        if tiles.len() >= TILES_CACHED_MAX {
+        let most = if level == 0 { LEAF_TILES_CACHED_MAX } else { UPPER_TILES_CACHED_MAX };
+        let mut tiles = self.tiles[usize::from(level > 0)].lock().unwrap_or_else(PoisonError::into_inner);
+        if tiles.len() >= most {
             tiles.remove(0);
         }
         tiles.push(((level, index), nodes));

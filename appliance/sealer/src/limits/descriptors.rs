@@ -7,10 +7,10 @@
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-/// For the log: two segments at a roll-over, their indices, `openings.redb`, `opening-keys.redb` and `side.redb` taken
-/// up again, lists of clients, the TPM's connection, and what else a running box opens for a moment. Each takes one or
-/// two.
-const RESERVE: u64 = 64;
+/// For the log: the closed segments it keeps open (32), two at a roll-over, `openings.redb`, `opening-keys.redb` and
+/// `side.redb` taken up again, lists of clients, the TPM's connection, and what else a running box opens for a moment.
+/// Each takes one or two.
+const RESERVE: u64 = 96;
 /// With fewer a box would be a riddle to its clients.
 const CONNECTIONS_MIN: usize = 8;
 
