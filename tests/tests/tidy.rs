@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Which crates of the workspace a crate may depend on, for whatever purpose.
-const EDGES: [(&str, &[&str]); 10] = [
+const EDGES: [(&str, &[&str]); 11] = [
     ("bulla-formats", &[]),
     ("bulla-protocol", &["bulla-formats"]),
     ("bulla-ledger", &["bulla-formats"]),
@@ -18,6 +18,7 @@ const EDGES: [(&str, &[&str]); 10] = [
     ("bulla-manual", &["bulla-formats"]),
     ("bulla-box", &["bulla-formats", "bulla-protocol", "bulla-ledger", "bulla-keys", "bulla-manual"]),
     ("bulla", &["bulla-formats", "bulla-ledger", "bulla-manual"]),
+    ("bulla-appraisal", &["bulla-formats"]),
     ("xtask", &[]),
     ("bulla-tests", &["bulla-formats", "bulla-protocol", "bulla-ledger", "bulla-keys", "xtask"]),
     ("bulla-fuzz", &["bulla-formats", "bulla-ledger", "bulla-keys", "bulla-box", "bulla"]),
