@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
 use anyhow::{Context, Result, ensure};
-use bulla_tests::rig::{box_program, bulla_program};
+use bulla_tests::rig::{box_program, bulla_program, fleet_program};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,10 +20,11 @@ struct Program {
     section: &'static str,
 }
 
-fn programs() -> Result<[Program; 2]> {
+fn programs() -> Result<[Program; 3]> {
     Ok([
         Program { path: bulla_program()?, name: "bulla", section: "1" },
         Program { path: box_program()?, name: "bulla-box", section: "8" },
+        Program { path: fleet_program()?, name: "bulla-fleet", section: "1" },
     ])
 }
 

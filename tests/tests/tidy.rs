@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Which crates of the workspace a crate may depend on, for whatever purpose.
-const EDGES: [(&str, &[&str]); 11] = [
+const EDGES: [(&str, &[&str]); 13] = [
     ("bulla-formats", &[]),
     ("bulla-protocol", &["bulla-formats"]),
     ("bulla-ledger", &["bulla-formats"]),
@@ -19,9 +19,22 @@ const EDGES: [(&str, &[&str]); 11] = [
     ("bulla-box", &["bulla-formats", "bulla-protocol", "bulla-ledger", "bulla-keys", "bulla-manual"]),
     ("bulla", &["bulla-formats", "bulla-ledger", "bulla-manual"]),
     ("bulla-appraisal", &["bulla-formats"]),
+    ("bulla-ceremony", &["bulla-formats"]),
+    ("bulla-fleet", &["bulla-appraisal", "bulla-ceremony", "bulla-formats", "bulla-manual"]),
     ("xtask", &[]),
     ("bulla-tests", &["bulla-formats", "bulla-protocol", "bulla-ledger", "bulla-keys", "xtask"]),
-    ("bulla-fuzz", &["bulla-formats", "bulla-ledger", "bulla-keys", "bulla-box", "bulla"]),
+    (
+        "bulla-fuzz",
+        &[
+            "bulla-formats",
+            "bulla-ledger",
+            "bulla-keys",
+            "bulla-appraisal",
+            "bulla-ceremony",
+            "bulla-box",
+            "bulla",
+        ],
+    ),
 ];
 /// What whoever verifies a document must not have to build or to trust.
 const NOT_IN_THE_VERIFIER: [&str; 5] = ["bulla-keys", "bulla-box", "tss-esapi", "tss-esapi-sys", "libp2p"];

@@ -31,6 +31,16 @@ pub mod label {
     pub const BOX_ID: &str = "bulla/box-id/v1";
     /// Manifest of a backup, signed by the log key.
     pub const BACKUP: &str = "bulla/backup/v1";
+    /// A person's card, signed by the person's own key.
+    pub const CEREMONY_CARD: &str = "bulla/ceremony-card/v1";
+    /// Hash of a ceremony's plan.
+    pub const CEREMONY_PLAN: &str = "bulla/ceremony-plan/v1";
+    /// Message of a ceremony, signed by its sender.
+    pub const CEREMONY_MESSAGE: &str = "bulla/ceremony-message/v1";
+    /// Hash over the commitments that a custodian was shown.
+    pub const CEREMONY_SEEN: &str = "bulla/ceremony-seen/v1";
+    /// Minutes of a ceremony, signed by the fleet root it made.
+    pub const CEREMONY_TRANSCRIPT: &str = "bulla/ceremony-transcript/v1";
     /// Fingerprint of a trust file.
     pub const TRUST_FINGERPRINT: &str = "bulla/trust-fingerprint/v1";
 }

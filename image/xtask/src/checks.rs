@@ -113,7 +113,8 @@ pub fn soak(workspace: &Workspace, seconds: u64) -> Result<ExitCode> {
     soak.args(tests)
         .env("BULLA_SOAK", "1")
         .env("BULLA_BOX_BIN", release.join("bulla-box"))
-        .env("BULLA_BIN", release.join("bulla"));
+        .env("BULLA_BIN", release.join("bulla"))
+        .env("BULLA_FLEET_BIN", release.join("bulla-fleet"));
     step(started, "fault tests at full length", &mut soak)?;
     fuzz_for(workspace, started, &Plan { target: None, seconds, jobs: 2 })?;
     Ok(ExitCode::SUCCESS)

@@ -1,6 +1,6 @@
 //! A real box for a test: its own swtpm, its own directory, its own clients.
 //!
-//! Everything is torn down on drop. The programs come from `BULLA_BOX_BIN` and `BULLA_BIN`, or from
+//! Everything is torn down on drop. The programs come from `BULLA_BOX_BIN`, `BULLA_BIN` and `BULLA_FLEET_BIN`, or from
 //! beside the test binary; a missing program fails the test and says how to build it.
 //! Refuses to do: skip. What cannot run, fails.
 
@@ -307,6 +307,11 @@ pub fn box_program() -> Result<PathBuf> {
 /// The command line program.
 pub fn bulla_program() -> Result<PathBuf> {
     program("BULLA_BIN", "bulla")
+}
+
+/// The program of the people who hold the fleet.
+pub fn fleet_program() -> Result<PathBuf> {
+    program("BULLA_FLEET_BIN", "bulla-fleet")
 }
 
 fn program(variable: &str, name: &str) -> Result<PathBuf> {

@@ -1,0 +1,88 @@
+//! `bulla-fleet`: the fleet's root, and the people who hold it.
+//!
+//! Refuses to do: hold the root where several custodians do, or seal documents (that is the boxes' work).
+//! Invariant: every end has a documented exit code, and every failure a sentence on stderr.
+#![forbid(unsafe_code)]
+
+mod attend;
+mod exchange;
+mod exit;
+mod files;
+mod init;
+mod person;
+mod reference;
+mod transcript;
+
+use bulla_manual::ManualCommand;
+use clap::{CommandFactory, Parser, Subcommand};
+use exit::{Exit, Failure};
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+use zeroize::Zeroizing;
+
+/// Leads the key ceremony of a fleet, and takes part in it.
+#[derive(Debug, Parser)]
+#[command(name = "bulla-fleet", version, after_help = exit::TABLE, after_long_help = exit::TABLE)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make the keys of a custodian or operator, and the card to hand out
+    Person(person::PersonArgs),
+    /// Lead the ceremony that makes the fleet root, the fleet CA and the trust file
+    Init(init::InitArgs),
+    /// Take part in a ceremony as a custodian
+    Attend(attend::AttendArgs),
+    /// Verify and print the minutes of a ceremony
+    Transcript(transcript::TranscriptArgs),
+    /// Known good boots: read event logs, add them to a trust file, say what differs
+    #[command(subcommand)]
+    Reference(reference::ReferenceCommand),
+    #[command(flatten)]
+    Manual(ManualCommand),
+}
+
+/// Prints on standard output; a reader that has gone away is no error.
+fn say(words: &str) {
+    let mut out = std::io::stdout().lock();
+    let _reader_gone = out.write_all(words.as_bytes()).and_then(|()| out.flush());
+}
+
+/// 32 random bytes of the system.
+fn random() -> Result<Zeroizing<[u8; 32]>, Failure> {
+    let mut bytes = Zeroizing::new([0; 32]);
+    getrandom::fill(&mut *bytes)
+        .map_err(|error| Failure::usage(format!("the operating system gives no randomness: {error}")))?;
+    Ok(bytes)
+}
+
+/// Milliseconds since 1970 by this machine's clock.
+fn now_millis() -> Result<u64, Failure> {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let since = since.map_err(|_| Failure::usage("the clock stands before 1970; set it"))?;
+    Ok(since.as_millis() as u64)
+}
+
+fn main() -> ExitCode {
+    let done = match &Cli::parse().command {
+        Command::Person(args) => person::run(args),
+        Command::Init(args) => init::run(args),
+        Command::Attend(args) => attend::run(args),
+        Command::Transcript(args) => transcript::run(args),
+        Command::Reference(command) => reference::run(command),
+        Command::Manual(command) => command
+            .execute(Cli::command(), "1")
+            .map(|()| Exit::Ok)
+            .map_err(|error| Failure::usage(format!("cannot be written: {error}"))),
+    };
+    let exit = done.unwrap_or_else(|failure| {
+        let mut err = std::io::stderr().lock();
+        let _reader_gone = writeln!(err, "bulla-fleet: {failure}");
+        failure.exit
+    });
+    exit.into()
+}
