@@ -28,15 +28,15 @@ restarts() { [ "$(property NRestarts)" -ge "$1" ] && systemctl --quiet is-active
 seal() { bulla seal "$1" --box https://localhost:8443 --ca /srv/desk/ca.pem --token-file /srv/desk/token; }
 verify() { bulla verify "$1" "$1.seal" --trust /srv/desk/trust.json; }
 
-claim "both packages install, with what they depend on and nothing else"
-apt-get install -y -qq --no-install-recommends ./bulla_*.deb ./bulla-box_*.deb >install.log 2>&1 || { cat install.log; exit 1; }
+claim "all packages install, with what they depend on and nothing else"
+apt-get install -y -qq --no-install-recommends ./bulla_*.deb ./bulla-box_*.deb ./bulla-fleet_*.deb >install.log 2>&1 || { cat install.log; exit 1; }
 grep -A1 'next, name the fleet' install.log
 claim "the user, its groups, the state directory and the configuration are there"
 id bulla
 id -nG bulla | grep -qw tss || fail "user bulla is not in group tss"
 [ "$(stat -c '%U:%G %a' /var/lib/bulla)" = "bulla:bulla 700" ] || fail "owner or mode of /var/lib/bulla"
 [ "$(dpkg-query -W -f '${Conffiles}' bulla-box | wc -w)" = 2 ] || fail "box.toml is not a conffile"
-[ -z "$(dpkg --verify bulla bulla-box)" ] || fail "installed files differ from the packages"
+[ -z "$(dpkg --verify bulla bulla-box bulla-fleet)" ] || fail "installed files differ from the packages"
 claim "the service is enabled, and waits for init without failing"
 systemctl --quiet is-enabled bulla-box || fail "not enabled"
 [ "$(property ActiveState)/$(property ConditionResult)" = inactive/no ] || fail "it was started before init"
@@ -164,4 +164,8 @@ systemctl reset-failed bulla-box || true
 systemctl restart bulla-box || fail "it does not start on the old log"
 echo "after the purge" >fourth.pdf
 seal fourth.pdf && verify fourth.pdf >/dev/null && verify scan.pdf >/dev/null
+claim "a fleet's root is made by the installed program, and its minutes verify"
+bulla-fleet init --dir /srv/fleet --fleet bank.example >ceremony.log || { cat ceremony.log; exit 1; }
+grep 'ONE CUSTODIAN' ceremony.log
+bulla-fleet transcript /srv/fleet/transcript --trust /srv/fleet/trust.json >minutes.log || { cat minutes.log; exit 1; }
 claim "all of it held"

@@ -1,4 +1,4 @@
-//! `cargo xtask deb`: the two Debian packages, built from the commit that is checked out.
+//! `cargo xtask deb`: the three Debian packages, built from the commit that is checked out.
 //!
 //! What is in them stands under `image/deb/`: control data, maintainer scripts, unit; man pages and completions the
 //! programs write themselves.
@@ -24,8 +24,11 @@ struct Package {
     section: u8,
 }
 
-const PACKAGES: [Package; 2] =
-    [Package { name: "bulla", section: 1 }, Package { name: "bulla-box", section: 8 }];
+const PACKAGES: [Package; 3] = [
+    Package { name: "bulla", section: 1 },
+    Package { name: "bulla-box", section: 8 },
+    Package { name: "bulla-fleet", section: 1 },
+];
 /// Other files of the box package: from the root of the checkout, into the package.
 const BOX_FILES: [(&str, &str); 5] = [
     ("image/deb/bulla-box/box.toml", "etc/bulla/box.toml"),
@@ -35,7 +38,7 @@ const BOX_FILES: [(&str, &str); 5] = [
     ("image/deb/bulla-box/tmpfiles.conf", "usr/lib/tmpfiles.d/bulla-box.conf"),
 ];
 
-/// Builds both packages; returns their paths, the program for the command line first.
+/// Builds all packages; returns their paths, the program for the command line first.
 pub fn build(workspace: &Workspace) -> Result<Vec<PathBuf>> {
     let builder = Builder::new(workspace)?;
     println!("=== release build (in a target directory of its own: several minutes the first time)");
