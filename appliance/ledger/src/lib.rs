@@ -24,6 +24,7 @@ mod backend;
 mod companion;
 mod contain;
 mod control;
+mod digest_filter;
 mod edge;
 mod error;
 mod export;

@@ -4,6 +4,7 @@
 //! Invariants: no answer is held open across calls (long read transactions would keep redb from reusing pages);
 //! a damaged index never keeps anyone from reading entries.
 
+use crate::digest_filter::Making;
 use crate::error::{Damage, During, ReadError};
 use crate::index::DigestMap;
 use crate::segment::{SegmentFile, table_or_none};
@@ -16,6 +17,7 @@ use crate::tables::{
 };
 use bulla_formats::hash::{Hash, leaf_hash};
 use bulla_formats::tile::{push_entry, width_at};
+use redb::{ReadableTable as _, ReadableTableMetadata as _};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
@@ -141,6 +143,7 @@ impl Reader {
             found.extend(match in_memory {
                 Some(indexes) if indexes.is_empty() => indexes,
                 Some(indexes) => self.compare_rows(file, &key, indexes)?,
+                None if self.0.digest_filters.exclude(file, &key) => Vec::new(),
                 None => self.find_sorted(file, &key, size, room)?,
             });
         }
@@ -190,6 +193,35 @@ impl Reader {
             }
             Ok(found)
         })
+    }
+
+    /// Makes one filter of digests for a closed segment that has none yet, the newest first: look-ups of digests that
+    /// were never sealed then pass by its table. Takes a read through that table (17 MiB a million entries); whether
+    /// another one is to be made. A table that cannot be read is left without a filter, and is an error once.
+    pub fn make_digest_filter(&self) -> Result<bool, ReadError> {
+        let closed = {
+            let (segments, indexes) = (self.0.segments(), self.0.indexes());
+            let in_memory = |file: &SegmentFile| indexes.digests.iter().any(|map| map.first() == file.first);
+            self.0.digest_filters.missing(segments.files.iter().rev().filter(|file| !in_memory(file)))
+        };
+        let Some(file) = closed else { return Ok(false) };
+        let made = self.0.in_segment(file.first, |txn, found| {
+            let name = found.name();
+            let Some(digests) = table_or_none(txn.open_table(DIGESTS)).during("read", &name)? else {
+                return Ok(None);
+            };
+            let mut making = Making::new(digests.len().during("read", &name)? as usize);
+            for row in digests.iter().during("read", &name)? {
+                making.insert(&split_sorted_digest(row.during("read", &name)?.0.value()).0);
+            }
+            Ok(Some(making))
+        });
+        let (made, outcome) = match made {
+            Ok(made) => (made, Ok(true)),
+            Err(error) => (None, Err(error)),
+        };
+        self.0.digest_filters.enter(file, made);
+        outcome
     }
 
     /// The entry and the fingerprint under this idempotency key, if it was used within the window.

@@ -10,6 +10,7 @@
 use crate::backend::{Writable, open_frozen};
 use crate::contain::{Held, contain};
 use crate::control::Control;
+use crate::digest_filter::DigestFilters;
 use crate::edge::{Edge, TileNodes};
 use crate::error::ReadError;
 use crate::index::{DigestMap, RequestWindow};
@@ -45,6 +46,7 @@ pub(crate) struct Shared {
     frozen: Mutex<Vec<(SegmentFile, Arc<Held>)>>,
     indexes: RwLock<Indexes>,
     head: RwLock<Arc<HeadState>>,
+    pub(crate) digest_filters: DigestFilters,
     /// Of leaves, and above; most recently used last.
     tiles: [Mutex<Vec<TileCacheRow>>; 2],
 }
@@ -107,6 +109,7 @@ impl Shared {
             frozen: Mutex::new(Vec::new()),
             indexes: RwLock::new(indexes),
             head,
+            digest_filters: DigestFilters::default(),
             tiles: Default::default(),
         }
     }

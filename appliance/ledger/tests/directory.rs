@@ -237,3 +237,27 @@ fn a_log_without_openings_or_side_objects_has_no_such_files() {
         .collect();
     assert_eq!(names, ["seg-0000000000000000.redb"]);
 }
+
+/// Filters change no answer.
+#[test]
+fn with_filters_of_digests_everything_sealed_is_found_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = dir_store(dir.path());
+    let digest = |number: u64| sha256(&[b"digest", &number.to_be_bytes()]).0.to_vec();
+    let mut ledger = Ledger::create(Arc::clone(&store), common::ORIGIN, options(1_000)).unwrap();
+    for first in (0..4_500u64).step_by(500) {
+        let entry = |number| NewEntry { digest: Some((1, digest(number))), ..plain_entry(number) };
+        ledger.append((first..first + 500).map(entry).collect()).unwrap();
+    }
+    let reader = ledger.reader();
+    let found = |number: u64| reader.find_digest(1, &digest(number), 9).unwrap();
+    let all = |from: u64, to: u64| (from..to).filter(|number| found(*number) == [*number]).count() as u64;
+    let none = |from: u64, to: u64| (from..to).filter(|number| found(*number).is_empty()).count() as u64;
+    assert_eq!((all(0, 4_500), none(1_000_000, 1_002_000)), (4_500, 2_000));
+    let mut made = 0;
+    while reader.make_digest_filter().unwrap() {
+        made += 1;
+    }
+    assert_eq!(made, 4, "one for each closed segment, none for the open one");
+    assert_eq!((all(0, 4_500), none(1_000_000, 1_002_000)), (4_500, 2_000));
+}

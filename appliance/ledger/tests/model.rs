@@ -24,6 +24,8 @@ enum Step {
     /// The operation so many ahead fails; then recovery.
     FailedWrite(u64, bool),
     Erase(u64),
+    /// So many filters of digests are made, or as many as can be.
+    Filters(usize),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -35,6 +37,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => any::<u64>().prop_map(Step::PowerCut),
         3 => (0u64..40, any::<bool>()).prop_map(|(ahead, done)| Step::FailedWrite(ahead, done)),
         1 => any::<u64>().prop_map(Step::Erase),
+        2 => (1usize..4).prop_map(Step::Filters),
     ];
     prop::collection::vec(step, 1..25)
 }
@@ -105,7 +108,8 @@ fn check_everything(ledger: &Ledger, list: &List, options: &Options) {
             assert_eq!(found, (newest + options.request_window >= size).then_some((newest, fingerprint)));
         }
     }
-    for kind in 0..7u64 {
+    // The last kinds were never sealed.
+    for kind in 0..12u64 {
         let digest = leaf_hash(&kind.to_be_bytes()).0;
         let has = |row: &NewEntry| row.digest.as_ref().is_some_and(|(_, it)| *it == digest);
         let all: Vec<u64> = (0..size).rev().filter(|index| has(&list.rows[*index as usize])).collect();
@@ -184,6 +188,12 @@ proptest! {
                     }
                     store.disarm();
                 }
+                Step::Filters(most) => {
+                    let reader = ledger.reader();
+                    for _ in 0..most {
+                        reader.make_digest_filter().unwrap();
+                    }
+                }
                 Step::Erase(pick) => {
                     let Some(at) = pick.checked_rem(list.rows.len() as u64) else { continue };
                     ledger.erase_openings(&[at]).unwrap();
@@ -192,6 +202,8 @@ proptest! {
             }
             prop_assert_eq!(ledger.size(), list.rows.len() as u64);
         }
+        check_everything(&ledger, &list, &options);
+        while ledger.reader().make_digest_filter().unwrap() {}
         check_everything(&ledger, &list, &options);
         drop(ledger);
         // The window of fsck is the default one: keys that were rightly given again would look like duplicates.

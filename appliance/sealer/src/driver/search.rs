@@ -256,7 +256,7 @@ pub fn run(shared: &Shared, writer: &mpsc::Sender<Command>) {
         }
         let begun = Instant::now();
         pause = match search.index.advance(STEP) {
-            Ok(Indexed { next, size }) if next >= size => PERIOD,
+            Ok(Indexed { next, size }) if next >= size => filters_made(shared, begun),
             // Half of the time belongs to the others.
             Ok(_) => begun.elapsed(),
             Err(error) => {
@@ -268,6 +268,18 @@ pub fn run(shared: &Shared, writer: &mpsc::Sender<Command>) {
     }
     if let Err(error) = search.index.flush() {
         log::warn!("search: {error}; the newest entries are read again after the next start");
+    }
+}
+
+/// With the index complete there is time for a filter of digests; the pause after it.
+fn filters_made(shared: &Shared, begun: Instant) -> Duration {
+    match shared.reader.make_digest_filter() {
+        Ok(true) => begun.elapsed(),
+        Ok(false) => PERIOD,
+        Err(error) => {
+            log::warn!("search: {error}; documents are looked for in the table of that segment");
+            PERIOD
+        }
     }
 }
 

@@ -17,6 +17,8 @@ pub struct Sized {
     pub proof_p99_ms: f64,
     /// From `Ledger::open` to ready, after SIGKILL.
     pub open_seconds: f64,
+    /// To learn that a document was never sealed, µs.
+    pub stranger_us: f64,
     /// Largest resident set of any child.
     pub rss_mb: f64,
     /// Bytes of an entry as signed.

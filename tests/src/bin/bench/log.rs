@@ -4,12 +4,12 @@
 //! over the real previous tree, with a digest row and an idempotency row. Only TLS, HTTP and the TPM are left out.
 //! Refuses to do: stop cleanly. Whoever started it takes its figures from its output and kills it.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use bulla_formats::body::seal::{Client, ClientMethod, DigestAlgorithm, Observation, SealBody};
 use bulla_formats::der;
 use bulla_formats::entry::{Entry, EntryContent, Kind, LocalTime, Mode, Residency, TreeState};
 use bulla_formats::hash::sha256;
-use bulla_ledger::{DirStore, Ledger, NewEntry, Options, Request, Store};
+use bulla_ledger::{DirStore, Ledger, NewEntry, Options, Reader, Request, Store};
 use ed25519_dalek::{Signer as _, SigningKey};
 use std::io::Write as _;
 use std::path::Path;
@@ -127,8 +127,26 @@ fn look(dir: &Path) -> Result<()> {
     say("proof_p50_us", times[times.len() / 2].as_micros())?;
     say("proof_p99_us", times[times.len() * 99 / 100].as_micros())?;
     say("proof_max_us", times[times.len() - 1].as_micros())?;
+    let began = Instant::now();
+    while ledger.reader().make_digest_filter()? {}
+    say("filters_ms", began.elapsed().as_millis())?;
+    say("stranger_p50_us", strangers(&ledger.reader())?)?;
     say("rss_proved", rss("VmRSS:")?)?;
     say("rss_peak", rss("VmHWM:")?)
+}
+
+/// Microseconds, at the median, to learn that a document was never sealed: every seal asks.
+fn strangers(reader: &Reader) -> Result<f64> {
+    let mut times = Vec::new();
+    for number in 0..PROOFS_TIMED {
+        let digest = sha256(&[b"stranger", &number.to_be_bytes()]).0;
+        let began = Instant::now();
+        let found = reader.find_digest(DigestAlgorithm::Sha256 as u8, &digest, 9)?;
+        times.push(began.elapsed());
+        ensure!(found.is_empty(), "a digest that nobody sealed was found");
+    }
+    times.sort_unstable();
+    Ok(times[times.len() / 2].as_nanos() as f64 / 1e3)
 }
 
 /// A figure of `/proc/self/status`, in kB.

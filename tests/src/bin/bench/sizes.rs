@@ -71,6 +71,7 @@ pub fn measure(place: &Path, sizes: &[u64]) -> Result<Vec<Sized>> {
             proof_p50_ms: of("proof_p50_us") / 1e3,
             proof_p99_ms: of("proof_p99_us") / 1e3,
             open_seconds: of("open_ms") / 1e3,
+            stranger_us: of("stranger_p50_us"),
             rss_mb: of("rss_peak") / 1024.0,
             entry_bytes: *entry_bytes as f64 / *size as f64,
             disk_bytes: *disk as f64 / *size as f64,
@@ -84,12 +85,12 @@ fn print(measured: &[Sized]) {
     println!("\nOne log at several sizes ({ROUNDS} turns, medians; batches of 512 and single entries)\n");
     println!(
         "| entries | batched/s | of smallest | single/s | p99 ms | proof p50 ms | p99 ms | reopen after kill -9 s \
-         | peak RSS MB | entry B | disk B | ratio |"
+         | never sealed µs | peak RSS MB | entry B | disk B | ratio |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|---|---|---|");
     for log in measured {
         println!(
-            "| {} | {:.0} | {:.0} % | {:.0} | {:.2} | {:.3} | {:.3} | {:.2} | {:.0} | {:.0} | {:.0} | {:.2} |",
+            "| {} | {:.0} | {:.0} % | {:.0} | {:.2} | {:.3} | {:.3} | {:.2} | {:.1} | {:.0} | {:.0} | {:.0} | {:.2} |",
             log.entries,
             log.batched,
             100.0 * log.batched / measured[0].batched,
@@ -98,6 +99,7 @@ fn print(measured: &[Sized]) {
             log.proof_p50_ms,
             log.proof_p99_ms,
             log.open_seconds,
+            log.stranger_us,
             log.rss_mb,
             log.entry_bytes,
             log.disk_bytes,
