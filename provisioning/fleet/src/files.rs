@@ -16,6 +16,10 @@ use zeroize::Zeroizing;
 pub fn read(path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let failed = |error| Failure::file("read", path, error);
     let mut bytes = Zeroizing::new(Vec::new());
+    // Opening a named pipe that somebody laid there would wait for ever.
+    if !fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(Failure::usage(format!("{} is no file that can be read as a whole", path.display())));
+    }
     let file = File::open(path).map_err(failed)?;
     file.take(limit as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() > limit {

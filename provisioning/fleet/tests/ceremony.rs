@@ -225,6 +225,13 @@ fn somebody_who_tampers_is_named_and_the_file_too() {
     fs::remove_file(&path).unwrap();
     room.attend("bo");
     assert_eq!(fs::read(&path).unwrap(), good);
+    // A directory, or a pipe that nobody writes to, in place of a message: named, and nobody waits for it.
+    let pipe = room.path("fleet/exchange/keygen-9");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let refused = room.attend("ada");
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(err(&refused).contains("keygen-9 is no file"), "{}", err(&refused));
+    fs::remove_file(&pipe).unwrap();
     // What is half-written is nobody's.
     fs::write(room.path("fleet/exchange/.keygen-1-of-9.77"), b"half").unwrap();
     room.finish(&["ada", "bo", "cem"]);
