@@ -18,9 +18,11 @@ use bulla_ledger::{
 use bulla_tests::rig::{Keys, Rig, RigOptions, Role, rounds};
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const BLOCK: u64 = 4096;
@@ -36,6 +38,20 @@ impl Random {
         word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (word ^ (word >> 31)) % limit
+    }
+}
+
+/// Opens a log's directory. A child that another test has forked holds each lock of this process until it runs its own
+/// program: that is waited out.
+fn open(directory: &Path) -> io::Result<Arc<dyn Store>> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        match DirStore::open(directory) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            opened => return Ok(Arc::new(opened?)),
+        }
     }
 }
 
@@ -73,7 +89,7 @@ fn specimen(entries: usize, segment_entries: u64) -> Result<Specimen> {
     let origin = identity["origin"].as_str().context("an identity names its log")?.to_owned();
     let mut directories = fs::read_dir(rig.state())?.filter_map(|entry| Some(entry.ok()?.path()));
     let own = directories.find(|path| path.join("lock").exists()).context("a box has a log")?;
-    let (real, _) = Ledger::open(Arc::new(DirStore::open(&own)?), &origin, options(1 << 20))?;
+    let (real, _) = Ledger::open(open(&own)?, &origin, options(1 << 20))?;
 
     let log = tempfile::Builder::new().prefix("bulla-rot-").tempdir()?;
     let mut made = Specimen {
@@ -85,8 +101,7 @@ fn specimen(entries: usize, segment_entries: u64) -> Result<Specimen> {
         sides: Vec::new(),
         rows: Vec::new(),
     };
-    let store = Arc::new(DirStore::open(made.log.path())?);
-    let mut ledger = Ledger::create(store, &made.origin, options(segment_entries))?;
+    let mut ledger = Ledger::create(open(made.log.path())?, &made.origin, options(segment_entries))?;
     for row in real.reader().entries(0..real.size()) {
         let (index, bytes) = row?;
         let entry = Entry::decode(&bytes)?;
@@ -153,14 +168,13 @@ impl Specimen {
     }
 
     fn judge(&self, directory: &Path) -> Result<FsckReport> {
-        let store: Arc<dyn Store> = Arc::new(DirStore::open(directory)?);
+        let store = open(directory)?;
         Ok(fsck(&store, &self.origin, FsckOptions::default(), &mut TreeOnly, &mut |_, _| {})?)
     }
 
     /// Everything that can be read, as one hash. Opens the log, which may write to it.
     fn dump(&self, directory: &Path) -> Result<Hash> {
-        let store = Arc::new(DirStore::open(directory)?);
-        let (ledger, opened) = Ledger::open(store, &self.origin, options(self.segment_entries))?;
+        let (ledger, opened) = Ledger::open(open(directory)?, &self.origin, options(self.segment_entries))?;
         ensure!(opened.notes.is_empty(), "a start had something to say: {:?}", opened.notes);
         let (reader, size) = (ledger.reader(), ledger.size());
         let mut all = vec![ledger.root().0.to_vec()];
@@ -330,8 +344,7 @@ fn g6_what_is_not_damaged_stays_provable() -> Result<()> {
         .collect();
     assert_eq!(ranges, [(100, Some(100))], "{:?}", report.problems);
 
-    let (ledger, _) =
-        Ledger::open(Arc::new(DirStore::open(&copy)?), &specimen.origin, options(specimen.segment_entries))?;
+    let (ledger, _) = Ledger::open(open(&copy)?, &specimen.origin, options(specimen.segment_entries))?;
     let snapshot = ledger.reader().snapshot();
     let (size, root) = (snapshot.size(), snapshot.root());
     for (index, row) in specimen.rows.iter().enumerate() {
