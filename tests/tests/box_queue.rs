@@ -9,6 +9,7 @@ use bulla_tests::rig::account;
 use bulla_tests::rig::disk::{Disk, DiskKind};
 use bulla_tests::rig::{Client, Keys, Response, Rig, RigOptions, Role, rounds};
 use serde_json::Value;
+use std::os::unix::fs::MetadataExt as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -383,13 +384,21 @@ fn what_was_queued_while_the_log_could_not_be_written_is_sealed_once_it_can() ->
     // The queue's file exists from here on.
     operate(&rig, "lock")?;
     queued(&post(&scanner, "first", "first")?)?;
-    operate(&rig, "unlock")?;
-    drained(&rig)?;
     let mut injured = Vec::new();
     for directory in std::fs::read_dir(&state)? {
         let directory = directory?.path();
-        if !directory.join("queue.redb").is_file() {
+        let queue = directory.join("queue.redb");
+        if !queue.is_file() {
             continue;
+        }
+        // Once it is empty another file gets its name: that must be over before no name can be given any more.
+        let file = std::fs::metadata(&queue)?.ino();
+        operate(&rig, "unlock")?;
+        drained(&rig)?;
+        let until = Instant::now() + PATIENCE;
+        while std::fs::metadata(&queue)?.ino() == file {
+            ensure!(Instant::now() < until, "an empty queue is not rewritten\n{}", rig.log());
+            std::thread::sleep(Duration::from_millis(5));
         }
         for file in std::fs::read_dir(&directory)? {
             let file = file?.path();
