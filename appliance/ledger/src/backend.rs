@@ -171,10 +171,13 @@ pub(crate) struct Writable {
 impl Writable {
     /// A new database in the file `name`, which is emptied first.
     pub(crate) fn create(store: &dyn Store, name: &str, cache_bytes: usize) -> Result<Self, StorageFault> {
-        Self::new(store.create(name).during("create", name)?, name, cache_bytes)
+        let fresh = Self::new(store.create(name).during("create", name)?, name, cache_bytes)?;
+        fresh.db.trust();
+        Ok(fresh)
     }
 
-    /// The database in the existing file `name`, repaired to its last commit if it was not closed cleanly.
+    /// The database in the existing file `name`, repaired to its last commit if it was not closed cleanly. Who has
+    /// verified it says so ([`Held::trust`]).
     pub(crate) fn open(store: &dyn Store, name: &str, cache_bytes: usize) -> Result<Self, StorageFault> {
         let file = store.open(name).during("open", name)?;
         refuse_empty(file.as_ref()).during("open", name)?;
@@ -194,6 +197,7 @@ impl Writable {
     /// Lets go of the file without another byte written to it.
     pub(crate) fn abandon(self) {
         self.fence.shut();
+        self.db.distrust();
     }
 }
 

@@ -3,6 +3,10 @@
 //! redb verifies page checksums only when it repairs or is asked to; a read that meets a page of nonsense may end in
 //! a panic. No such page may take down a thread, let alone the writer.
 //!
+//! A *commit* that meets one may panic in a destructor while it unwinds, and that ends the process: nothing contains
+//! it. So nothing is committed to a database that is only looked at, nor to one that has panicked, not even by
+//! closing it ([`Held`]); and a repair, which commits, verifies every page before.
+//!
 //! Refuses: to conclude anything from a panic but that a page could not be read. To judge the one bit of redb's header
 //! that says which of its two commits is the newest: a repair that goes back one commit leaves the same header as a flip
 //! of that bit does, and a box that refuses to start after a power cut would be the worse of the two.
@@ -11,8 +15,9 @@ use crate::error::{Damage, ReadError, StorageFault};
 use redb::Database;
 use std::cell::Cell;
 use std::ops::{Deref, DerefMut};
-use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind, set_hook, take_hook};
 use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 
 const GAVE_UP: &str = "redb gave up on a damaged page";
@@ -65,34 +70,162 @@ pub(crate) fn contain_fault<T>(
     })
 }
 
-/// A database whose closing cannot panic either: redb writes its allocator state when it is dropped, and that may be
-/// what the damage hit. A second panic while one unwinds would abort the process.
+/// A database, and how it is closed. redb commits when one is dropped: it writes which pages are free, for a quicker
+/// start, and reads the tree of freed pages for it.
 #[derive(Debug)]
-pub(crate) struct Held(Option<Database>);
+pub(crate) struct Held {
+    db: Option<Database>,
+    /// Whether closing commits.
+    in_order: AtomicBool,
+}
 
 impl Held {
+    /// One that nothing is known of, or that is only looked at.
     pub(crate) fn new(db: Database) -> Self {
-        Self(Some(db))
+        Self { db: Some(db), in_order: AtomicBool::new(false) }
+    }
+
+    /// From here on it is closed in order: what it holds has been verified, or was written by us.
+    pub(crate) fn trust(&self) {
+        self.in_order.store(true, Relaxed);
+    }
+
+    /// Nothing will be committed by closing it: the next open verifies every page, and repairs or refuses.
+    pub(crate) fn distrust(&self) {
+        self.in_order.store(false, Relaxed);
+    }
+
+    /// [`contain`]; a database that panicked is not trusted any more.
+    pub(crate) fn contain<T>(
+        &self,
+        name: &str,
+        index: u64,
+        look: impl FnOnce() -> Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
+        contained(look).unwrap_or_else(|_| {
+            self.distrust();
+            Err(Damage::new(name, index, GAVE_UP).into())
+        })
     }
 }
 
 impl Deref for Held {
     type Target = Database;
     fn deref(&self) -> &Database {
-        self.0.as_ref().expect("taken only by drop")
+        self.db.as_ref().expect("taken only by drop")
     }
 }
 
 impl DerefMut for Held {
     fn deref_mut(&mut self) -> &mut Database {
-        self.0.as_mut().expect("taken only by drop")
+        self.db.as_mut().expect("taken only by drop")
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let db = self.0.take();
-        // A file that cannot be closed in order is repaired, or refused, when it is opened again.
-        let _ = contained(|| drop(db));
+        let db = self.db.take();
+        let in_order = self.in_order.load(Relaxed);
+        let _ = contained(|| {
+            let _db = db;
+            if !in_order && !thread::panicking() {
+                // redb leaves a file as it is when it is closed by a thread that unwinds. There is no other way to have
+                // it not commit.
+                resume_unwind(Box::new(()));
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use redb::backends::InMemoryBackend;
+    use redb::{ReadableDatabase as _, StorageBackend, TableDefinition};
+    use std::io;
+    use std::sync::Arc;
+
+    const TABLE: TableDefinition<u64, &[u8]> = TableDefinition::new("t");
+
+    /// Counts what is written to it.
+    #[derive(Debug, Clone, Default)]
+    struct Counted(Arc<(InMemoryBackend, std::sync::atomic::AtomicU64)>);
+
+    impl Counted {
+        fn writes(&self) -> u64 {
+            self.0.1.load(Relaxed)
+        }
+
+        fn database(&self) -> Held {
+            Held::new(Database::builder().create_with_backend(self.clone()).unwrap())
+        }
+    }
+
+    impl StorageBackend for Counted {
+        fn len(&self) -> io::Result<u64> {
+            self.0.0.len()
+        }
+
+        fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+            self.0.0.read(offset, out)
+        }
+
+        fn set_len(&self, len: u64) -> io::Result<()> {
+            self.0.0.set_len(len)
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            self.0.0.sync_data()
+        }
+
+        fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+            self.0.1.fetch_add(1, Relaxed);
+            self.0.0.write(offset, data)
+        }
+    }
+
+    /// Writes one row, does `then`, closes; returns whether closing wrote anything.
+    fn closing_writes(then: impl FnOnce(&Held)) -> bool {
+        let file = Counted::default();
+        let held = file.database();
+        let txn = held.begin_write().unwrap();
+        txn.open_table(TABLE).unwrap().insert(1, [7; 9].as_slice()).unwrap();
+        txn.commit().unwrap();
+        then(&held);
+        let before = file.writes();
+        drop(held);
+        let wrote = file.writes() > before;
+        // Whatever way it was closed, what was committed is there.
+        let again = file.database();
+        let table = again.begin_read().unwrap().open_table(TABLE).unwrap();
+        assert_eq!(table.get(1).unwrap().unwrap().value(), [7; 9]);
+        wrote
+    }
+
+    #[test]
+    fn only_a_trusted_database_is_written_to_when_it_is_closed() {
+        assert!(!closing_writes(|_| ()));
+        assert!(closing_writes(Held::trust));
+        assert!(!closing_writes(|held| {
+            held.trust();
+            held.distrust();
+        }));
+        assert!(!closing_writes(|held| {
+            held.trust();
+            let looked: Result<(), _> = held.contain("t.redb", 7, || panic!("a page of nonsense"));
+            assert!(looked.unwrap_err().to_string().contains("damaged page"));
+        }));
+    }
+
+    #[test]
+    fn a_thread_that_unwinds_can_let_go_too() {
+        let file = Counted::default();
+        let held = file.database();
+        let before = file.writes();
+        let ended = contained(move || {
+            let _held = held;
+            panic!("something else");
+        });
+        assert!(ended.is_err() && file.writes() == before);
     }
 }

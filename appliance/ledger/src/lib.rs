@@ -35,6 +35,7 @@ mod index;
 mod open;
 mod opening_keys;
 mod openings;
+mod paced;
 mod puncture;
 mod queue;
 mod reader;
@@ -55,12 +56,13 @@ pub use error::{Damage, ReadError, StorageFault};
 pub use export::Exported;
 pub use fsck::{EntryJudge, FsckError, FsckOptions, FsckReport, Judged, Problem, Rebuilt, TreeOnly, fsck};
 pub use open::{OpenError, Opened, Options};
+pub use paced::Pace;
 pub use queue::{
     NewQueued, PushError, Queue, QueueDepth, QueueId, QueueOutcome, QueueState, QueuedRow, WaitingRow,
 };
 pub use reader::{Entries, Reader};
 pub use recover::RecoverError;
-pub use scrub::{Pace, ScrubStore, Scrubbed};
+pub use scrub::{ScrubStore, Scrubbed};
 pub use search::{Describe, Indexed, SearchIndex};
 pub use snapshot::Snapshot;
 pub use store::{DirStore, Store};

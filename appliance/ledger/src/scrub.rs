@@ -2,7 +2,9 @@
 //!
 //! - Closed segments change no more: they are checked like fsck does, from the disk, through an overlay.
 //! - A file that is written to is checked page by page under a read transaction that pins what it holds, as long as it
-//!   is small ([`PINNED_BYTES_MAX`]): pinned pages cannot be used again, so a long look would make the file grow.
+//!   is small ([`PINNED_BYTES_MAX`]): pinned pages cannot be used again, so a long look would make the file grow. What
+//!   is checked is a copy in memory, because redb must not be shown pages that change under its eyes: it repairs what
+//!   it opens, and a repair that meets another page than the one it verified ends the process.
 //! - The segment that takes entries, once it is larger, is read through the writer's own handle in short transactions.
 //!   What redb has cached comes from memory then; the rest from the disk. It is checked as a whole when it closes, and
 //!   by every start.
@@ -15,35 +17,23 @@ use crate::error::{During, ReadError};
 use crate::fsck::{
     FsckOptions, FsckReport, Problem, TreeOnly, Walk, check_opening_keys, check_pages, read_stated,
 };
+use crate::paced::{Pace, PacedStore, Watched};
 use crate::reader::Reader;
 use crate::segment::{SegmentFile, read_meta};
-use crate::store::Store;
 use crate::tables::{REQUESTS, Request};
 use crate::tile_rows::{TILES, read_tile};
 use crate::{opening_keys, openings, side};
 use bulla_formats::hash::{Hash, leaf_hash};
-use redb::StorageBackend;
-use std::fmt::Debug;
-use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Largest live file that is checked page by page: a fraction of a second of reading.
-const PINNED_BYTES_MAX: u64 = 64 << 20;
+/// Largest live file that is checked page by page: a fraction of a second of reading, and in memory meanwhile.
+const PINNED_BYTES_MAX: u64 = 32 << 20;
 /// How often a live file is looked at, when it is committed to each time.
 const LOOKS: usize = 3;
 /// Of a redb file: what names its commits.
 const HEADER_BYTES: usize = 320;
 /// Entries per read transaction in the live segment.
 const CHUNK: u64 = 256;
-
-/// Sets the pace. The ledger has no clock: whoever scrubs sleeps.
-pub trait Pace: Debug + Send + Sync {
-    /// Called before `bytes` are read. An error ends the pass.
-    fn before_read(&self, bytes: usize) -> io::Result<()>;
-    /// Whether the pass is to end; then nothing that it found counts.
-    fn stopped(&self) -> bool;
-}
 
 /// How much of one kind of store was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,12 +65,11 @@ impl Reader {
     /// One pass over everything that is stored of this log. `found` hears of problems as they are met. `None` when
     /// the pace ended the pass.
     pub fn scrub(&self, pace: Arc<dyn Pace>, found: &mut dyn FnMut(&Problem)) -> Option<Scrubbed> {
-        let paced: Arc<PacedStore> =
-            Arc::new(PacedStore { inner: Arc::clone(&self.shared().store), pace, read: AtomicU64::new(0) });
+        let paced: Arc<PacedStore> = Arc::new(PacedStore::new(Arc::clone(&self.shared().store), pace));
         let mut pass = Pass { reader: self, paced, report: FsckReport::new(), stores: Vec::new(), found };
         let snapshot = pass.segments()?;
         pass.companions()?;
-        if pass.paced.pace.stopped() {
+        if pass.paced.stopped() {
             return None;
         }
         let (size, root) = snapshot;
@@ -106,16 +95,16 @@ struct Pass<'a> {
 impl Pass<'_> {
     /// Runs a part of the pass, tells what it found, and books it as `name`.
     fn part(&mut self, name: &str, work: impl FnOnce(&mut Self)) -> Option<()> {
-        let (bytes, problems) = (self.paced.read.load(Relaxed), self.report.problems_total);
+        let (bytes, problems) = (self.paced.bytes_read(), self.report.problems_total);
         let listed = self.report.problems.len();
         work(self);
-        if self.paced.pace.stopped() {
+        if self.paced.stopped() {
             return None;
         }
         for problem in &self.report.problems[listed..] {
             (self.found)(problem);
         }
-        let bytes = self.paced.read.load(Relaxed) - bytes;
+        let bytes = self.paced.bytes_read() - bytes;
         let damaged = self.report.problems_total - problems;
         match self.stores.iter_mut().find(|store| store.name == name) {
             Some(store) => (store.bytes, store.damaged) = (store.bytes + bytes, store.damaged + damaged),
@@ -129,7 +118,7 @@ impl Pass<'_> {
         let shared = Arc::clone(self.reader.shared());
         let files = shared.segments().files.clone();
         let Some((active, closed)) = files.split_last() else { return Some(self.head()) };
-        let store = self.watched(true);
+        let store = Watched::at_a_pace(&self.paced);
         let active_header = shared
             .in_segment(active.first, |txn, file| Ok(read_meta(txn, file, &shared.origin)?.0))
             .map(|header| header.edge);
@@ -158,10 +147,6 @@ impl Pass<'_> {
         Some(head)
     }
 
-    fn watched(&self, waits: bool) -> Watched {
-        Watched { store: Arc::clone(&self.paced), waits }
-    }
-
     fn head(&self) -> (u64, Hash) {
         let snapshot = self.reader.snapshot();
         (snapshot.size(), snapshot.root())
@@ -170,12 +155,13 @@ impl Pass<'_> {
     fn live_segment(&mut self, file: &SegmentFile, head: &mut (u64, Hash)) {
         let name = file.name();
         let shared = Arc::clone(self.reader.shared());
-        let store = self.watched(false);
+        let paced = Arc::clone(&self.paced);
         let seen = self.quiet_look(&name, |report| {
             let looked = shared.in_segment(file.first, |_pinned, _| {
                 // Taken under the pin: what is published by now is in the file.
                 let published = shared.head();
                 let (size, root) = (published.edge.size(), published.root);
+                let store = Watched::still(&paced, &name, PINNED_BYTES_MAX).during("read", &name)?;
                 let (mut judge, mut progress) = (TreeOnly, |_, _| {});
                 let options =
                     FsckOptions { request_window: shared.options.request_window, ..FsckOptions::default() };
@@ -217,7 +203,7 @@ impl Pass<'_> {
         );
         let snapshot = self.reader.snapshot();
         while edge.size() < snapshot.size() {
-            if shared.segments().files.last() != Some(file) || self.paced.pace.stopped() {
+            if shared.segments().files.last() != Some(file) || self.paced.stopped() {
                 return Ok(None);
             }
             let (first, mut bytes) = (edge.size(), 0);
@@ -304,9 +290,10 @@ impl Pass<'_> {
 
     /// Page checksums of a live companion that is pinned.
     fn pages(&mut self, name: &str) {
-        let store = self.watched(false);
+        let paced = Arc::clone(&self.paced);
         self.quiet_look(name, |report| {
-            if let Err(what) = check_pages(&store, name) {
+            let still = Watched::still(&paced, name, PINNED_BYTES_MAX).map_err(|error| error.to_string());
+            if let Err(what) = still.and_then(|store| check_pages(&store, name)) {
                 report.add_file(name, what, false);
             }
         });
@@ -317,7 +304,7 @@ impl Pass<'_> {
     /// own tables again as soon as the commit after next, pinned or not.) Returns whether there was such a look.
     fn quiet_look(&mut self, name: &str, mut look: impl FnMut(&mut FsckReport)) -> bool {
         let commits = |pass: &Self| {
-            let file = pass.paced.inner.open(name).ok()?;
+            let file = pass.paced.open(name).ok()?;
             let mut header = [0; HEADER_BYTES];
             file.read(0, &mut header).ok()?;
             (file.len().ok()? <= PINNED_BYTES_MAX).then_some(header)
@@ -365,96 +352,5 @@ impl Pass<'_> {
                 _ => return Ok(()),
             }
         }
-    }
-}
-
-/// The log's directory, read-only and at a pace.
-#[derive(Debug)]
-struct PacedStore {
-    inner: Arc<dyn Store>,
-    pace: Arc<dyn Pace>,
-    read: AtomicU64,
-}
-
-impl PacedStore {
-    fn account(&self, bytes: usize) -> io::Result<()> {
-        self.read.fetch_add(bytes as u64, Relaxed);
-        self.pace.before_read(bytes)
-    }
-}
-
-/// What fsck's machinery is given of it. What is pinned is read without waiting.
-#[derive(Debug)]
-struct Watched {
-    store: Arc<PacedStore>,
-    waits: bool,
-}
-
-fn only_reads() -> io::Error {
-    io::Error::new(io::ErrorKind::Unsupported, "a scrub only reads")
-}
-
-impl Store for Watched {
-    fn list(&self) -> io::Result<Vec<String>> {
-        self.store.inner.list()
-    }
-
-    fn open(&self, name: &str) -> io::Result<Box<dyn StorageBackend>> {
-        let file = self.store.inner.open(name)?;
-        Ok(Box::new(WatchedFile { file, store: Arc::clone(&self.store), waits: self.waits }))
-    }
-
-    fn create(&self, _: &str) -> io::Result<Box<dyn StorageBackend>> {
-        Err(only_reads())
-    }
-
-    fn rename(&self, _: &str, _: &str) -> io::Result<()> {
-        Err(only_reads())
-    }
-
-    fn remove(&self, _: &str) -> io::Result<()> {
-        Err(only_reads())
-    }
-
-    fn sync_dir(&self) -> io::Result<()> {
-        Err(only_reads())
-    }
-
-    fn free_bytes(&self) -> io::Result<u64> {
-        self.store.inner.free_bytes()
-    }
-}
-
-#[derive(Debug)]
-struct WatchedFile {
-    file: Box<dyn StorageBackend>,
-    store: Arc<PacedStore>,
-    waits: bool,
-}
-
-impl StorageBackend for WatchedFile {
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        if self.waits {
-            self.store.account(out.len())?;
-        } else {
-            self.store.read.fetch_add(out.len() as u64, Relaxed);
-        }
-        self.file.read(offset, out)
-    }
-
-    fn set_len(&self, _: u64) -> io::Result<()> {
-        Err(only_reads())
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        Err(only_reads())
-    }
-
-    fn write(&self, _: u64, _: &[u8]) -> io::Result<()> {
-        Err(only_reads())
     }
 }
