@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Which crates of the workspace a crate may depend on, for whatever purpose.
-const EDGES: [(&str, &[&str]); 13] = [
+const EDGES: [(&str, &[&str]); 14] = [
     ("bulla-formats", &[]),
     ("bulla-protocol", &["bulla-formats"]),
     ("bulla-ledger", &["bulla-formats"]),
@@ -19,6 +19,7 @@ const EDGES: [(&str, &[&str]); 13] = [
     ("bulla-box", &["bulla-formats", "bulla-protocol", "bulla-ledger", "bulla-keys", "bulla-manual"]),
     ("bulla", &["bulla-formats", "bulla-ledger", "bulla-manual"]),
     ("bulla-appraisal", &["bulla-formats"]),
+    ("bulla-approvals", &["bulla-formats"]),
     ("bulla-ceremony", &["bulla-formats"]),
     ("bulla-fleet", &["bulla-appraisal", "bulla-ceremony", "bulla-formats", "bulla-manual"]),
     ("xtask", &[]),

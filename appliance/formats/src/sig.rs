@@ -41,6 +41,12 @@ pub mod label {
     pub const CEREMONY_SEEN: &str = "bulla/ceremony-seen/v1";
     /// Minutes of a ceremony, signed by the fleet root it made.
     pub const CEREMONY_TRANSCRIPT: &str = "bulla/ceremony-transcript/v1";
+    /// Hash of an action that needs approval.
+    pub const ACTION: &str = "bulla/action/v1";
+    /// Approval of an action, signed by a person's key.
+    pub const APPROVAL: &str = "bulla/approval/v1";
+    /// Hash of a version of the roster.
+    pub const ROSTER_VERSION: &str = "bulla/roster-version/v1";
     /// Fingerprint of a trust file.
     pub const TRUST_FINGERPRINT: &str = "bulla/trust-fingerprint/v1";
 }
