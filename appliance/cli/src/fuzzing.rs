@@ -19,7 +19,7 @@ pub fn extracted(bytes: &[u8]) -> Option<Vec<(String, Vec<u8>)>> {
 
 /// A time as `search --from` takes it, in Unix milliseconds.
 pub fn time(text: &str) -> Option<u64> {
-    search::parse_time(text).ok()
+    bulla_formats::report::utc_millis(text).ok()
 }
 
 /// A problem's name and sentence in the body of an answer.

@@ -228,6 +228,45 @@ pub fn utc(unix_millis: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
 }
 
+/// A UTC date, a UTC time or Unix milliseconds, as Unix milliseconds.
+pub fn utc_millis(text: &str) -> Result<u64, String> {
+    let wrong = || {
+        "write a UTC date like 2026-11-21, a time like 2026-11-21T08:30:00Z, or Unix milliseconds".to_owned()
+    };
+    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+        return text.parse().map_err(|_| wrong());
+    }
+    let (date, time) = match text.split_once('T') {
+        Some((date, time)) => (date, time.strip_suffix('Z').ok_or_else(wrong)?),
+        None => (text, "00:00:00"),
+    };
+    let parts = |text: &str, separator: char, widths: [usize; 3]| -> Option<[u64; 3]> {
+        let parts: Vec<&str> = text.split(separator).collect();
+        let parts: [&str; 3] = parts.try_into().ok()?;
+        let mut numbers = [0; 3];
+        for ((number, part), width) in numbers.iter_mut().zip(parts).zip(widths) {
+            let digits = part.len() == width && part.bytes().all(|b| b.is_ascii_digit());
+            *number = part.parse().ok().filter(|_| digits)?;
+        }
+        Some(numbers)
+    };
+    let [year, month, day] = parts(date, '-', [4, 2, 2]).ok_or_else(wrong)?;
+    let [hour, minute, second] = parts(time, ':', [2, 2, 2]).ok_or_else(wrong)?;
+    if year < 1970 || hour > 23 || minute > 59 || second > 59 {
+        return Err(wrong());
+    }
+    // The inverse of `utc`, by search: its own table of days decides what is a date.
+    let (mut low, mut high) = (0, (year - 1969) * 366);
+    while low < high {
+        let middle = (low + high) / 2;
+        if utc(middle * 86_400_000).as_str() < date { low = middle + 1 } else { high = middle }
+    }
+    if !utc(low * 86_400_000).starts_with(&format!("{year:04}-{month:02}-{day:02}T")) {
+        return Err(format!("{date} is no date"));
+    }
+    Ok(low * 86_400_000 + (hour * 3600 + minute * 60 + second) * 1000)
+}
+
 /// What was sealed, for a report's header: media type, size, observation, client.
 pub fn describe(body: &SealBody) -> String {
     let size = body.size.map_or("unknown size".to_owned(), |size| format!("{size} bytes"));
@@ -240,7 +279,7 @@ pub fn describe(body: &SealBody) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::utc;
+    use super::{utc, utc_millis};
 
     #[test]
     fn dates() {
@@ -249,5 +288,36 @@ mod tests {
         assert_eq!(utc(951_782_400_000), "2000-02-29T00:00:00.000Z");
         assert_eq!(utc(1_795_219_200_123), "2026-11-21T00:00:00.123Z");
         assert_eq!(utc(4_107_542_400_000), "2100-03-01T00:00:00.000Z");
+    }
+
+    #[test]
+    fn times_are_utc_dates_times_or_milliseconds() {
+        for (text, wanted) in [
+            ("0", 0),
+            ("1795219200123", 1_795_219_200_123),
+            ("1970-01-01", 0),
+            ("2000-02-29", 951_782_400_000),
+            ("2026-11-21", 1_795_219_200_000),
+            ("2026-11-21T23:59:59Z", 1_795_219_200_000 + 86_399_000),
+            ("2100-03-01", 4_107_542_400_000),
+        ] {
+            assert_eq!(utc_millis(text), Ok(wanted), "{text}");
+        }
+        for bad in [
+            "",
+            "2026-2-1",
+            "2026-02-30",
+            "2100-02-29",
+            "2026-13-01",
+            "2026-11-21T24:00:00Z",
+            "1969-12-31",
+            "2026-11-21T08:00:00",
+            "2026-11-21T08:00Z",
+            "-1",
+            "x",
+            "2026-11-21T8:00:00Z",
+        ] {
+            assert!(utc_millis(bad).is_err(), "{bad}");
+        }
     }
 }
