@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Which crates of the workspace a crate may depend on, for whatever purpose.
-const EDGES: [(&str, &[&str]); 14] = [
+const EDGES: [(&str, &[&str]); 15] = [
     ("bulla-formats", &[]),
     ("bulla-protocol", &["bulla-formats"]),
     ("bulla-ledger", &["bulla-formats"]),
@@ -21,7 +21,18 @@ const EDGES: [(&str, &[&str]); 14] = [
     ("bulla-appraisal", &["bulla-formats"]),
     ("bulla-approvals", &["bulla-formats"]),
     ("bulla-ceremony", &["bulla-formats"]),
-    ("bulla-fleet", &["bulla-appraisal", "bulla-ceremony", "bulla-formats", "bulla-manual"]),
+    ("bulla-roster", &["bulla-approvals", "bulla-ceremony", "bulla-formats"]),
+    (
+        "bulla-fleet",
+        &[
+            "bulla-appraisal",
+            "bulla-approvals",
+            "bulla-ceremony",
+            "bulla-formats",
+            "bulla-manual",
+            "bulla-roster",
+        ],
+    ),
     ("xtask", &[]),
     ("bulla-tests", &["bulla-formats", "bulla-protocol", "bulla-ledger", "bulla-keys", "xtask"]),
     (
@@ -31,7 +42,9 @@ const EDGES: [(&str, &[&str]); 14] = [
             "bulla-ledger",
             "bulla-keys",
             "bulla-appraisal",
+            "bulla-approvals",
             "bulla-ceremony",
+            "bulla-roster",
             "bulla-box",
             "bulla",
         ],

@@ -15,6 +15,7 @@ pub mod ledger;
 pub mod note;
 pub mod packages;
 pub mod requests;
+pub mod roster;
 pub mod seal;
 pub mod seal_parts;
 pub mod state;
@@ -32,7 +33,7 @@ pub struct Target {
 }
 
 /// All targets, by name.
-pub const ALL: [Target; 18] = [
+pub const ALL: [Target; 19] = [
     Target { name: "archive", run: archive::run, seeds: archive::seeds },
     Target { name: "audit", run: audit::run, seeds: audit::seeds },
     Target { name: "ceremony", run: ceremony::run, seeds: ceremony::seeds },
@@ -46,6 +47,7 @@ pub const ALL: [Target; 18] = [
     Target { name: "note", run: note::run, seeds: note::seeds },
     Target { name: "packages", run: packages::run, seeds: packages::seeds },
     Target { name: "requests", run: requests::run, seeds: requests::seeds },
+    Target { name: "roster", run: roster::run, seeds: roster::seeds },
     Target { name: "seal", run: seal::run, seeds: seal::seeds },
     Target { name: "seal_parts", run: seal_parts::run, seeds: seal_parts::seeds },
     Target { name: "state", run: state::run, seeds: state::seeds },

@@ -1,0 +1,310 @@
+//! The inventory: every box that was ever expected, what became of it, and what must never come back.
+//!
+//! Refuses to do: forget a box, or let an endorsement key that left in again without a pardon, or twice with one.
+//! Invariants: one entry for each endorsement key; of boxes that have not left, one for each serial number; no log has
+//! two boxes, and no key two logs.
+
+use crate::deed::{Cause, Deed, GoodTree, Revocation, Row};
+use crate::refusal::{Result, RosterRefusal};
+use bulla_formats::der::Octets32;
+use bulla_formats::enrolment::EnrolmentContent;
+use bulla_formats::origin::Origin;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a box is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum State {
+    /// In the inventory, not enrolled.
+    Expected,
+    /// A member of the fleet.
+    Enrolled,
+    /// Held back by people; nothing of it is enrolled.
+    Quarantined,
+    /// Left the fleet for compromise.
+    Revoked,
+    /// Left the fleet with honour: retired, or replaced.
+    Retired,
+}
+
+impl State {
+    /// All of them.
+    pub const ALL: [State; 5] =
+        [State::Expected, State::Enrolled, State::Quarantined, State::Revoked, State::Retired];
+
+    /// Name in tables and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Expected => "expected",
+            State::Enrolled => "enrolled",
+            State::Quarantined => "quarantined",
+            State::Revoked => "revoked",
+            State::Retired => "retired",
+        }
+    }
+
+    fn has_left(self) -> bool {
+        matches!(self, State::Revoked | State::Retired)
+    }
+}
+
+/// A time that a box left: it stays in the roster whatever comes after.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tombstone {
+    /// Version of the roster that made it.
+    pub version: u64,
+    /// What was said.
+    pub revocation: Revocation,
+    /// Version that pardoned it, if one did.
+    pub pardoned: Option<u64>,
+}
+
+/// A box in the inventory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// What was imported.
+    pub row: Row,
+    /// What it is.
+    pub state: State,
+    /// Version of the roster since when.
+    pub since: u64,
+    /// Its logs in the order they were enrolled.
+    pub logs: Vec<EnrolmentContent>,
+    /// Times that it left.
+    pub tombstones: Vec<Tombstone>,
+    /// What it was before it was held back.
+    before_quarantine: Option<State>,
+}
+
+impl Listed {
+    /// Its logs that no revocation for compromise has given up: the next revocation names them.
+    pub fn live_logs(&self) -> impl Iterator<Item = &EnrolmentContent> {
+        let given_up = |origin: &str| {
+            let compromises =
+                self.tombstones.iter().filter(|stone| stone.revocation.cause == Cause::Compromise);
+            compromises.flat_map(|stone| &stone.revocation.logs).any(|log| log.origin == origin)
+        };
+        self.logs.iter().filter(move |log| !given_up(&log.origin))
+    }
+
+    /// The last thing that was said of one of its logs: compromise outlasts everything else.
+    pub fn revocation_of(&self, origin: &str) -> Option<(&Tombstone, &GoodTree)> {
+        let mut said = self.tombstones.iter().filter_map(|stone| {
+            let log = stone.revocation.logs.iter().find(|log| log.origin == origin)?;
+            Some((stone, log))
+        });
+        said.next_back()
+    }
+}
+
+/// Every box, by its endorsement key.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inventory {
+    boxes: BTreeMap<Octets32, Listed>,
+    /// Serial numbers of boxes that have not left.
+    serials: BTreeSet<String>,
+    /// Log and attestation keys of all logs there ever were.
+    keys: BTreeSet<Vec<u8>>,
+    origins: BTreeSet<String>,
+}
+
+fn hex_of(ek: &Octets32) -> String {
+    hex::encode(**ek)
+}
+
+impl Inventory {
+    /// All boxes, in the order of their endorsement keys.
+    pub fn boxes(&self) -> impl ExactSizeIterator<Item = &Listed> {
+        self.boxes.values()
+    }
+
+    /// The box with this endorsement key.
+    pub fn get(&self, ek_spki_sha256: &Octets32) -> Option<&Listed> {
+        self.boxes.get(ek_spki_sha256)
+    }
+
+    /// Boxes that people may mean by `text`: a serial number, or the first 8 digits or more of an endorsement key.
+    pub fn find(&self, text: &str) -> Vec<&Listed> {
+        let digits = text.strip_prefix("ek:sha256:").unwrap_or(text);
+        let by_key = |ek: &Octets32| digits.len() >= 8 && hex_of(ek).starts_with(digits);
+        self.boxes()
+            .filter(|listed| listed.row.serial == text || by_key(&listed.row.ek_spki_sha256))
+            .collect()
+    }
+
+    fn known(&self, ek: &Octets32) -> Result<&Listed> {
+        self.boxes.get(ek).ok_or_else(|| RosterRefusal::UnknownBox(hex_of(ek)))
+    }
+
+    /// The box, when it is one of `states`.
+    fn one_of(&self, ek: &Octets32, states: &[State]) -> Result<&Listed> {
+        let listed = self.known(ek)?;
+        match states.contains(&listed.state) {
+            true => Ok(listed),
+            false => {
+                Err(RosterRefusal::WrongState { serial: listed.row.serial.clone(), state: listed.state })
+            }
+        }
+    }
+
+    /// Whether `deed` can be done.
+    ///
+    /// # Errors
+    /// What speaks against it; then nothing of it is done.
+    pub fn check(&self, fleet: &str, deed: &Deed) -> Result<()> {
+        match deed {
+            Deed::Import(rows) => self.check_import(rows),
+            Deed::Enrol(enrolments) => self.check_enrol(fleet, enrolments),
+            Deed::Quarantine(named) => {
+                self.one_of(&named.ek_spki_sha256, &[State::Expected, State::Enrolled]).map(drop)
+            }
+            Deed::Release(named) => self.one_of(&named.ek_spki_sha256, &[State::Quarantined]).map(drop),
+            Deed::Revoke(revocation) => self.check_revoke(revocation),
+            Deed::Pardon(named) => {
+                let left = self.one_of(&named.ek_spki_sha256, &[State::Revoked, State::Retired])?;
+                match self.serials.contains(&left.row.serial) {
+                    true => Err(RosterRefusal::KnownSerial(left.row.serial.clone())),
+                    false => Ok(()),
+                }
+            }
+            Deed::Operators { .. } => Ok(()),
+        }
+    }
+
+    fn check_import(&self, rows: &[Row]) -> Result<()> {
+        let (mut keys, mut serials) = (BTreeSet::new(), BTreeSet::new());
+        for row in rows {
+            match self.boxes.get(&row.ek_spki_sha256) {
+                Some(listed) if listed.state.has_left() => {
+                    return Err(RosterRefusal::Tombstoned(hex_of(&row.ek_spki_sha256)));
+                }
+                None if keys.insert(row.ek_spki_sha256) => {}
+                _ => return Err(RosterRefusal::KnownBox(hex_of(&row.ek_spki_sha256))),
+            }
+            if self.serials.contains(&row.serial) || !serials.insert(&row.serial) {
+                return Err(RosterRefusal::KnownSerial(row.serial.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_enrol(&self, fleet: &str, enrolments: &[EnrolmentContent]) -> Result<()> {
+        let (mut boxes, mut keys) = (BTreeSet::new(), BTreeSet::new());
+        for content in enrolments {
+            let ek = &content.ek_spki_sha256;
+            let listed = match self.known(ek)? {
+                listed if listed.state.has_left() => return Err(RosterRefusal::Tombstoned(hex_of(ek))),
+                _ => self.one_of(ek, &[State::Expected, State::Enrolled])?,
+            };
+            if !boxes.insert(ek) {
+                return Err(RosterRefusal::KnownBox(hex_of(ek)));
+            }
+            // A box begins its next log under a higher incarnation, never one of before.
+            let incarnation = |origin: &str| Origin::parse(origin).map(|origin| origin.incarnation());
+            let next = listed.logs.last().is_none_or(|last| {
+                matches!((incarnation(&last.origin), incarnation(&content.origin)), (Ok(a), Ok(b)) if a < b)
+            });
+            if content.fleet != fleet || !next || self.origins.contains(&content.origin) {
+                return Err(RosterRefusal::OtherOrigin(content.origin.clone()));
+            }
+            // A box that begins a new log may keep the attestation key of its last one.
+            let log_key = content.log_key.to_vec();
+            let attestation = content.attestation_key.to_vec();
+            let own = listed.logs.last().is_some_and(|last| last.attestation_key == content.attestation_key);
+            let known = self.keys.contains(&log_key) || (!own && self.keys.contains(&attestation));
+            if known || !keys.insert(log_key) || !keys.insert(attestation) {
+                return Err(RosterRefusal::KnownKey(content.origin.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_revoke(&self, revocation: &Revocation) -> Result<()> {
+        let states: &[State] = match revocation.cause {
+            // What is found out after a retirement counts more.
+            Cause::Compromise => &[State::Expected, State::Enrolled, State::Quarantined, State::Retired],
+            Cause::Retirement | Cause::Replaced => &[State::Expected, State::Enrolled, State::Quarantined],
+        };
+        let listed = self.one_of(&revocation.ek_spki_sha256, states)?;
+        if !listed.live_logs().map(|log| &log.origin).eq(revocation.logs.iter().map(|log| &log.origin)) {
+            return Err(RosterRefusal::LogsDiffer);
+        }
+        if let Some(successor) = &revocation.successor {
+            self.one_of(successor, &[State::Expected, State::Enrolled])?;
+        }
+        Ok(())
+    }
+
+    /// Does `deed`, which [`Inventory::check`] has let pass, as version `version`.
+    pub(crate) fn carry_out(&mut self, deed: &Deed, version: u64) {
+        match deed {
+            Deed::Import(rows) => {
+                for row in rows {
+                    self.serials.insert(row.serial.clone());
+                    let listed = Listed {
+                        row: row.clone(),
+                        state: State::Expected,
+                        since: version,
+                        logs: Vec::new(),
+                        tombstones: Vec::new(),
+                        before_quarantine: None,
+                    };
+                    self.boxes.insert(row.ek_spki_sha256, listed);
+                }
+            }
+            Deed::Enrol(enrolments) => {
+                for content in enrolments {
+                    self.keys.insert(content.log_key.to_vec());
+                    self.keys.insert(content.attestation_key.to_vec());
+                    self.origins.insert(content.origin.clone());
+                    self.set(&content.ek_spki_sha256, version, |listed| {
+                        listed.logs.push(content.clone());
+                        State::Enrolled
+                    });
+                }
+            }
+            Deed::Quarantine(named) => self.set(&named.ek_spki_sha256, version, |listed| {
+                listed.before_quarantine = Some(listed.state);
+                State::Quarantined
+            }),
+            Deed::Release(named) => self.set(&named.ek_spki_sha256, version, |listed| {
+                listed.before_quarantine.take().unwrap_or(State::Expected)
+            }),
+            Deed::Revoke(revocation) => {
+                let mut free = None;
+                self.set(&revocation.ek_spki_sha256, version, |listed| {
+                    // One that had left before may share its number with a box that has not.
+                    free = (!listed.state.has_left()).then(|| listed.row.serial.clone());
+                    listed.before_quarantine = None;
+                    let stone = Tombstone { version, revocation: revocation.clone(), pardoned: None };
+                    listed.tombstones.push(stone);
+                    match revocation.cause {
+                        Cause::Compromise => State::Revoked,
+                        Cause::Retirement | Cause::Replaced => State::Retired,
+                    }
+                });
+                if let Some(serial) = free {
+                    self.serials.remove(&serial);
+                }
+            }
+            Deed::Pardon(named) => {
+                let mut serial = None;
+                self.set(&named.ek_spki_sha256, version, |listed| {
+                    serial = Some(listed.row.serial.clone());
+                    if let Some(stone) = listed.tombstones.last_mut() {
+                        stone.pardoned = Some(version);
+                    }
+                    State::Expected
+                });
+                self.serials.extend(serial);
+            }
+            Deed::Operators { .. } => {}
+        }
+    }
+
+    fn set(&mut self, ek: &Octets32, version: u64, change: impl FnOnce(&mut Listed) -> State) {
+        if let Some(listed) = self.boxes.get_mut(ek) {
+            listed.state = change(listed);
+            listed.since = version;
+        }
+    }
+}

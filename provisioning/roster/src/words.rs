@@ -1,0 +1,98 @@
+//! Actions in words, for whoever is asked to approve them.
+//!
+//! Refuses to do: leave out anything that is signed and matters; names are printed as they are, which the formats keep
+//! free of control characters.
+
+use crate::deed::{Cause, Deed, Row};
+use crate::roster::Roster;
+use bulla_approvals::action::Action;
+use bulla_formats::der::Octets32;
+use bulla_formats::report::utc;
+use std::fmt::Write;
+
+pub(crate) fn describe(roster: &Roster, action: &Action, deed: &Deed) -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let mut line = |words: std::fmt::Arguments<'_>| {
+        let _infallible = text.write_fmt(words);
+        text.push('\n');
+    };
+    line(format_args!("{} in the fleet {}", action.kind.name().to_uppercase(), action.fleet));
+    line(format_args!("  because   {}", action.reason));
+    if action.overriding {
+        line(format_args!(
+            "  OVERRIDE  the custodians decide in place of the operators, and that stays on record"
+        ));
+    }
+    line(format_args!("  proposed  {}, open until {}", utc(action.proposed_at), utc(action.not_after)));
+    line(format_args!("  acts on   version {} of the roster", action.roster.number));
+    line(format_args!("  action    sha256:{}", action.hash()));
+    let named = |ek: &Octets32| match roster.inventory().get(ek) {
+        Some(listed) => {
+            let Row { serial, model, branch, .. } = &listed.row;
+            format!("{serial} ({model}, {branch}), {}, ek:sha256:{}", listed.state.name(), hex::encode(**ek))
+        }
+        None => format!("ek:sha256:{}", hex::encode(**ek)),
+    };
+    match deed {
+        Deed::Import(rows) => {
+            line(format_args!("  {} box(es) are expected from now on:", rows.len()));
+            for Row { serial, model, branch, ek_spki_sha256 } in rows {
+                line(format_args!(
+                    "    {serial}  {model}  {branch}  ek:sha256:{}",
+                    hex::encode(**ek_spki_sha256)
+                ));
+            }
+        }
+        Deed::Enrol(enrolments) => {
+            for content in enrolments {
+                line(format_args!("  box       {}", named(&content.ek_spki_sha256)));
+                line(format_args!("    log       {}", content.origin));
+                line(format_args!("    log key   ed25519:{}", hex::encode(*content.log_key)));
+            }
+        }
+        Deed::Quarantine(one) | Deed::Release(one) | Deed::Pardon(one) => {
+            line(format_args!("  box       {}", named(&one.ek_spki_sha256)));
+        }
+        Deed::Revoke(revocation) => {
+            line(format_args!("  box       {}", named(&revocation.ek_spki_sha256)));
+            let meaning = match revocation.cause {
+                Cause::Compromise => "what is not under the last good tree is worth nothing by itself",
+                Cause::Retirement | Cause::Replaced => "everything it sealed stays good",
+            };
+            line(format_args!("  cause     {}: {meaning}", revocation.cause.name()));
+            line(format_args!("  from      {}", utc(revocation.invalid_from)));
+            for log in &revocation.logs {
+                line(format_args!("  log       {}", log.origin));
+                match (log.size, revocation.cause) {
+                    (0, Cause::Compromise) => line(format_args!("    NOTHING OF IT IS GOOD")),
+                    (0, _) => line(format_args!("    last tree not known")),
+                    (size, _) => {
+                        line(format_args!(
+                            "    last good tree: {size} entries, root {}",
+                            hex::encode(*log.root)
+                        ));
+                    }
+                }
+            }
+            if let Some(successor) = &revocation.successor {
+                line(format_args!("  successor {}", named(successor)));
+            }
+        }
+        Deed::Operators { cards, needed } => {
+            if cards.is_empty() {
+                line(format_args!("  NO OPERATORS ANY MORE: the custodians decide from then on"));
+            } else {
+                line(format_args!("  {needed} of these decide from then on:"));
+            }
+            for card in cards {
+                line(format_args!(
+                    "    {}  ed25519:{}",
+                    card.content.name,
+                    hex::encode(*card.content.signing_key)
+                ));
+            }
+        }
+    }
+    text
+}

@@ -1,0 +1,312 @@
+//! What boxes and people go through, each told as a story.
+
+use crate::common::{
+    FLEET, NOW, action, apply, approved, busy, card, ek, enrolment, founded, good, key, minutes, named,
+    origin, revocation, row,
+};
+use bulla_approvals::action::{Action, Change, Kind};
+use bulla_formats::der::Octets32;
+use bulla_formats::trust::{Policy, TrustFile};
+use bulla_roster::deed::{Cause, Deed, Revocation, Row};
+use bulla_roster::inventory::State;
+use bulla_roster::roster::Roster;
+
+fn refused(roster: &Roster, deed: &Deed) -> &'static str {
+    let mut roster = roster.clone();
+    let before = roster.encode();
+    let code = apply(&mut roster, deed).map_or_else(|refusal| refusal.code(), |()| "done");
+    assert!(code == "done" || roster.encode() == before, "{deed:?} left something behind");
+    code
+}
+
+fn state(roster: &Roster, number: u8) -> State {
+    roster.inventory().get(&ek(number)).unwrap().state
+}
+
+#[test]
+fn a_roster_is_read_back_with_all_that_happened() {
+    let roster = busy();
+    let again = Roster::decode(&roster.encode()).unwrap();
+    assert_eq!(again.encode(), roster.encode());
+    assert_eq!((again.version(), again.inventory()), (roster.version(), roster.inventory()));
+    assert_eq!(again.version().number, 5);
+    let by: Vec<_> = again.history().iter().map(|done| done.by.join(" and ")).collect();
+    assert_eq!(by, ["olga and omar"; 5]);
+    let states = [1, 2, 3, 4].map(|number| state(&again, number));
+    assert_eq!(states, [State::Enrolled, State::Expected, State::Quarantined, State::Retired]);
+    assert_eq!(again.inventory().find("S-3").len(), 1);
+    assert_eq!(again.inventory().find(&hex::encode(*ek(3))[..8]).len(), 1);
+    assert_eq!(again.inventory().find("ek:sha256:").len() + again.inventory().find("S-").len(), 0);
+}
+
+/// Hand-made requests of somebody who was revoked: by every door there is.
+#[test]
+fn a_tombstone_survives_every_registration() {
+    let mut roster = busy();
+    let compromise = revocation(1, Cause::Compromise, vec![good(1, 1, 50), good(1, 2, 0)]);
+    apply(&mut roster, &Deed::Revoke(compromise.clone())).unwrap();
+    assert_eq!(state(&roster, 1), State::Revoked);
+    let other_name = Row { serial: "S-99".into(), ..row(1) };
+    assert_eq!(refused(&roster, &Deed::Import(vec![other_name])), "tombstoned");
+    assert_eq!(refused(&roster, &Deed::Import(vec![row(9), row(1)])), "tombstoned");
+    assert_eq!(refused(&roster, &Deed::Enrol(vec![enrolment(1, 3)])), "tombstoned");
+    assert_eq!(refused(&roster, &Deed::Release(named(1))), "wrong-state");
+    assert_eq!(refused(&roster, &Deed::Quarantine(named(1))), "wrong-state");
+    assert_eq!(refused(&roster, &Deed::Revoke(compromise)), "wrong-state");
+    // A retired box is one that left, too.
+    assert_eq!(refused(&roster, &Deed::Import(vec![row(4)])), "tombstoned");
+    assert_eq!(refused(&roster, &Deed::Enrol(vec![enrolment(4, 8)])), "tombstoned");
+    // Its serial number is free: the board was changed.
+    let new_board = Row { serial: "S-1".into(), ..row(9) };
+    apply(&mut roster, &Deed::Import(vec![new_board])).unwrap();
+    assert_eq!(refused(&roster, &Deed::Pardon(named(1))), "known-serial");
+}
+
+#[test]
+fn a_pardon_is_good_for_one_time() {
+    let mut roster = busy();
+    assert_eq!(refused(&roster, &Deed::Pardon(named(1))), "wrong-state");
+    let compromise = |logs| Deed::Revoke(revocation(1, Cause::Compromise, logs));
+    apply(&mut roster, &compromise(vec![good(1, 1, 50), good(1, 2, 0)])).unwrap();
+    apply(&mut roster, &Deed::Pardon(named(1))).unwrap();
+    assert_eq!(state(&roster, 1), State::Expected);
+    assert_eq!(refused(&roster, &Deed::Pardon(named(1))), "wrong-state");
+    // It begins a new log; the ones of before stay given up, and cannot be begun again.
+    for incarnation in [1, 2] {
+        assert_eq!(refused(&roster, &Deed::Enrol(vec![enrolment(1, incarnation)])), "other-origin");
+    }
+    apply(&mut roster, &Deed::Enrol(vec![enrolment(1, 3)])).unwrap();
+    let listed = roster.inventory().get(&ek(1)).unwrap();
+    assert_eq!(listed.live_logs().map(|log| &log.origin).collect::<Vec<_>>(), [&origin(1, 3)]);
+    assert_eq!(listed.revocation_of(&origin(1, 1)).unwrap().1.size, 50);
+    assert!(listed.revocation_of(&origin(1, 3)).is_none());
+    // The second time it leaves, it needs a second pardon.
+    apply(&mut roster, &compromise(vec![good(1, 3, 7)])).unwrap();
+    assert_eq!(refused(&roster, &Deed::Enrol(vec![enrolment(1, 4)])), "tombstoned");
+    let stones = &roster.inventory().get(&ek(1)).unwrap().tombstones;
+    assert_eq!(stones.iter().map(|stone| stone.pardoned).collect::<Vec<_>>(), [Some(7), None]);
+    apply(&mut roster, &Deed::Pardon(named(1))).unwrap();
+    assert!(Roster::decode(&roster.encode()).is_ok());
+}
+
+#[test]
+fn what_is_found_out_after_a_retirement_counts_more() {
+    let mut roster = busy();
+    let reused = Row { serial: "S-4".into(), ..row(9) };
+    apply(&mut roster, &Deed::Import(vec![reused])).unwrap();
+    apply(&mut roster, &Deed::Revoke(revocation(4, Cause::Compromise, vec![good(4, 7, 30)]))).unwrap();
+    assert_eq!(state(&roster, 4), State::Revoked);
+    let (stone, log) = roster.inventory().get(&ek(4)).unwrap().revocation_of(&origin(4, 7)).unwrap();
+    assert_eq!((stone.revocation.cause, log.size), (Cause::Compromise, 30));
+    // The other way round there is nothing to gain.
+    let again = Deed::Revoke(revocation(4, Cause::Retirement, vec![good(4, 7, 900)]));
+    assert_eq!(refused(&roster, &again), "wrong-state");
+    // The serial number is still the other box's.
+    let third = Row { serial: "S-4".into(), ..row(10) };
+    assert_eq!(refused(&roster, &Deed::Import(vec![third])), "known-serial");
+}
+
+#[test]
+fn a_revocation_names_every_log_and_no_other() {
+    let roster = busy();
+    let compromise = |logs| Deed::Revoke(revocation(1, Cause::Compromise, logs));
+    for logs in [
+        vec![],
+        vec![good(1, 1, 50)],
+        vec![good(1, 2, 50), good(1, 1, 50)],
+        vec![good(1, 1, 50), good(1, 2, 50), good(1, 3, 50)],
+        vec![good(1, 1, 50), good(4, 7, 50)],
+    ] {
+        assert_eq!(refused(&roster, &compromise(logs)), "logs-differ");
+    }
+    assert_eq!(refused(&roster, &compromise(vec![good(1, 1, 50), good(1, 2, 50)])), "done");
+    assert_eq!(refused(&roster, &Deed::Revoke(revocation(2, Cause::Compromise, vec![]))), "done");
+    assert_eq!(refused(&roster, &Deed::Revoke(revocation(8, Cause::Compromise, vec![]))), "unknown-box");
+    let replaced = |successor| {
+        let by = Revocation { successor, ..revocation(2, Cause::Replaced, vec![]) };
+        refused(&roster, &Deed::Revoke(by))
+    };
+    assert_eq!(replaced(Some(ek(1))), "done");
+    assert_eq!(replaced(Some(ek(3))), "wrong-state");
+    assert_eq!(replaced(Some(ek(8))), "unknown-box");
+    assert_eq!(replaced(Some(ek(2))), "parameters");
+    assert_eq!(replaced(None), "parameters");
+}
+
+#[test]
+fn an_enrolment_is_of_an_expected_box_with_keys_of_its_own() {
+    let roster = busy();
+    let enrol = |change: &dyn Fn(&mut bulla_formats::enrolment::EnrolmentContent)| {
+        let mut content = enrolment(2, 1);
+        change(&mut content);
+        refused(&roster, &Deed::Enrol(vec![content]))
+    };
+    assert_eq!(enrol(&|_| {}), "done");
+    assert_eq!(enrol(&|content| content.version = 2), "parameters");
+    assert_eq!(enrol(&|content| content.origin = origin(1, 9)), "other-origin");
+    assert_eq!(enrol(&|content| content.origin = "nowhere".into()), "other-origin");
+    assert_eq!(enrol(&|content| content.log_key = enrolment(1, 1).log_key), "known-key");
+    assert_eq!(enrol(&|content| content.attestation_key = enrolment(1, 1).attestation_key), "known-key");
+    assert_eq!(enrol(&|content| content.log_key = Octets32::new([0; 32])), "parameters");
+    assert_eq!(enrol(&|content| content.attestation_key = vec![4; 65].into()), "parameters");
+    let other_fleet = |content: &mut bulla_formats::enrolment::EnrolmentContent| {
+        content.fleet = "bank.test".into();
+        content.origin = content.origin.replace(FLEET, "bank.test");
+    };
+    assert_eq!(enrol(&other_fleet), "other-origin");
+    assert_eq!(refused(&roster, &Deed::Enrol(vec![enrolment(8, 1)])), "unknown-box");
+    assert_eq!(refused(&roster, &Deed::Enrol(vec![enrolment(3, 1)])), "wrong-state");
+    assert_eq!(refused(&roster, &Deed::Enrol(vec![enrolment(2, 1), enrolment(2, 2)])), "known-box");
+    assert_eq!(refused(&roster, &Deed::Enrol(vec![])), "parameters");
+    // One that fails takes the others with it.
+    assert_eq!(refused(&roster, &Deed::Enrol(vec![enrolment(2, 1), enrolment(4, 9)])), "tombstoned");
+}
+
+#[test]
+fn what_is_held_back_comes_back_as_what_it_was() {
+    let mut roster = busy();
+    for (number, before) in [(1, State::Enrolled), (2, State::Expected)] {
+        assert_eq!(refused(&roster, &Deed::Release(named(number))), "wrong-state");
+        let hold = action(&roster, &Deed::Quarantine(named(number)));
+        roster.apply(approved(&hold, &["oya"]), NOW).unwrap();
+        assert_eq!(refused(&roster, &Deed::Quarantine(named(number))), "wrong-state");
+        assert_eq!(refused(&roster, &Deed::Enrol(vec![enrolment(number, 5)])), "wrong-state");
+        let release = action(&roster, &Deed::Release(named(number)));
+        let alone = roster.clone().apply(approved(&release, &["oya"]), NOW).unwrap_err();
+        assert_eq!(alone.code(), "not-enough");
+        roster.apply(approved(&release, &["oya", "olga"]), NOW).unwrap();
+        assert_eq!(state(&roster, number), before);
+    }
+}
+
+#[test]
+fn operators_come_and_go_and_two_cards_of_one_name_are_one_person() {
+    let mut roster = busy();
+    let operators = |cards: Vec<_>, needed| Deed::Operators { cards, needed };
+    let three = vec![card("olga", "olga"), card("Olga", "olga's other"), card("pia", "pia")];
+    apply(&mut roster, &operators(three.clone(), 2)).unwrap();
+    let hold = action(&roster, &Deed::Quarantine(named(1)));
+    let by = |people: &[&str]| {
+        let release = Action { kind: Kind::Import, ..action(&roster, &Deed::Import(vec![row(9)])) };
+        roster
+            .clone()
+            .apply(approved(&release, people), NOW)
+            .map_or_else(|refusal| refusal.code(), |_| "done")
+    };
+    assert_eq!(by(&["olga", "pia"]), "done");
+    assert_eq!(by(&["olga's other", "pia"]), "done");
+    assert_eq!(by(&["olga", "olga's other"]), "person-twice");
+    // Whoever is no operator any more has no say.
+    assert_eq!(by(&["olga", "omar"]), "stranger");
+    assert!(roster.apply(approved(&hold, &["pia"]), NOW).is_ok());
+    for (cards, needed) in [
+        (three.clone(), 3),
+        (three.clone(), 0),
+        (three.clone(), u64::MAX),
+        (vec![], 1),
+        (vec![card("ada", "ada")], 1),
+        (vec![card("pia", "pia"), card("quo", "pia")], 1),
+    ] {
+        let change = approved(&action(&roster, &operators(cards, needed)), &["olga", "pia"]);
+        assert_eq!(roster.clone().apply(change, NOW).unwrap_err().code(), "parameters");
+    }
+    let mut custodian = minutes(&[], 0).content.plan.custodians[0].clone();
+    custodian.content.name = "bo".into();
+    assert!(Deed::Operators { cards: vec![custodian], needed: 1 }.check().is_err());
+    // Without operators the custodians decide; the operators' override is gone with them.
+    let change = approved(&action(&roster, &operators(vec![], 0)), &["olga", "pia"]);
+    roster.apply(change, NOW).unwrap();
+    let import = action(&roster, &Deed::Import(vec![row(9)]));
+    assert!(roster.clone().apply(approved(&import, &["ada"]), NOW).is_ok());
+    let overriding = Action { overriding: true, ..import };
+    let code = roster.clone().apply(approved(&overriding, &["ada"]), NOW).unwrap_err().code();
+    assert_eq!(code, "no-override");
+}
+
+#[test]
+fn an_override_is_on_record_for_ever() {
+    let mut roster = busy();
+    let plain = action(&roster, &Deed::Release(named(3)));
+    let refused = roster.clone().apply(approved(&plain, &["ada"]), NOW).unwrap_err();
+    assert_eq!(refused.code(), "stranger");
+    let overriding = Action { overriding: true, ..plain };
+    roster.apply(approved(&overriding, &["ada"]), NOW).unwrap();
+    let again = Roster::decode(&roster.encode()).unwrap();
+    let last = again.history().last().unwrap();
+    assert!(last.change.action.overriding && last.by == ["ada"]);
+    assert!(again.describe(&last.change.action, &last.deed).contains("OVERRIDE"));
+}
+
+/// The fleet directory comes back from a backup.
+#[test]
+fn a_roster_that_was_rolled_back_is_refused_by_whoever_saw_the_newer() {
+    let newer = busy();
+    let mut restored = founded();
+    let changes: Vec<Change> = newer.history().iter().map(|done| done.change.clone()).collect();
+    for change in &changes[..3] {
+        restored.apply(change.clone(), NOW).unwrap();
+    }
+    assert_eq!(restored.check_seen(newer.version()).unwrap_err().code(), "rolled-back");
+    // What was approved for the newer one says so at once.
+    assert_eq!(restored.apply(changes[4].clone(), NOW).unwrap_err().code(), "roster-behind");
+    assert_eq!(restored.apply(changes[1].clone(), NOW).unwrap_err().code(), "used");
+    // Going another way from there is a fork, for everybody who saw the first.
+    let mut other = restored.clone();
+    apply(&mut other, &Deed::Import(vec![row(9)])).unwrap();
+    apply(&mut other, &Deed::Import(vec![row(10)])).unwrap();
+    assert_eq!(other.check_seen(newer.version()).unwrap_err().code(), "forked");
+    assert_eq!(other.apply(changes[4].clone(), NOW).unwrap_err().code(), "forked");
+    // The changes themselves bring it back to where it was, and nowhere else.
+    for change in &changes[3..] {
+        restored.apply(change.clone(), NOW).unwrap();
+    }
+    assert_eq!(restored.encode(), newer.encode());
+    assert!(newer.check_seen(founded().version()).is_ok());
+}
+
+#[test]
+fn a_roster_is_of_one_root() {
+    let roster = busy();
+    let trust = |fleet: &str, root: &str| TrustFile {
+        fleet: fleet.into(),
+        issued_millis: NOW,
+        roots: vec![key(root).verifying_key().to_bytes()],
+        references: Vec::new(),
+        policy: Policy::default(),
+    };
+    assert!(roster.check_root(&trust(FLEET, "the root")).is_ok());
+    for other in [trust(FLEET, "another root"), trust("bank.test", "the root")] {
+        assert_eq!(roster.check_root(&other).unwrap_err().code(), "other-root");
+    }
+}
+
+#[test]
+fn what_is_proposed_can_be_tried_before_anybody_is_asked() {
+    let roster = busy();
+    let deed = Deed::Revoke(revocation(1, Cause::Compromise, vec![good(1, 1, 50), good(1, 2, 0)]));
+    let wanted = action(&roster, &deed);
+    assert_eq!(roster.would(&wanted, NOW).unwrap(), deed);
+    let words = roster.describe(&wanted, &deed);
+    for part in ["REVOKE", "as the branch asked", "S-1", "compromise", "50 entries", "NOTHING OF IT IS GOOD"]
+    {
+        assert!(words.contains(part), "{words}");
+    }
+    assert_eq!(roster.would(&wanted, NOW + 1_001).unwrap_err().code(), "expired");
+    let wrong = action(&roster, &Deed::Release(named(1)));
+    assert_eq!(roster.would(&wrong, NOW).unwrap_err().code(), "wrong-state");
+}
+
+#[test]
+fn every_bit_of_a_roster_counts() {
+    let mut roster = founded();
+    apply(&mut roster, &Deed::Import(vec![row(1)])).unwrap();
+    let bytes = roster.encode();
+    // Every bit of the change, and some of the minutes, which have their own tests.
+    let change = roster.history()[0].change.encode().len();
+    let first = bytes.len() - change;
+    for at in (0..first).step_by(37).chain(first..bytes.len()) {
+        let mut changed = bytes.clone();
+        changed[at] ^= 1 << (at % 8);
+        assert!(Roster::decode(&changed).is_err(), "byte {at}");
+    }
+}

@@ -1,0 +1,318 @@
+//! `tests/vectors-roster/`: rosters that are read, and rosters that must be refused, made here and read back.
+//!
+//! The same source makes the same bytes; `BULLA_WRITE_VECTORS=1 cargo test -p bulla-roster --test roster` writes them.
+//! Every expectation is the name of the file, before the two hyphens: `valid`, or the code of the refusal.
+
+use crate::common::{
+    FLEET, action, apply, approved, busy, card, ek, enrolment, founded, good, minutes, named, revocation, row,
+};
+use bulla_approvals::action::{Action, Change, Kind, Target};
+use bulla_ceremony::transcript::Transcript;
+use bulla_formats::der::{self, Octets32};
+use bulla_roster::deed::{Cause, Deed, Revocation, Row};
+use bulla_roster::roster::Roster;
+use rasn::{AsnType, Encode};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::PathBuf;
+
+fn directory() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/vectors-roster")
+}
+
+/// A roster as bytes, whatever its changes are.
+#[derive(AsnType, Encode)]
+struct Wire {
+    version: u64,
+    founding: Transcript,
+    changes: Vec<Change>,
+}
+
+fn wire(roster: &Roster, more: Vec<Change>) -> Wire {
+    let mut changes: Vec<Change> = roster.history().iter().map(|done| done.change.clone()).collect();
+    changes.extend(more);
+    Wire { version: 1, founding: roster.founding().clone(), changes }
+}
+
+/// The busy roster and one more change, which olga and omar approved.
+fn with(deed: &Deed) -> Vec<u8> {
+    by(deed, &["olga", "omar"], |_| {})
+}
+
+fn by(deed: &Deed, people: &[&str], change: impl FnOnce(&mut Action)) -> Vec<u8> {
+    let roster = busy();
+    let mut action = action(&roster, deed);
+    change(&mut action);
+    der::encode(&wire(&roster, vec![approved(&action, people)]))
+}
+
+fn parameters(kind: Kind, bytes: &[u8]) -> Vec<u8> {
+    by(&Deed::Quarantine(named(1)), &["olga", "omar"], |action| {
+        (action.kind, action.parameters) = (kind, bytes.to_vec().into());
+    })
+}
+
+fn compromise(number: u8, logs: Vec<bulla_roster::deed::GoodTree>) -> Deed {
+    Deed::Revoke(revocation(number, Cause::Compromise, logs))
+}
+
+/// Box 1 revoked, pardoned, and enrolled again.
+fn pardoned() -> Roster {
+    let mut roster = busy();
+    for deed in [
+        compromise(1, vec![good(1, 1, 50), good(1, 2, 0)]),
+        Deed::Pardon(named(1)),
+        Deed::Enrol(vec![enrolment(1, 3)]),
+    ] {
+        apply(&mut roster, &deed).unwrap();
+    }
+    roster
+}
+
+fn valid() -> Vec<(&'static str, Vec<u8>)> {
+    let mut lone = Roster::found(minutes(&[], 0)).unwrap();
+    let import = action(&lone, &Deed::Import(vec![row(1)]));
+    lone.apply(approved(&import, &["ada"]), crate::common::NOW).unwrap();
+    vec![
+        ("valid--founded", founded().encode()),
+        ("valid--busy", busy().encode()),
+        ("valid--pardoned", pardoned().encode()),
+        ("valid--one-custodian-alone", lone.encode()),
+        (
+            "valid--replaced",
+            with(&Deed::Revoke(Revocation {
+                successor: Some(ek(2)),
+                ..revocation(1, Cause::Replaced, vec![good(1, 1, 50), good(1, 2, 60)])
+            })),
+        ),
+        (
+            "valid--operators-changed",
+            with(&Deed::Operators { cards: vec![card("olga", "olga"), card("pia", "pia")], needed: 2 }),
+        ),
+        ("valid--override", by(&Deed::Release(named(3)), &["ada"], |action| action.overriding = true)),
+    ]
+}
+
+fn histories() -> Vec<(&'static str, Vec<u8>)> {
+    let roster = busy();
+    let changed = |change: &dyn Fn(&mut Wire)| {
+        let mut wire = wire(&roster, Vec::new());
+        change(&mut wire);
+        der::encode(&wire)
+    };
+    let bytes = roster.encode();
+    let box_action = by(&Deed::Quarantine(named(1)), &["olga", "omar"], |action| {
+        let origin = enrolment(1, 2).origin;
+        let (root, nonce) = (Octets32::new([1; 32]), Octets32::new([2; 32]));
+        (action.kind, action.target) = (Kind::Box, Some(Target { origin, size: 1, root, nonce }));
+    });
+    vec![
+        ("malformed--empty", Vec::new()),
+        ("malformed--trailing-byte", [&bytes[..], &[0]].concat()),
+        ("malformed--cut-short", bytes[..bytes.len() - 1].to_vec()),
+        ("malformed--version-2", changed(&|wire| wire.version = 2)),
+        ("malformed--change-without-approvals", changed(&|wire| wire.changes[4].approvals.clear())),
+        ("founding--version-2", changed(&|wire| wire.founding.content.version = 2)),
+        ("founding--another-operator", {
+            changed(&|wire| wire.founding.content.plan.operators[0] = card("eve", "eve"))
+        }),
+        ("founding--signature-flipped", {
+            changed(&|wire| {
+                let mut signature = wire.founding.signature.to_vec();
+                signature[40] ^= 1;
+                wire.founding.signature = signature.into();
+            })
+        }),
+        // Minutes of the same root, and another start.
+        ("forked--another-founding", changed(&|wire| wire.founding = minutes(&["olga", "omar"], 2))),
+        ("forked--approvals-added-afterwards", {
+            changed(&|wire| {
+                let action = wire.changes[0].action.clone();
+                wire.changes[0] = approved(&action, &["olga", "omar", "oya"]);
+            })
+        }),
+        ("roster-behind--first-change-gone", changed(&|wire| drop(wire.changes.remove(0)))),
+        ("roster-behind--one-change-gone", changed(&|wire| drop(wire.changes.remove(2)))),
+        ("roster-behind--two-changes-swapped", changed(&|wire| wire.changes.swap(1, 2))),
+        ("used--change-twice", changed(&|wire| wire.changes.insert(3, wire.changes[2].clone()))),
+        ("used--first-change-again", changed(&|wire| wire.changes.push(wire.changes[0].clone()))),
+        ("stale--on-an-older-version", {
+            let action = Action {
+                roster: roster.versions()[2].clone(),
+                ..action(&roster, &Deed::Import(vec![row(9)]))
+            };
+            der::encode(&wire(&roster, vec![approved(&action, &["olga", "omar"])]))
+        }),
+        ("not-enough--one-imports", by(&Deed::Import(vec![row(9)]), &["olga"], |_| {})),
+        ("stranger--custodian-approves", by(&Deed::Import(vec![row(9)]), &["olga", "ada"], |_| {})),
+        ("other-target--for-a-box", box_action),
+        (
+            "other-fleet--",
+            by(&Deed::Import(vec![row(9)]), &["olga", "omar"], |action| action.fleet = "bank.test".into()),
+        ),
+    ]
+}
+
+fn deeds() -> Vec<(&'static str, Vec<u8>)> {
+    let enrol = |change: fn(&mut bulla_formats::enrolment::EnrolmentContent)| {
+        let mut content = enrolment(2, 1);
+        change(&mut content);
+        with(&Deed::Enrol(vec![content]))
+    };
+    let import = |change: fn(&mut Row)| {
+        let mut row = row(9);
+        change(&mut row);
+        with(&Deed::Import(vec![row]))
+    };
+    let rows = der::encode(&vec![row(9)]);
+    vec![
+        ("parameters--empty", parameters(Kind::Import, &[])),
+        ("parameters--no-rows", with(&Deed::Import(Vec::new()))),
+        ("parameters--trailing-byte", parameters(Kind::Import, &[&rows[..], &[0]].concat())),
+        ("parameters--of-another-kind", parameters(Kind::Revoke, &rows)),
+        ("parameters--no-serial", import(|row| row.serial = String::new())),
+        ("parameters--serial-of-65-bytes", import(|row| row.serial = "S".repeat(65))),
+        ("parameters--branch-with-a-line-feed", import(|row| row.branch = "a\nb".into())),
+        ("parameters--model-with-outer-blank", import(|row| row.model = "B-100 ".into())),
+        ("parameters--root-of-nothing", {
+            let mut nothing = good(1, 2, 0);
+            nothing.root = Octets32::new([1; 32]);
+            with(&compromise(1, vec![good(1, 1, 50), nothing]))
+        }),
+        ("parameters--size-above-the-limit", with(&compromise(1, vec![good(1, 1, 50), good(1, 2, 1 << 63)]))),
+        ("parameters--replaced-by-nothing", with(&Deed::Revoke(revocation(2, Cause::Replaced, Vec::new())))),
+        (
+            "parameters--replaced-by-itself",
+            with(&Deed::Revoke(Revocation {
+                successor: Some(ek(2)),
+                ..revocation(2, Cause::Replaced, Vec::new())
+            })),
+        ),
+        (
+            "parameters--retired-with-a-successor",
+            with(&Deed::Revoke(Revocation {
+                successor: Some(ek(1)),
+                ..revocation(2, Cause::Retirement, Vec::new())
+            })),
+        ),
+        ("parameters--enrolment-version-2", enrol(|content| content.version = 2)),
+        ("parameters--log-key-of-small-order", enrol(|content| content.log_key = Octets32::new([0; 32]))),
+        (
+            "parameters--nine-ek-certificates",
+            enrol(|content| content.ek_certificates = vec![vec![0x30, 0].into(); 9]),
+        ),
+        (
+            "parameters--more-operators-than-there-are",
+            with(&Deed::Operators { cards: vec![card("pia", "pia")], needed: 2 }),
+        ),
+        (
+            "parameters--an-operator-who-is-a-custodian",
+            with(&Deed::Operators { cards: vec![card("ada", "ada")], needed: 1 }),
+        ),
+        ("parameters--operators-card-unsigned", {
+            let mut unsigned = card("pia", "pia");
+            unsigned.content.name = "eve".into();
+            with(&Deed::Operators { cards: vec![unsigned], needed: 1 })
+        }),
+        ("known-box--listed", with(&Deed::Import(vec![Row { serial: "S-9".into(), ..row(2) }]))),
+        (
+            "known-box--twice-in-one-import",
+            with(&Deed::Import(vec![row(9), Row { serial: "S-10".into(), ..row(9) }])),
+        ),
+        ("known-serial--listed", with(&Deed::Import(vec![Row { serial: "S-2".into(), ..row(9) }]))),
+        (
+            "known-serial--twice-in-one-import",
+            with(&Deed::Import(vec![row(9), Row { serial: "S-9".into(), ..row(10) }])),
+        ),
+        ("tombstoned--imported-again", with(&Deed::Import(vec![Row { serial: "S-9".into(), ..row(4) }]))),
+        ("tombstoned--enrolled-again", with(&Deed::Enrol(vec![enrolment(4, 8)]))),
+        ("unknown-box--enrolled", with(&Deed::Enrol(vec![enrolment(9, 1)]))),
+        ("unknown-box--revoked", with(&compromise(9, Vec::new()))),
+        ("unknown-box--pardoned", with(&Deed::Pardon(named(9)))),
+        ("wrong-state--held-back-is-enrolled", with(&Deed::Enrol(vec![enrolment(3, 1)]))),
+        ("wrong-state--member-is-released", with(&Deed::Release(named(1)))),
+        ("wrong-state--member-is-pardoned", with(&Deed::Pardon(named(1)))),
+        (
+            "wrong-state--retired-twice",
+            with(&Deed::Revoke(revocation(4, Cause::Retirement, vec![good(4, 7, 900)]))),
+        ),
+        ("wrong-state--pardoned-twice", {
+            let mut roster = busy();
+            apply(&mut roster, &Deed::Pardon(named(4))).unwrap();
+            let again = approved(&action(&roster, &Deed::Pardon(named(4))), &["olga", "omar"]);
+            der::encode(&wire(&roster, vec![again]))
+        }),
+        ("tombstoned--one-pardon-two-times", {
+            let mut roster = pardoned();
+            apply(&mut roster, &compromise(1, vec![good(1, 3, 9)])).unwrap();
+            let again = approved(&action(&roster, &Deed::Enrol(vec![enrolment(1, 4)])), &["olga", "omar"]);
+            der::encode(&wire(&roster, vec![again]))
+        }),
+        ("other-origin--of-another-box", enrol(|content| content.origin = enrolment(1, 9).origin)),
+        ("other-origin--of-another-fleet", {
+            enrol(|content| {
+                content.fleet = "bank.test".into();
+                content.origin = content.origin.replace(FLEET, "bank.test");
+            })
+        }),
+        ("other-origin--an-incarnation-again", with(&Deed::Enrol(vec![enrolment(1, 2)]))),
+        ("other-origin--an-incarnation-before", with(&Deed::Enrol(vec![enrolment(1, 1)]))),
+        ("known-key--log-key-of-another", enrol(|content| content.log_key = enrolment(1, 1).log_key)),
+        (
+            "known-key--attestation-key-of-another",
+            enrol(|content| content.attestation_key = enrolment(1, 1).attestation_key),
+        ),
+        ("logs-differ--none-named", with(&compromise(1, Vec::new()))),
+        ("logs-differ--one-of-two", with(&compromise(1, vec![good(1, 2, 50)]))),
+        ("logs-differ--another-order", with(&compromise(1, vec![good(1, 2, 50), good(1, 1, 50)]))),
+        ("logs-differ--of-another-box", with(&compromise(2, vec![good(1, 1, 50)]))),
+    ]
+}
+
+fn all() -> BTreeMap<String, Vec<u8>> {
+    let vectors = valid().into_iter().chain(histories()).chain(deeds());
+    vectors.map(|(name, bytes)| (name.to_owned(), bytes)).collect()
+}
+
+#[test]
+fn the_vectors_are_what_this_source_makes() {
+    let all = all();
+    if std::env::var_os("BULLA_WRITE_VECTORS").is_some() {
+        let _absent = fs::remove_dir_all(directory());
+        fs::create_dir_all(directory()).unwrap();
+        for (name, bytes) in &all {
+            fs::write(directory().join(name), bytes).unwrap();
+        }
+    }
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(directory()).unwrap() {
+        let entry = entry.unwrap();
+        found.insert(entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap());
+    }
+    assert_eq!(found.keys().collect::<Vec<_>>(), all.keys().collect::<Vec<_>>());
+    for (name, bytes) in &all {
+        assert_eq!(found[name], *bytes, "{name}");
+    }
+}
+
+#[test]
+fn every_vector_is_judged_as_its_name_says() {
+    let (mut valid, mut refused) = (0, 0);
+    let mut codes = BTreeSet::new();
+    for entry in fs::read_dir(directory()).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        let read = Roster::decode(&fs::read(entry.path()).unwrap());
+        let found = read.as_ref().map_or_else(|refusal| refusal.code(), |_| "valid");
+        assert_eq!(found, name.split("--").next().unwrap(), "{name}: {:?}", read.err());
+        match found {
+            "valid" => valid += 1,
+            code => {
+                codes.insert(code);
+                refused += 1;
+            }
+        }
+    }
+    assert!(valid >= 5 && refused > 5 * valid, "{valid} valid, {refused} refused");
+    assert_eq!(codes.len(), 19, "{codes:?}");
+}
