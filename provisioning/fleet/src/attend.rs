@@ -3,17 +3,17 @@
 //! Refuses to do: show anything before its state is on disk, or agree in its person's place (but for `--yes`).
 //! Invariant: killed at any moment and started again, it goes on and says nothing else.
 
+use crate::ask::ask;
 use crate::exchange::Exchange;
 use crate::exit::{Exit, Failure};
 use crate::{files, person, random};
 use bulla_ceremony::board::Board;
-use bulla_ceremony::custodian::{Custodian, Progress, Question};
+use bulla_ceremony::custodian::{Custodian, Progress};
 use bulla_ceremony::rand_core::SeedableRng;
 use bulla_ceremony::state::{STATE_BYTES_MAX, State};
 use bulla_ceremony::wire::Plan;
 use clap::Args;
 use rand_chacha::ChaCha20Rng;
-use std::io::{self, BufRead};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -95,7 +95,7 @@ fn attend(args: &AttendArgs, exchange: &Exchange, plan: &Plan) -> Result<Outcome
             Progress::Waits(what) => return Ok(Outcome::Waits(what)),
             Progress::Said => {}
             Progress::Asks(question) => {
-                let agrees = args.yes || ask(&question)?;
+                let agrees = args.yes || ask(&question.text)?;
                 custodian.answer(&board, question.about, agrees, &mut rng)?;
                 if !agrees {
                     files::write_private(&path, &custodian.state().encode())?;
@@ -116,27 +116,4 @@ fn show(custodian: &Custodian, exchange: &Exchange, board: &Board) -> Result<boo
         any |= exchange.lay(board, &message)?;
     }
     Ok(any)
-}
-
-/// Asks the person at the terminal.
-fn ask(question: &Question) -> Result<bool, Failure> {
-    crate::say(&format!("{} [yes/no] ", question.text));
-    let mut line = String::new();
-    loop {
-        line.clear();
-        let read = io::stdin().lock().read_line(&mut line);
-        match read.map_err(|error| Failure::usage(format!("cannot read the answer: {error}")))? {
-            0 => {
-                return Err(Failure::usage(
-                    "nobody answered: standard input is closed; run it at a terminal, or with --yes"
-                        .to_owned(),
-                ));
-            }
-            _ => match line.trim().to_lowercase().as_str() {
-                "yes" => return Ok(true),
-                "no" => return Ok(false),
-                _ => crate::say("Please answer yes or no: "),
-            },
-        }
-    }
 }

@@ -3,6 +3,7 @@
 //! Refuses to do: end without words, or with a code that `bulla-fleet --help` does not list.
 
 use bulla_ceremony::CeremonyError;
+use bulla_roster::RosterRefusal;
 use std::fmt;
 use std::path::Path;
 use std::process::ExitCode;
@@ -11,7 +12,7 @@ use std::process::ExitCode;
 pub const TABLE: &str = "\
 Exit codes:
   0  all is well
-  1  refused: evidence does not verify, somebody played false, or a boot is not a known good one
+  1  refused: evidence does not verify, somebody played false, a boot is not a known good one, or the roster does not allow it
   2  wrong usage, or a file cannot be read or written
   3  not finished: others must act first
   4  the person did not agree";
@@ -72,5 +73,11 @@ impl fmt::Display for Failure {
 impl From<CeremonyError> for Failure {
     fn from(error: CeremonyError) -> Self {
         Failure::new(Exit::Refused, error.to_string())
+    }
+}
+
+impl From<RosterRefusal> for Failure {
+    fn from(refusal: RosterRefusal) -> Self {
+        Failure::new(Exit::Refused, format!("refused ({}): {refusal}", refusal.code()))
     }
 }

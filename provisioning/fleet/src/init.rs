@@ -6,6 +6,7 @@
 //! `--dir` alone, it goes on.
 
 use crate::attend::PAUSE;
+use crate::desk::ROSTER;
 use crate::exchange::Exchange;
 use crate::exit::{Exit, Failure};
 use crate::{files, person, random};
@@ -14,6 +15,7 @@ use bulla_ceremony::transcript::Transcript;
 use bulla_ceremony::wire::{Card, Duty, PLAN_BYTES_MAX, Plan, Step};
 use bulla_formats::der::{self, Octets32};
 use bulla_formats::trust::{Policy, TrustFile, fingerprint};
+use bulla_roster::roster::{ROSTER_BYTES_MAX, Roster};
 use clap::Args;
 use ed25519_dalek::SigningKey;
 use rasn::{AsnType, Decode, Decoder, Encode};
@@ -299,10 +301,15 @@ fn finish(args: &InitArgs, exchange: &Exchange, transcript: &Transcript) -> Resu
     let fingerprint = fingerprint(trust.as_bytes());
     let (record, text) = (der::encode(transcript), transcript.to_text(&fingerprint));
     let certificate = der::encode(&content.fleet_ca);
+    let roster = Roster::found(transcript.clone())?.encode();
     for dir in [args.dir.clone(), exchange.path("")] {
         files::write(&dir.join("trust.json"), trust.as_bytes())?;
         files::write(&dir.join("fleet-ca.der"), &certificate)?;
         files::write(&dir.join("transcript.txt"), text.as_bytes())?;
+        // A roster that has gone on since must not begin anew.
+        if files::read_if_there(&dir.join(ROSTER), ROSTER_BYTES_MAX)?.is_none() {
+            files::write(&dir.join(ROSTER), &roster)?;
+        }
         // Last: it is what says that the ceremony is over.
         files::write(&dir.join("transcript"), &record)?;
     }

@@ -4,13 +4,21 @@
 //! Invariant: every end has a documented exit code, and every failure a sentence on stderr.
 #![forbid(unsafe_code)]
 
+mod apply;
+mod approve;
+mod ask;
 mod attend;
+mod desk;
 mod exchange;
 mod exit;
 mod files;
 mod init;
+mod inventory;
 mod person;
+mod propose;
 mod reference;
+mod roster;
+mod seen;
 mod transcript;
 
 use bulla_manual::ManualCommand;
@@ -21,7 +29,7 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 use zeroize::Zeroizing;
 
-/// Leads the key ceremony of a fleet, and takes part in it.
+/// Makes a fleet, and keeps its roster: the key ceremony, the boxes, and what people approve.
 #[derive(Debug, Parser)]
 #[command(name = "bulla-fleet", version, after_help = exit::TABLE, after_long_help = exit::TABLE)]
 struct Cli {
@@ -42,6 +50,23 @@ enum Command {
     /// Known good boots: read event logs, add them to a trust file, say what differs
     #[command(subcommand)]
     Reference(reference::ReferenceCommand),
+    /// Which boxes the fleet has: import rows (proposes it), list, show
+    #[command(subcommand)]
+    Inventory(inventory::InventoryCommand),
+    /// Propose an action that needs approval
+    #[command(subcommand)]
+    Propose(propose::ProposeCommand),
+    /// Propose that a box leaves the fleet for ever
+    Revoke(propose::RevokeArgs),
+    /// Propose that a box that left may be enrolled once more
+    Pardon(propose::BoxArgs),
+    /// Approve what was proposed, at one's own machine with one's own directory
+    Approve(approve::ApproveArgs),
+    /// Carry out what enough people have approved
+    Apply(apply::ApplyArgs),
+    /// The roster: who decides, what happened, whether a copy is genuine and the newest
+    #[command(subcommand)]
+    Roster(roster::RosterCommand),
     #[command(flatten)]
     Manual(ManualCommand),
 }
@@ -74,6 +99,13 @@ fn main() -> ExitCode {
         Command::Attend(args) => attend::run(args),
         Command::Transcript(args) => transcript::run(args),
         Command::Reference(command) => reference::run(command),
+        Command::Inventory(command) => inventory::run(command),
+        Command::Propose(command) => propose::run(command),
+        Command::Revoke(args) => propose::revoke(args),
+        Command::Pardon(args) => propose::pardon(args),
+        Command::Approve(args) => approve::run(args),
+        Command::Apply(args) => apply::run(args),
+        Command::Roster(command) => roster::run(command),
         Command::Manual(command) => command
             .execute(Cli::command(), "1")
             .map(|()| Exit::Ok)

@@ -113,12 +113,27 @@ pub fn create(dir: &Path, duty: Duty, name: &str) -> Result<Card, Failure> {
     Ok(card)
 }
 
-/// The keys of the custodian in `dir`.
-pub fn open_custodian(dir: &Path) -> Result<Identity, Failure> {
+/// `person.key` in `dir`.
+fn open(dir: &Path) -> Result<(PathBuf, PersonKey), Failure> {
     let path = dir.join(KEY);
     let bytes = files::read(&path, KEY_BYTES_MAX)?;
-    let key: PersonKey = der::decode("person's key", &bytes, KEY_BYTES_MAX)
+    let key = der::decode("person's key", &bytes, KEY_BYTES_MAX)
         .map_err(|error| Failure::file("read", &path, error))?;
+    Ok((path, key))
+}
+
+/// The signing key of whoever's directory `dir` is, custodian or operator.
+pub fn open_signing(dir: &Path) -> Result<SigningKey, Failure> {
+    let (path, key) = open(dir)?;
+    if key.version != 1 {
+        return Err(Failure::usage(format!("{} is of a version this program does not know", path.display())));
+    }
+    Ok(SigningKey::from_bytes(&key.signing))
+}
+
+/// The keys of the custodian in `dir`.
+pub fn open_custodian(dir: &Path) -> Result<Identity, Failure> {
+    let (path, key) = open(dir)?;
     let opening = key.opening.as_ref().filter(|_| key.version == 1 && key.duty == Duty::Custodian);
     let opening = opening.and_then(|text| text.parse::<x25519::Identity>().ok());
     let Some(opening) = opening else {
