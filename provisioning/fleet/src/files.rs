@@ -53,6 +53,8 @@ fn put(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
     let (Some(name), Some(dir)) = (path.file_name(), path.parent()) else {
         return Err(Failure::usage(format!("{} names no file", path.display())));
     };
+    // A bare name stands in the directory where one is.
+    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
     let fresh = dir.join(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
     let put = || {
         let _absent = fs::remove_file(&fresh);
