@@ -2,9 +2,16 @@
 #![allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
 use anyhow::{Context, Result, ensure};
+use bulla_formats::der::Octets32;
+use bulla_formats::entry::TreeState;
+use bulla_formats::hash::Hash;
 use bulla_formats::json::base64_encode;
+use bulla_formats::note::{SignedNote, checkpoint_text, parse_checkpoint_text};
+use bulla_formats::revocation::{Cause, Revocation, RevocationContent};
 use bulla_formats::seal_file::SealFile;
+use bulla_formats::trust::{FromRoster, TrustFile};
 use bulla_tests::rig::{Rig, Role, bulla_program};
+use ed25519_dalek::{Signer, SigningKey};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -247,5 +254,103 @@ fn looks(desk: &Desk) -> Result<()> {
     assert_eq!(code, 0);
     assert!(printed.contains(text.trim()), "{printed} and {text}");
     assert_eq!(bulla(&desk.directory, &["nonsense"])?.0, 2);
+    Ok(())
+}
+
+/// A second root of the trust file, for which a test can speak: the box keeps its own to itself.
+fn given_up(desk: &Desk, good: &str, cause: Cause) -> Result<()> {
+    let root = SigningKey::from_bytes(&[5; 32]);
+    let mut trust = desk.rig.trust().clone();
+    trust.roots.push(root.verifying_key().to_bytes());
+    let (origin, size, tree) = parse_checkpoint_text(good)?;
+    let content = RevocationContent {
+        version: 1,
+        fleet: trust.fleet.clone(),
+        origin: origin.to_owned(),
+        cause,
+        good: TreeState::new(size, tree),
+        invalid_from: 1_790_000_000_000,
+        roster: 4,
+        roster_hash: Octets32::new([4; 32]),
+        issued_at: 1_790_000_000_000,
+    };
+    let signature = root.sign(&content.message()).to_bytes().to_vec().into();
+    let revocations = vec![Revocation { content, chain: Vec::new(), signature }];
+    trust.roster = Some(FromRoster { version: 4, hash: [4; 32], revocations });
+    Ok(fs::write(desk.path("trust.json"), trust.encode())?)
+}
+
+/// The checkpoint text of the log as it is.
+fn checkpoint(desk: &Desk) -> Result<String> {
+    let note = desk.rig.client(Role::Reader).get("/checkpoint")?;
+    Ok(SignedNote::parse(std::str::from_utf8(&note.body)?)?.text)
+}
+
+/// A box is stolen. What it sealed before stays good, once the seals have the path to the last good tree; what came
+/// after, nobody can tell.
+#[test]
+fn after_a_compromise_only_what_is_under_the_good_tree_is_valid() -> Result<()> {
+    let desk = Desk::start()?;
+    // More than one tile, so that the path leads through two levels.
+    let names: Vec<String> = (0..300).map(|number| format!("scan-{number}")).collect();
+    for name in &names {
+        fs::write(desk.path(name), format!("document {name}"))?;
+    }
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let (code, text) = desk.with_box("seal", &names)?;
+    ensure!(code == 0, "{text}");
+    let good = checkpoint(&desk)?;
+    fs::write(desk.path("later"), b"sealed by a thief")?;
+    let (code, text) = desk.with_box("seal", &["later"])?;
+    ensure!(code == 0, "{text}");
+
+    let verify = |name: &str| bulla(&desk.directory, &["verify", name, "--trust", "trust.json"]);
+    ensure!(verify("scan-7")?.0 == 0 && verify("later")?.0 == 0);
+    given_up(&desk, &good, Cause::Retirement)?;
+    for name in ["scan-7", "later"] {
+        let (code, text) = verify(name)?;
+        ensure!(code == 0 && text.contains("retired from"), "{text}");
+    }
+    given_up(&desk, &good, Cause::Compromise)?;
+    for name in ["scan-7", "later"] {
+        let (code, text) = verify(name)?;
+        ensure!(code == 8 && text.contains("indeterminate") && text.contains("revocation"), "{text}");
+        ensure!(text.contains("from version 4 of the roster") && text.contains("fingerprint"), "{text}");
+    }
+    let many = bulla(&desk.directory, &["verify", "--each", "later", "scan-7", "--trust", "trust.json"])?;
+    ensure!(many.0 == 8 && many.1.contains("2 indeterminate"), "{}", many.1);
+
+    let upgrade = ["--trust", "trust.json", "scan-7.seal", "scan-256.seal", "scan-299.seal", "later.seal"];
+    let (code, text) = desk.with_box("upgrade", &upgrade)?;
+    ensure!(code == 0 && text.matches("1 more path(s) to a last good tree").count() == 3, "{text}");
+    for name in ["scan-7", "scan-256", "scan-299"] {
+        let (code, text) = verify(name)?;
+        ensure!(code == 0 && text.contains("stands in the last good tree of"), "{name}: {text}");
+    }
+    let (code, text) = verify("later")?;
+    ensure!(code == 8, "{text}");
+    let (code, text) = desk.with_box("upgrade", &upgrade)?;
+    ensure!(code == 0 && !text.contains("path(s)"), "nothing is added twice: {text}");
+
+    // The file speaks for itself: an auditor whose trust file knows the root and no revocation learns of it.
+    let mut trust = TrustFile::decode(&fs::read(desk.path("trust.json"))?)?;
+    trust.roster = None;
+    fs::write(desk.path("trust.json"), trust.encode())?;
+    let (code, text) = verify("scan-7")?;
+    ensure!(code == 0 && text.contains("compromised, invalid from"), "{text}");
+    let (code, text) = verify("later")?;
+    ensure!(code == 8, "{text}");
+    let shown = bulla(&desk.directory, &["inspect", "scan-7.seal", "--json"])?.1;
+    ensure!(shown.contains("\"cause\": \"compromise\""), "{shown}");
+
+    // A tree that this log never had: nothing leads there, and nothing is written that would say so.
+    let (origin, size, _) = parse_checkpoint_text(&good)?;
+    let forged = checkpoint_text(origin, size, &Hash([6; 32]));
+    given_up(&desk, &forged, Cause::Compromise)?;
+    let (code, text) = desk.with_box("upgrade", &["--trust", "trust.json", "scan-9.seal"])?;
+    ensure!(text.contains("no path to the last good tree"), "{code}: {text}");
+    let file = SealFile::decode(&fs::read(desk.path("scan-9.seal"))?)?;
+    ensure!(file.revocations.iter().all(|said| said.entry_proof.is_none()), "a path to nowhere was written");
+    ensure!(verify("scan-9")?.0 == 8);
     Ok(())
 }

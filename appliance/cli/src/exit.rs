@@ -17,7 +17,8 @@ Exit codes:
   5  the seal needs a newer version of this program
   6  the seal is genuine, but the trust file's policy asks for more
   7  the box cannot be reached, or it refused
-Of many documents verified together the worst counts; from worst to best: 1, 3, 4, 2, 5, 6, 0.";
+  8  the seal's box was compromised, and nothing shows that the seal was made before
+Of many documents verified together the worst counts; from worst to best: 1, 8, 3, 4, 2, 5, 6, 0.";
 
 /// Exit codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,6 +39,8 @@ pub enum Exit {
     PolicyUnmet = 6,
     /// Box unreachable or refusing.
     Box = 7,
+    /// Nothing shows that the seal is from before its box was compromised.
+    Indeterminate = 8,
 }
 
 impl Exit {
@@ -52,7 +55,8 @@ impl Exit {
             Exit::Usage => 4,
             Exit::NoSeal => 5,
             Exit::OtherDocument => 6,
-            Exit::Refused => 7,
+            Exit::Indeterminate => 7,
+            Exit::Refused => 8,
         }
     }
 }
@@ -71,6 +75,7 @@ impl From<Verdict> for Exit {
             Verdict::OtherDocument => Exit::OtherDocument,
             Verdict::NotUnderstood => Exit::TooOld,
             Verdict::PolicyUnmet => Exit::PolicyUnmet,
+            Verdict::Indeterminate => Exit::Indeterminate,
         }
     }
 }
@@ -115,6 +120,7 @@ mod tests {
             Verdict::Refused,
             Verdict::NotUnderstood,
             Verdict::PolicyUnmet,
+            Verdict::Indeterminate,
         ];
         for verdict in verdicts {
             let exit = Exit::from(verdict) as u8;
@@ -134,6 +140,7 @@ mod tests {
             Exit::NoSeal,
             Exit::TooOld,
             Exit::PolicyUnmet,
+            Exit::Indeterminate,
         ];
         exits.sort_by_key(|exit| std::cmp::Reverse(exit.badness()));
         let sorted: Vec<String> = exits.iter().map(|exit| (*exit as u8).to_string()).collect();

@@ -16,6 +16,7 @@ use bulla_formats::enrolment::{Enrolment, Hardware};
 use bulla_formats::entry::{Entry, Kind};
 use bulla_formats::json;
 use bulla_formats::note::{SignedNote, parse_checkpoint_text};
+use bulla_formats::revocation::Revocation;
 use bulla_formats::seal_file::{Head, SEAL_BYTES_MAX, SealFile};
 use bulla_formats::sig::Algorithm;
 use bulla_formats::tpm::{Attest, Attested, NvPublic, TpmtPublic};
@@ -103,7 +104,24 @@ fn trust_file(trust: &TrustFile, bytes: &[u8]) -> Value {
         "issuedMillis": trust.issued_millis,
         "roots": trust.roots.iter().map(hex::encode).collect::<Vec<_>>(),
         "references": references,
+        "roster": trust.roster.as_ref().map(|roster| json!({
+            "version": roster.version,
+            "sha256": hex::encode(roster.hash),
+            "revocations": roster.revocations.iter().map(revocation).collect::<Vec<_>>(),
+        })),
         "policy": {"acceptSoftware": trust.policy.accept_software, "requireFacts": trust.policy.require_facts},
+    })
+}
+
+fn revocation(said: &Revocation) -> Value {
+    let content = &said.content;
+    json!({
+        "origin": content.origin,
+        "cause": content.cause.name(),
+        "good": {"size": content.good.size, "root": hex::encode(*content.good.root)},
+        "invalidFromMillis": content.invalid_from,
+        "rosterVersion": content.roster,
+        "issuedMillis": content.issued_at,
     })
 }
 
@@ -121,6 +139,10 @@ fn seal_file(file: &SealFile) -> Value {
             "entry": or_raw(&erasure.entry, Entry::decode(&erasure.entry), entry),
             "checkpoint": erasure.checkpoint,
             "entryProof": erasure.entry_proof.iter().map(hex::encode).collect::<Vec<_>>(),
+        })).collect::<Vec<_>>(),
+        "revocations": file.revocations.iter().map(|said| json!({
+            "statement": or_raw(&said.statement, Revocation::decode(&said.statement), revocation),
+            "entryProof": said.entry_proof.as_ref().map(|proof| proof.iter().map(hex::encode).collect::<Vec<_>>()),
         })).collect::<Vec<_>>(),
         "membersOfLaterVersions": file.unknown,
     })

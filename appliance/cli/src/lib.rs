@@ -14,6 +14,7 @@ mod files;
 mod fsck;
 #[doc(hidden)]
 pub mod fuzzing;
+mod given_up;
 mod inspect;
 mod media;
 mod order;

@@ -6,6 +6,7 @@
 use crate::client::{BoxClient, BoxOptions};
 use crate::exit::{Exit, Failure};
 use crate::files;
+use crate::given_up;
 use crate::progress::Progress;
 use bulla_formats::entry::Entry;
 use bulla_formats::report::{Report, Verdict};
@@ -23,7 +24,7 @@ pub struct UpgradeArgs {
     seals: Vec<PathBuf>,
     #[command(flatten)]
     connection: BoxOptions,
-    /// Verify before and after, and refuse what makes a seal worse
+    /// Verify before and after, and refuse what makes a seal worse; take over what it says of logs that were given up
     #[arg(long, value_name = "TRUST")]
     trust: Option<PathBuf>,
 }
@@ -75,17 +76,27 @@ fn one(client: &BoxClient, path: &Path, trust: Option<&TrustFile>) -> Result<Opt
         Failure::new(Exit::Box, format!("{shown}: the box answered with something that is no seal: {error}"))
     })?;
     let mut merged = old.clone();
-    match merged.upgrade(newer) {
-        None => {
-            let message =
-                format!("{shown}: the box answered with the seal of another entry; nothing was changed");
-            return Err(Failure::new(Exit::Box, message));
-        }
-        Some(false) => return Ok(None),
-        Some(true) => {}
+    let Some(mut changed) = merged.upgrade(newer) else {
+        let message =
+            format!("{shown}: the box answered with the seal of another entry; nothing was changed");
+        return Err(Failure::new(Exit::Box, message));
+    };
+    let mut missing = None;
+    if let Some(trust) = trust {
+        let (said, trouble) = given_up::add(client, trust, &mut merged, &entry);
+        (changed, missing) = (changed || said, trouble);
+    }
+    if !changed {
+        return match missing {
+            Some(trouble) => Err(Failure::new(Exit::Box, format!("{shown}: {trouble}"))),
+            None => Ok(None),
+        };
     }
     let text = merged.encode();
     let mut words = added(&old, &merged);
+    if let Some(trouble) = missing {
+        words.push_str(&format!("; {trouble}"));
+    }
     match trust {
         None => words.push_str("; not verified, give --trust to have it checked"),
         Some(trust) => {
@@ -119,6 +130,9 @@ fn added(old: &SealFile, new: &SealFile) -> String {
     more("checkpoint(s)", old.heads.len(), new.heads.len());
     more("opening(s)", old.openings.len(), new.openings.len());
     more("erasure(s)", old.erasures.len(), new.erasures.len());
+    let paths = |file: &SealFile| file.revocations.iter().filter(|said| said.entry_proof.is_some()).count();
+    more("revocation(s)", old.revocations.len(), new.revocations.len());
+    more("path(s) to a last good tree", paths(old), paths(new));
     more("kind(s) of evidence of a later version", old.unknown.len(), new.unknown.len());
     if words.is_empty() {
         words.push("a checkpoint became a quoted one".to_owned());
@@ -130,9 +144,10 @@ fn added(old: &SealFile, new: &SealFile) -> String {
 fn worse(before: &Report, after: &Report) -> Option<String> {
     let rank = |verdict: Verdict| match verdict {
         Verdict::Refused => 0,
-        Verdict::NotUnderstood => 1,
-        Verdict::OtherDocument | Verdict::PolicyUnmet => 2,
-        Verdict::Valid | Verdict::SealOnly => 3,
+        Verdict::Indeterminate => 1,
+        Verdict::NotUnderstood => 2,
+        Verdict::OtherDocument | Verdict::PolicyUnmet => 3,
+        Verdict::Valid | Verdict::SealOnly => 4,
     };
     if rank(after.verdict) < rank(before.verdict) {
         let detail = after.failed().map_or("", |check| check.detail.as_str());

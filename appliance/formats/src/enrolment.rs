@@ -190,7 +190,10 @@ impl Enrolment {
             let (found, expected) = (content.fleet.clone(), fleet.to_owned());
             return Err(EnrolmentError::OtherFleet { found, expected });
         }
-        let vouched = roots.iter().any(|root| self.chain_reaches(root, fleet));
+        let message = content.message();
+        let vouched = roots.iter().any(|root| {
+            chain_reaches(root, fleet, &self.chain, content.enrolled_at, &message, &self.signature)
+        });
         if !vouched {
             return Err(EnrolmentError::NotVouchedFor(
                 "its signature or its certificate chain does not lead to one",
@@ -205,21 +208,30 @@ impl Enrolment {
         let by_root = self.chain.is_empty();
         Ok(VerifiedEnrolment { content: content.clone(), origin, log_key, by_root })
     }
+}
 
-    fn chain_reaches(&self, root: &[u8; 32], fleet: &str) -> bool {
-        let walk = || -> Result<bool, SignatureError> {
-            let mut signer = PublicKey::from_bytes(Algorithm::Ed25519, root)?;
-            for certificate in &self.chain {
-                signer.verify(&certificate.content.message(), &certificate.signature)?;
-                let valid = certificate.content.not_before..=certificate.content.not_after;
-                if certificate.content.fleet != fleet || !valid.contains(&self.content.enrolled_at) {
-                    return Ok(false);
-                }
-                signer = PublicKey::from_bytes(Algorithm::Ed25519, &*certificate.content.public_key)?;
+/// Whether `signature` over `message`, made at `at`, is of `root` itself or of the last key that `chain` certifies from it
+/// down, in `fleet`.
+pub(crate) fn chain_reaches(
+    root: &[u8; 32],
+    fleet: &str,
+    chain: &[FleetCertificate],
+    at: u64,
+    message: &[u8],
+    signature: &[u8],
+) -> bool {
+    let walk = || -> Result<bool, SignatureError> {
+        let mut signer = PublicKey::from_bytes(Algorithm::Ed25519, root)?;
+        for certificate in chain {
+            signer.verify(&certificate.content.message(), &certificate.signature)?;
+            let valid = certificate.content.not_before..=certificate.content.not_after;
+            if certificate.content.fleet != fleet || !valid.contains(&at) {
+                return Ok(false);
             }
-            signer.verify(&self.content.message(), &self.signature)?;
-            Ok(true)
-        };
-        walk().unwrap_or(false)
-    }
+            signer = PublicKey::from_bytes(Algorithm::Ed25519, &*certificate.content.public_key)?;
+        }
+        signer.verify(message, signature)?;
+        Ok(true)
+    };
+    walk().unwrap_or(false)
 }

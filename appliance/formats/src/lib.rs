@@ -20,6 +20,7 @@ pub mod merkle;
 pub mod note;
 pub mod origin;
 pub mod report;
+pub mod revocation;
 pub mod seal_file;
 pub mod sig;
 pub mod tile;

@@ -52,6 +52,8 @@ pub enum Verdict {
     OtherDocument,
     /// Some evidence does not hold.
     Refused,
+    /// The log was compromised, and nothing shows that the seal was made before.
+    Indeterminate,
     /// Made by a newer version; nothing is known to be wrong.
     NotUnderstood,
     /// Genuine, but the trust file's policy asks for more.
@@ -66,6 +68,7 @@ impl Verdict {
             Verdict::SealOnly => "seal-only",
             Verdict::OtherDocument => "other-document",
             Verdict::Refused => "refused",
+            Verdict::Indeterminate => "indeterminate",
             Verdict::NotUnderstood => "not-understood",
             Verdict::PolicyUnmet => "policy-unmet",
         }
@@ -80,6 +83,9 @@ impl Verdict {
                 "The seal is genuine, but it seals other bytes than this document: no seal is known for these bytes."
             }
             Verdict::Refused => "The evidence does not hold; the failed check says which part.",
+            Verdict::Indeterminate => {
+                "Nothing is known to be wrong with this seal, but its box was compromised, and nothing here shows that the seal was made before."
+            }
             Verdict::NotUnderstood => {
                 "The seal needs a newer verifier; nothing is known to be wrong with it."
             }
@@ -95,6 +101,7 @@ impl Verdict {
             Verdict::OtherDocument => 3,
             Verdict::NotUnderstood => 5,
             Verdict::PolicyUnmet => 6,
+            Verdict::Indeterminate => 8,
         }
     }
 }
@@ -142,6 +149,8 @@ pub struct Report {
     pub interval: Option<Interval>,
     /// When the trust file used was written.
     pub trust_issued_millis: u64,
+    /// Version of the fleet's roster that it was written from, if it was.
+    pub trust_roster_version: Option<u64>,
 }
 
 impl Report {
@@ -167,6 +176,7 @@ impl Report {
             "facts": facts,
             "interval": interval,
             "trustIssuedMillis": self.trust_issued_millis,
+            "trustRosterVersion": self.trust_roster_version,
             "checks": checks,
         })
     }
@@ -189,7 +199,11 @@ impl fmt::Display for Report {
         if let Some(interval) = &self.interval {
             writeln!(f, "interval    {interval}")?;
         }
-        writeln!(f, "trust file  written {}", utc(self.trust_issued_millis))
+        write!(f, "trust file  written {}", utc(self.trust_issued_millis))?;
+        match self.trust_roster_version {
+            Some(version) => writeln!(f, " from version {version} of the roster"),
+            None => writeln!(f),
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 use crate::erasure::{ERASURES_MAX, Erasure};
 use crate::json::{self, JsonError, base64_decode, base64_encode};
 use crate::note::SignedNote;
+use crate::revocation::{REVOCATIONS_MAX, RevocationEvidence};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -18,8 +19,18 @@ pub const HEADS_MAX: usize = 16;
 /// The value of the member `bulla`.
 pub const SEAL_VERSION: &str = "seal/v1";
 
-const KNOWN_MEMBERS: [&str; 9] =
-    ["bulla", "critical", "origin", "entry", "epoch", "enrolment", "heads", "openings", "erasures"];
+const KNOWN_MEMBERS: [&str; 10] = [
+    "bulla",
+    "critical",
+    "origin",
+    "entry",
+    "epoch",
+    "enrolment",
+    "heads",
+    "openings",
+    "erasures",
+    "revocations",
+];
 
 /// Why a file is not a `.seal` of this version.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -65,6 +76,8 @@ pub struct SealFile {
     pub openings: Vec<Vec<u8>>,
     /// The box's word that openings were destroyed; empty when nothing is known of that.
     pub erasures: Vec<Erasure>,
+    /// The fleet's word that this log was given up; empty when nothing is known of that.
+    pub revocations: Vec<RevocationEvidence>,
     /// Members of later versions, kept as they are.
     pub unknown: Map<String, Value>,
 }
@@ -150,8 +163,25 @@ impl SealFile {
             }
             Some(_) => return Err(SealFileError::Member("erasures")),
         };
+        let revocations = match members.get("revocations") {
+            None => Vec::new(),
+            Some(Value::Array(items)) if items.len() <= REVOCATIONS_MAX => {
+                items.iter().map(decode_revocation).collect::<Result<_, _>>()?
+            }
+            Some(_) => return Err(SealFileError::Member("revocations")),
+        };
         members.retain(|name, _| !KNOWN_MEMBERS.contains(&name.as_str()));
-        Ok(SealFile { origin, entry, epoch, enrolment, heads, openings, erasures, unknown: members })
+        Ok(SealFile {
+            origin,
+            entry,
+            epoch,
+            enrolment,
+            heads,
+            openings,
+            erasures,
+            revocations,
+            unknown: members,
+        })
     }
 
     /// The file as a JSON value, known members first and in fixed order.
@@ -168,6 +198,9 @@ impl SealFile {
         if !self.erasures.is_empty() {
             put("erasures", self.erasures.iter().map(encode_erasure).collect());
         }
+        if !self.revocations.is_empty() {
+            put("revocations", self.revocations.iter().map(encode_revocation).collect());
+        }
         for (name, value) in &self.unknown {
             put(name, value.clone());
         }
@@ -181,15 +214,18 @@ impl SealFile {
         text
     }
 
-    /// Takes over what `other`, a file of the same entry, has more: heads, openings, erasures, unknown members. Nothing of
+    /// Takes over what `other`, a file of the same entry, has more: heads, openings, erasures, revocations, unknown members. Nothing of
     /// value is given up: only a full list of heads lets a bare checkpoint go, and only for a quoted one.
     /// Returns whether anything was added; `None` when the two are not of the same entry.
     pub fn upgrade(&mut self, other: SealFile) -> Option<bool> {
         if (&self.origin, &self.entry) != (&other.origin, &other.entry) {
             return None;
         }
-        let counts =
-            |file: &Self| (file.heads.len(), file.openings.len(), file.erasures.len(), file.unknown.len());
+        let counts = |file: &Self| {
+            let proven = file.revocations.iter().filter(|said| said.entry_proof.is_some()).count();
+            let lists = [file.heads.len(), file.openings.len(), file.erasures.len(), file.unknown.len()];
+            (lists, file.revocations.len(), proven)
+        };
         let before = counts(self);
         let mut changed = false;
         for head in other.heads {
@@ -219,6 +255,13 @@ impl SealFile {
             let known = self.erasures.iter().any(|mine| mine.entry == erasure.entry);
             if !known && self.erasures.len() < ERASURES_MAX {
                 self.erasures.push(erasure);
+            }
+        }
+        for said in other.revocations {
+            match self.revocations.iter().position(|mine| mine.statement == said.statement) {
+                Some(at) if self.revocations[at].entry_proof.is_none() => self.revocations[at] = said,
+                None if self.revocations.len() < REVOCATIONS_MAX => self.revocations.push(said),
+                _ => {}
             }
         }
         for (name, value) in other.unknown {
@@ -265,6 +308,36 @@ fn encode_erasure(erasure: &Erasure) -> Value {
         entry_proof: erasure.entry_proof.iter().map(|item| base64_encode(item)).collect(),
     };
     serde_json::to_value(wire).expect("strings always serialise")
+}
+
+fn decode_revocation(value: &Value) -> Result<RevocationEvidence, SealFileError> {
+    const NAME: &str = "revocations";
+    let members = value.as_object().ok_or(SealFileError::Member(NAME))?;
+    if members.keys().any(|name| !["statement", "entryProof"].contains(&name.as_str())) {
+        return Err(SealFileError::Member(NAME));
+    }
+    let read = |value: &Value| -> Result<Vec<u8>, SealFileError> {
+        Ok(base64_decode(value.as_str().ok_or(SealFileError::Member(NAME))?)?)
+    };
+    let statement = read(members.get("statement").ok_or(SealFileError::Member(NAME))?)?;
+    let entry_proof = match members.get("entryProof") {
+        None => None,
+        Some(Value::Array(items)) if items.len() <= 64 => {
+            Some(items.iter().map(read).collect::<Result<_, _>>()?)
+        }
+        Some(_) => return Err(SealFileError::Member(NAME)),
+    };
+    Ok(RevocationEvidence { statement, entry_proof })
+}
+
+fn encode_revocation(said: &RevocationEvidence) -> Value {
+    let mut members = Map::new();
+    members.insert("statement".to_owned(), base64_encode(&said.statement).into());
+    if let Some(proof) = &said.entry_proof {
+        let proof: Value = proof.iter().map(|item| base64_encode(item)).collect();
+        members.insert("entryProof".to_owned(), proof);
+    }
+    Value::Object(members)
 }
 
 fn decode_head(value: Value) -> Result<Head, SealFileError> {

@@ -1,11 +1,14 @@
-//! Trust file v1: whom the verifier believes. Everything in it counts, so unknown members are refused.
+//! Trust file v1 and v2: whom the verifier believes. Everything in it counts, so unknown members are refused.
 //!
 //! Refuses to do: merge, fetch or expire; whoever uses it decides when it is too old.
-//! Invariant: a [`TrustFile`] has at least one root and a well-formed fleet domain.
+//! Invariants: a [`TrustFile`] has at least one root and a well-formed fleet domain; one that was read has only revocations
+//! that a root of its own vouches for.
 
+use crate::der;
 use crate::hash::{Hash, sha256};
 use crate::json::{self, JsonError, base64_decode, base64_encode};
 use crate::origin::check_fleet;
+use crate::revocation::{Revocation, RevocationError};
 use crate::seal_file::PcrWire;
 use crate::sig::label;
 use serde::{Deserialize, Serialize};
@@ -15,6 +18,10 @@ use serde_json::Value;
 pub const TRUST_BYTES_MAX: usize = 1 << 20;
 /// The value of the member `bulla`.
 pub const TRUST_VERSION: &str = "trust/v1";
+/// The same, of a file that was written from a roster.
+pub const TRUST_VERSION_2: &str = "trust/v2";
+/// Most revocations in one trust file.
+pub const TRUST_REVOCATIONS_MAX: usize = 1024;
 
 /// Why a trust file is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -23,7 +30,7 @@ pub enum TrustError {
     #[error(transparent)]
     Json(#[from] JsonError),
     /// Not as the format says.
-    #[error("it is not a trust file of version 1: {0}")]
+    #[error("it is not a trust file of version 1 or 2: {0}")]
     Malformed(String),
     /// It holds something this version does not understand, and in a trust file everything counts.
     #[error("it needs a newer verifier: {0}")]
@@ -61,6 +68,26 @@ pub struct TrustFile {
     pub references: Vec<Reference>,
     /// Policy.
     pub policy: Policy,
+    /// What the fleet's roster said when the file was written; in version 2 only.
+    pub roster: Option<FromRoster>,
+}
+
+/// What a trust file takes from the fleet's roster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FromRoster {
+    /// Number of the roster's version.
+    pub version: u64,
+    /// Its hash.
+    pub hash: [u8; 32],
+    /// Logs that were given up, in ascending order of their origins.
+    pub revocations: Vec<Revocation>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RosterWire {
+    version: u64,
+    sha256: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -72,6 +99,8 @@ struct TrustWire {
     roots: Vec<String>,
     references: Vec<ReferenceWire>,
     tsa_roots: Vec<Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    roster: Option<RosterWire>,
     revocations: Vec<Value>,
     policy: PolicyWire,
 }
@@ -94,12 +123,16 @@ impl TrustFile {
     /// Reads a trust file.
     pub fn decode(bytes: &[u8]) -> Result<Self, TrustError> {
         let value = json::parse(bytes, TRUST_BYTES_MAX)?;
-        match value.get("bulla").and_then(Value::as_str) {
-            Some(TRUST_VERSION) => {}
+        let of_roster = match value.get("bulla").and_then(Value::as_str) {
+            Some(TRUST_VERSION) => false,
+            Some(TRUST_VERSION_2) => true,
             Some(other) if other.starts_with("trust/") => {
                 return Err(TrustError::NotUnderstood(format!("it is of version {other:?}")));
             }
             _ => return Err(TrustError::Malformed("its member \"bulla\" is not \"trust/v1\"".into())),
+        };
+        if value.get("roster").map(Value::is_object) != of_roster.then_some(true) {
+            return Err(TrustError::Malformed("it names a roster exactly in version 2".into()));
         }
         let references_ok = value.get("references").is_some_and(|references| {
             json::is_array_of_objects(references)
@@ -116,8 +149,8 @@ impl TrustFile {
         }
         let wire: TrustWire =
             serde_json::from_value(value).map_err(|error| TrustError::Malformed(error.to_string()))?;
-        if !wire.tsa_roots.is_empty() || !wire.revocations.is_empty() {
-            let what = "it names TSA roots or revocations, which this version does not judge";
+        if !wire.tsa_roots.is_empty() || (!of_roster && !wire.revocations.is_empty()) {
+            let what = "it names TSA roots or, in version 1, revocations, which this version does not judge";
             return Err(TrustError::NotUnderstood(what.into()));
         }
         if wire.issued_millis > crate::entry::NUMBER_MAX {
@@ -137,19 +170,35 @@ impl TrustFile {
         }
         let policy =
             Policy { accept_software: wire.policy.accept_software, require_facts: wire.policy.require_facts };
-        Ok(TrustFile { fleet: wire.fleet, issued_millis: wire.issued_millis, roots, references, policy })
+        let roster = wire
+            .roster
+            .map(|roster| read_roster(&roster, &wire.revocations, &wire.fleet, &roots))
+            .transpose()?;
+        Ok(TrustFile {
+            fleet: wire.fleet,
+            issued_millis: wire.issued_millis,
+            roots,
+            references,
+            policy,
+            roster,
+        })
     }
 
     /// The file as text, two-space indented, ending in a line feed.
     pub fn encode(&self) -> String {
+        let revocations = self.roster.iter().flat_map(|roster| &roster.revocations);
         let wire = TrustWire {
-            bulla: TRUST_VERSION.to_owned(),
+            bulla: if self.roster.is_some() { TRUST_VERSION_2 } else { TRUST_VERSION }.to_owned(),
             fleet: self.fleet.clone(),
             issued_millis: self.issued_millis,
             roots: self.roots.iter().map(|root| base64_encode(root)).collect(),
             references: self.references.iter().map(write_reference).collect(),
             tsa_roots: Vec::new(),
-            revocations: Vec::new(),
+            roster: self
+                .roster
+                .as_ref()
+                .map(|roster| RosterWire { version: roster.version, sha256: hex::encode(roster.hash) }),
+            revocations: revocations.map(|said| base64_encode(&der::encode(said)).into()).collect(),
             policy: PolicyWire {
                 accept_software: self.policy.accept_software,
                 require_facts: self.policy.require_facts.clone(),
@@ -159,6 +208,46 @@ impl TrustFile {
         text.push('\n');
         text
     }
+
+    /// What the fleet's roster said of this log when the file was written.
+    pub fn revocation(&self, origin: &str) -> Option<&Revocation> {
+        let revocations = &self.roster.as_ref()?.revocations;
+        let at = revocations.binary_search_by(|said| said.content.origin.as_str().cmp(origin)).ok()?;
+        revocations.get(at)
+    }
+}
+
+fn read_roster(
+    wire: &RosterWire,
+    revocations: &[Value],
+    fleet: &str,
+    roots: &[[u8; 32]],
+) -> Result<FromRoster, TrustError> {
+    let malformed = |what: &str| TrustError::Malformed(what.to_owned());
+    let lower = !wire.sha256.bytes().any(|byte| byte.is_ascii_uppercase());
+    let hash = hex::decode(&wire.sha256).ok().filter(|_| lower).and_then(|bytes| bytes.try_into().ok());
+    let hash = hash.ok_or_else(|| malformed("the hash of its roster is not 64 lower-case hex digits"))?;
+    if wire.version > crate::entry::NUMBER_MAX || revocations.len() > TRUST_REVOCATIONS_MAX {
+        return Err(malformed(
+            "its roster's version is larger than 2^63 - 1, or it has more than 1024 revocations",
+        ));
+    }
+    let mut read = Vec::with_capacity(revocations.len());
+    for text in revocations {
+        let bytes = text.as_str().and_then(|text| base64_decode(text).ok());
+        let bytes = bytes.ok_or_else(|| malformed("a revocation is not base64"))?;
+        let revocation = Revocation::decode(&bytes)
+            .map_err(RevocationError::from)
+            .and_then(|said| said.verify(fleet, roots).map(|_verified| said));
+        read.push(
+            revocation.map_err(|error| TrustError::Malformed(format!("a revocation is refused: {error}")))?,
+        );
+    }
+    let ascending = read.windows(2).all(|pair| pair[0].content.origin < pair[1].content.origin);
+    if !ascending {
+        return Err(malformed("its revocations are not in ascending order of their origins"));
+    }
+    Ok(FromRoster { version: wire.version, hash, revocations: read })
 }
 
 /// Facts a policy of this version can require.
@@ -209,6 +298,7 @@ mod tests {
             roots: vec![[7; 32]],
             references: vec![Reference { name: "image 1".into(), pcrs: vec![(0, [1; 32]), (7, [2; 32])] }],
             policy: Policy { accept_software: false, require_facts: vec!["attested".into()] },
+            roster: None,
         }
     }
 
@@ -226,6 +316,9 @@ mod tests {
         let text = sample().encode();
         for (from, to) in [
             ("trust/v1", "trust/v2"),
+            ("trust/v1", "trust/v3"),
+            ("\"revocations\"", "\"roster\": {},\n  \"revocations\""),
+            ("\"revocations\"", "\"roster\": null,\n  \"revocations\""),
             ("\"tsaRoots\": []", "\"tsaRoots\": [1]"),
             ("\"revocations\": []", "\"revocations\": [{}]"),
             ("\"attested\"", "\"blessed\""),

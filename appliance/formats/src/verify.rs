@@ -160,6 +160,7 @@ impl<'a> Verifier<'a> {
             facts: seal.as_ref().map_or_else(Vec::new, |seal| seal.facts.clone()),
             interval: seal.as_ref().map(|seal| seal.interval),
             trust_issued_millis: self.trust.issued_millis,
+            trust_roster_version: self.trust.roster.as_ref().map(|roster| roster.version),
         };
         Verification { report, seal }
     }
@@ -218,6 +219,7 @@ impl Walk<'_> {
         for erasure in &file.erasures {
             erased.push(self.erasure(erasure, part, &enrolment, &entry, openings.len())?);
         }
+        self.revocation(&file, &enrolment, &entry, &checkpoints)?;
         let mut facts = vec![Fact::Sealed];
         if attested && boot_state_known {
             facts.push(Fact::Attested);

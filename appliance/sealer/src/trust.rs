@@ -19,6 +19,7 @@ pub fn of_fleet(fleet: &str, root: [u8; 32], hardware: Hardware) -> TrustFile {
         roots: vec![root],
         references: Vec::new(),
         policy: Policy { accept_software, require_facts: vec!["sealed".to_owned()] },
+        roster: None,
     }
 }
 

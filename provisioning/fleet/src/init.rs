@@ -296,6 +296,7 @@ fn finish(args: &InitArgs, exchange: &Exchange, transcript: &Transcript) -> Resu
         roots: vec![*content.root],
         references: Vec::new(),
         policy: Policy { accept_software: false, require_facts: vec!["sealed".to_owned()] },
+        roster: None,
     };
     let trust = trust.encode();
     let fingerprint = fingerprint(trust.as_bytes());

@@ -13,6 +13,7 @@ use bulla_formats::enrolment::{ENROLMENT_BYTES_MAX, EnrolmentContent};
 use bulla_formats::entry::NUMBER_MAX;
 use bulla_formats::hash::{Hash, empty_root};
 use bulla_formats::origin::Origin;
+pub use bulla_formats::revocation::Cause;
 use bulla_formats::sig::{Algorithm, PublicKey};
 use rasn::types::OctetString;
 use rasn::{AsnType, Decode, Decoder, Encode};
@@ -44,29 +45,6 @@ pub struct Row {
 pub struct Named {
     /// The box.
     pub ek_spki_sha256: Octets32,
-}
-
-/// Why a box leaves.
-#[derive(AsnType, Decode, Encode, Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[rasn(enumerated)]
-pub enum Cause {
-    /// Somebody else may have used its keys: what is not under the last good tree is worth nothing by itself.
-    Compromise = 0,
-    /// It has served its time: everything it sealed stays good.
-    Retirement = 1,
-    /// It is broken and another box takes its place: everything it sealed stays good.
-    Replaced = 2,
-}
-
-impl Cause {
-    /// Name in texts, on the command line and in trust files.
-    pub fn name(self) -> &'static str {
-        match self {
-            Cause::Compromise => "compromise",
-            Cause::Retirement => "retirement",
-            Cause::Replaced => "replaced",
-        }
-    }
 }
 
 /// The last tree of a log that is known to be good.

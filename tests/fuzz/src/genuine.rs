@@ -71,6 +71,8 @@ pub struct Signed {
     pub checkpoints: BTreeSet<String>,
     /// DER of openings.
     pub openings: BTreeSet<Vec<u8>>,
+    /// DER of revocations.
+    pub revocations: BTreeSet<Vec<u8>>,
 }
 
 /// The one list of it.
@@ -80,6 +82,10 @@ pub static SIGNED: LazyLock<Signed> = LazyLock::new(|| {
         // Also of files that a verifier refuses for their packaging.
         if let Ok(value) = serde_json::from_slice::<Value>(&vector.seal) {
             signed.take(&value);
+        }
+        if let Ok(trust) = serde_json::from_slice::<Value>(&vector.trust) {
+            let said = trust["revocations"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            signed.revocations.extend(said.filter_map(|text| base64_decode(text).ok()));
         }
     }
     signed
@@ -94,6 +100,8 @@ impl Signed {
             [&file["entry"], &file["epoch"]].into_iter().chain(erasures.iter().map(|e| &e["entry"]));
         self.leaves.extend(entries.filter_map(der).map(|entry| leaf_hash(&entry)));
         self.enrolments.extend(der(&file["enrolment"]));
+        let said = list(&file["revocations"]);
+        self.revocations.extend(said.iter().filter_map(|said| der(&said["statement"])));
         self.openings.extend(list(&file["openings"]).iter().filter_map(der));
         let notes = heads.iter().chain(&erasures).filter_map(|head| head["checkpoint"].as_str());
         self.checkpoints.extend(notes.filter_map(|note| SignedNote::parse(note).ok()).map(|note| note.text));

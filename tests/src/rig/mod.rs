@@ -152,6 +152,7 @@ impl Rig {
                 roots: Vec::new(),
                 references: Vec::new(),
                 policy: Default::default(),
+                roster: None,
             },
             directory,
         };

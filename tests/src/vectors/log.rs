@@ -378,6 +378,11 @@ impl<'a> Log<'a> {
         proof.into_iter().map(|hash| hash.0.to_vec()).collect()
     }
 
+    /// Root of the tree of the first `size` entries.
+    pub(super) fn root(&self, size: u64) -> Hash {
+        root(size, self.leaves.as_slice()).expect("all leaves are in memory")
+    }
+
     /// The log key's signature line over a text.
     pub(super) fn sign_text(&self, text: &str) -> bulla_formats::note::SignatureLine {
         let signature = keys::sign_ed25519(&self.log_key, text.as_bytes());
@@ -387,7 +392,7 @@ impl<'a> Log<'a> {
 
     /// A checkpoint of this size.
     pub(super) fn checkpoint(&self, size: u64, quoted: bool, pcrs: &super::plan::Pcrs) -> String {
-        let root = root(size, self.leaves.as_slice()).expect("all leaves are in memory");
+        let root = self.root(size);
         let mut text = checkpoint_text(&self.origin, size, &root);
         run(&self.plan.hooks.checkpoint_text, &mut text);
         let mut lines = vec![self.sign_text(&text)];
@@ -432,6 +437,7 @@ impl<'a> Log<'a> {
             heads: heads.iter().map(|(size, pcrs)| self.head(*size, pcrs.as_ref())).collect(),
             openings: plan.commitments.iter().map(der::encode).collect(),
             erasures: self.erasures(),
+            revocations: Vec::new(),
             unknown: serde_json::Map::new(),
         }
     }

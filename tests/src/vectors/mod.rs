@@ -11,6 +11,7 @@ mod keys;
 mod log;
 mod packaging;
 mod plan;
+mod revocations;
 mod shapes;
 mod tokens;
 mod valid;
@@ -91,6 +92,7 @@ pub fn all() -> Vec<Vector> {
     all.extend(heads::all());
     all.extend(packaging::all());
     all.extend(erasures::all());
+    all.extend(revocations::all());
     all
 }
 

@@ -309,6 +309,7 @@ impl Plan {
                 accept_software: self.hardware == Hardware::Software,
                 require_facts: Vec::new(),
             },
+            roster: None,
         };
         run(&self.hooks.trust, &mut trust);
         let mut trust_text = trust.encode();

@@ -1,4 +1,4 @@
-//! The checks of what is a seal's own: token, its path, boot state, openings, erasures, document, policy.
+//! The checks of what is a seal's own: token, its path, boot state, openings, erasures, revocations, document, policy.
 //!
 //! Refuses to do: remember any of it. Invariant: every one of these is judged for every seal.
 
@@ -7,15 +7,18 @@ use super::{QuotedPcrs, Stop, VerifiedSeal, Walk};
 use crate::body::key_epoch::{Endorsement, KeyEpochBody};
 use crate::body::operator_action::OperatorActionBody;
 use crate::body::seal::{DocumentDigest, Observation, Opening, SealBody};
+use crate::der::Octets32;
 use crate::enrolment::VerifiedEnrolment;
-use crate::entry::{Entry, Kind, Residency};
+use crate::entry::{Entry, Kind, Residency, TreeState};
 use crate::erasure::{Erasure, erased_leaves};
 use crate::hash::Hash;
 use crate::merkle::verify_inclusion;
 use crate::note::Checkpoint;
 use crate::report::{Verdict, describe, utc};
+use crate::revocation::{Cause, Revocation, RevocationContent, RevocationError};
 use crate::seal_file::{Head, SealFile};
 use crate::trust::Reference;
+use std::sync::Arc;
 
 impl Walk<'_> {
     pub(super) fn token(
@@ -171,6 +174,73 @@ impl Walk<'_> {
         Ok(index)
     }
 
+    /// Whether the log was given up, and if so, whether this token is good all the same.
+    pub(super) fn revocation(
+        &mut self,
+        file: &SealFile,
+        enrolment: &VerifiedEnrolment,
+        token: &Entry,
+        checkpoints: &[Arc<Checkpoint>],
+    ) -> Result<(), Stop> {
+        const NAME: &str = "revocation";
+        let (origin, index) = (enrolment.origin().as_str(), token.content().index);
+        let trust = self.trust;
+        let listed = trust.revocation(origin);
+        let mut stated: Vec<RevocationContent> = listed.iter().map(|said| said.content.clone()).collect();
+        let mut shown: Vec<TreeState> = checkpoints
+            .iter()
+            .map(|head| TreeState { size: head.size(), root: Octets32::new(head.root().0) })
+            .collect();
+        for evidence in &file.revocations {
+            let said = Revocation::decode(&evidence.statement).map_err(RevocationError::from);
+            let said = said.and_then(|said| said.verify(&trust.fleet, &trust.roots));
+            let content = self.need(NAME, "the revocation in the file", said)?.content().clone();
+            self.demand(NAME, content.origin == origin, "the file carries the revocation of another log")?;
+            if let Some(proof) = &evidence.entry_proof {
+                let proof = self.proof(NAME, proof)?;
+                let (good, leaf) = (&content.good, token.leaf_hash());
+                let included = verify_inclusion(index, good.size, &leaf, &proof, &Hash(*good.root));
+                self.need(NAME, "the token's path to the last good tree", included)?;
+                shown.push(good.clone());
+            }
+            stated.push(content);
+        }
+        for said in stated.iter().filter(|said| said.cause == Cause::Compromise) {
+            if !shown.contains(&said.good) {
+                let detail = format!(
+                    "the log was compromised, invalid from {} (version {} of the roster); nothing shows that entry {index} \
+                     stands in its last good tree of {} entries",
+                    utc(said.invalid_from),
+                    said.roster,
+                    said.good.size
+                );
+                return Err(self.fail(NAME, detail, Verdict::Indeterminate));
+            }
+        }
+        // What weighs most is told.
+        let compromise = stated.iter().find(|said| said.cause == Cause::Compromise);
+        match (compromise.or(stated.first()), &trust.roster) {
+            (Some(said), _) if said.cause == Cause::Compromise => self.pass(
+                NAME,
+                format!(
+                    "compromised, invalid from {}, but entry {index} stands in the last good tree of {} entries",
+                    utc(said.invalid_from),
+                    said.good.size
+                ),
+            ),
+            (Some(said), _) => self.pass(
+                NAME,
+                format!("{} from {}: what it sealed stays good", past(said.cause), utc(said.invalid_from)),
+            ),
+            (None, Some(roster)) => {
+                self.pass(NAME, format!("none of this log by version {} of the roster", roster.version));
+            }
+            // A trust file of version 1 says nothing of revocations.
+            (None, None) => {}
+        }
+        Ok(())
+    }
+
     pub(super) fn document(
         &mut self,
         seal: &VerifiedSeal,
@@ -214,6 +284,15 @@ impl Walk<'_> {
         }
         self.pass(NAME, format!("{} required fact(s) hold", policy.require_facts.len()));
         Ok(())
+    }
+}
+
+/// What became of a log for that cause.
+fn past(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Compromise => "compromised",
+        Cause::Retirement => "retired",
+        Cause::Replaced => "replaced",
     }
 }
 

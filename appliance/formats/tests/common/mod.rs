@@ -186,6 +186,7 @@ impl Log {
             roots: vec![self.root_key.verifying_key().to_bytes()],
             references: Vec::new(),
             policy: Policy { accept_software: true, require_facts: Vec::new() },
+            roster: None,
         }
     }
 
@@ -459,6 +460,7 @@ impl Log {
             heads: vec![self.head(index, self.size(), quoted)],
             openings: self.openings[at].clone(),
             erasures: Vec::new(),
+            revocations: Vec::new(),
             unknown: serde_json::Map::new(),
         }
     }

@@ -14,6 +14,7 @@ use bulla_formats::body::seal::{Assurance, ClientMethod, Field, Observation, Ope
 use bulla_formats::entry::EntryContent;
 use bulla_formats::erasure::Erasure;
 use bulla_formats::hash::Hash;
+use bulla_formats::revocation::RevocationEvidence;
 use bulla_formats::seal_file::{Head, SEAL_VERSION, SealFile};
 use serde::ser::{Serialize, SerializeMap as _, SerializeSeq as _, Serializer};
 
@@ -249,6 +250,10 @@ impl Serialize for SealView<'_> {
             members
                 .serialize_entry("erasures", &file.erasures.iter().map(ErasureView).collect::<Vec<_>>())?;
         }
+        if !file.revocations.is_empty() {
+            let views: Vec<_> = file.revocations.iter().map(RevocationView).collect();
+            members.serialize_entry("revocations", &views)?;
+        }
         for (name, value) in &file.unknown {
             members.serialize_entry(name, value)?;
         }
@@ -269,6 +274,19 @@ impl Serialize for Base64List<'_> {
             list.serialize_element(&base64(bytes))?;
         }
         list.end()
+    }
+}
+
+struct RevocationView<'a>(&'a RevocationEvidence);
+
+impl Serialize for RevocationView<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut members = serializer.serialize_map(None)?;
+        members.serialize_entry("statement", &base64(&self.0.statement))?;
+        if let Some(proof) = &self.0.entry_proof {
+            members.serialize_entry("entryProof", &Base64List(proof))?;
+        }
+        members.end()
     }
 }
 
@@ -333,6 +351,10 @@ mod tests {
                 checkpoint: "x\n".into(),
                 entry_proof: vec![vec![6; 32]],
             }],
+            revocations: vec![
+                RevocationEvidence { statement: vec![7; 5], entry_proof: Some(vec![vec![8; 32]]) },
+                RevocationEvidence { statement: vec![7; 6], entry_proof: None },
+            ],
             unknown,
         }
     }

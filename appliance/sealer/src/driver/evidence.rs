@@ -109,6 +109,7 @@ fn file(
         heads: vec![head],
         openings,
         erasures: Vec::new(),
+        revocations: Vec::new(),
         unknown: serde_json::Map::new(),
     }
 }

@@ -273,6 +273,7 @@ fn a_roster_is_of_one_root() {
         roots: vec![key(root).verifying_key().to_bytes()],
         references: Vec::new(),
         policy: Policy::default(),
+        roster: None,
     };
     assert!(roster.check_root(&trust(FLEET, "the root")).is_ok());
     for other in [trust(FLEET, "another root"), trust("bank.test", "the root")] {

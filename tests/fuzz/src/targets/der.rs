@@ -1,4 +1,4 @@
-//! Every DER structure: entries, their bodies, openings, enrolments.
+//! Every DER structure: entries, their bodies, openings, enrolments, revocations.
 //!
 //! Holds: what decodes is encoded back to the same bytes, passes its own checks, and survives being asked about.
 
@@ -19,8 +19,9 @@ use bulla_formats::entry::{Entry, EntryRef, LocalTime, TreeState};
 use bulla_formats::erasure::{LEAVES_MAX, erase_body, erased_leaves};
 use bulla_formats::hash::Hash;
 use bulla_formats::report::describe;
+use bulla_formats::revocation::Revocation;
 
-const CHOICES: u8 = 11;
+const CHOICES: u8 = 12;
 
 fn epoch(body: &KeyEpochBody, data: &[u8]) {
     assert_eq!(encode(body), data);
@@ -90,7 +91,15 @@ pub fn run(data: &[u8]) {
             assert_eq!((encode(&opening).as_slice(), opening.check()), (data, Ok(())));
             assert_eq!(opening.commitment(), opening.commitment());
         }
-        _ => drop(Enrolment::decode(data).map(|found| enrolment(&found, data))),
+        10 => drop(Enrolment::decode(data).map(|found| enrolment(&found, data))),
+        _ => {
+            let Ok(said) = Revocation::decode(data) else { return };
+            assert_eq!(encode(&said), data);
+            if let Ok(verified) = said.verify(&TRUST.fleet, &TRUST.roots) {
+                assert!(SIGNED.revocations.contains(data), "a revocation that nobody signed");
+                assert_eq!(*verified.content(), said.content);
+            }
+        }
     }
 }
 
@@ -107,6 +116,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     }
     seeds.extend(SIGNED.openings.iter().map(|opening| seed(9, opening)));
     seeds.extend(SIGNED.enrolments.iter().map(|enrolment| seed(10, enrolment)));
+    seeds.extend(SIGNED.revocations.iter().map(|said| seed(11, said)));
     let (head, time) =
         (TreeState::new(7, Hash([7; 32])), LocalTime { unix_millis: 1, uncertainty_millis: Some(2) });
     let reference = EntryRef { index: 3, leaf_hash: bulla_formats::der::Octets32::new([3; 32]) };

@@ -320,6 +320,10 @@ fn seal_file() -> Value {
                 "checkpoint": text("Signed note (C2SP tlog-checkpoint)."),
                 "entryProof": proof(),
             })), 16, "Only where there is one."),
+            "revocations?": list(object("The fleet's word that the log was given up.", json!({
+                "statement": reference("Base64"),
+                "entryProof?": proof(),
+            })), 16, "Only where there is one; a box never makes any."),
         }),
     )
 }
@@ -414,6 +418,7 @@ fn report() -> Value {
             "facts": list(one_of(&["sealed", "attested"], "A fact that holds."), 16, "Empty unless the seal is genuine."),
             "interval": {"oneOf": [{"type": "null"}, reference("Interval")]},
             "trustIssuedMillis": number("When the trust file used was written."),
+            "trustRosterVersion": {"type": ["integer", "null"], "description": "Version of the fleet's roster that it was written from; null when from none."},
             "checks": list(object("One check.", json!({
                 "check": text("Stable name."),
                 "outcome": text("Stable name of the outcome."),
