@@ -194,6 +194,11 @@ fn keys(dir: &Path) -> Result<FleetKeys, Failure> {
     Ok(keys)
 }
 
+/// The fleet CA's key.
+pub fn fleet_ca(dir: &Path) -> Result<SigningKey, Failure> {
+    Ok(SigningKey::from_bytes(&keys(dir)?.fleet_ca))
+}
+
 fn announce(args: &InitArgs, plan: &Plan) {
     for card in plan.custodians.iter().chain(&plan.operators) {
         let fingerprint = fingerprint(&der::encode(card));

@@ -20,6 +20,7 @@ mod reference;
 mod roster;
 mod seen;
 mod transcript;
+mod trust;
 
 use bulla_manual::ManualCommand;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -67,6 +68,9 @@ enum Command {
     /// The roster: who decides, what happened, whether a copy is genuine and the newest
     #[command(subcommand)]
     Roster(roster::RosterCommand),
+    /// The trust file: write what the roster says of logs that were given up
+    #[command(subcommand)]
+    Trust(trust::TrustCommand),
     #[command(flatten)]
     Manual(ManualCommand),
 }
@@ -106,6 +110,7 @@ fn main() -> ExitCode {
         Command::Approve(args) => approve::run(args),
         Command::Apply(args) => apply::run(args),
         Command::Roster(command) => roster::run(command),
+        Command::Trust(command) => trust::run(command),
         Command::Manual(command) => command
             .execute(Cli::command(), "1")
             .map(|()| Exit::Ok)

@@ -6,6 +6,8 @@ use bulla_formats::enrolment::{EnrolmentContent, Hardware};
 use bulla_formats::hash::{Hash, sha256};
 use bulla_formats::note::{SignedNote, checkpoint_text, log_line};
 use bulla_formats::origin::Origin;
+use bulla_formats::revocation::Cause;
+use bulla_formats::trust::{TrustFile, fingerprint};
 use ed25519_dalek::{Signer, SigningKey};
 use serde_json::Value;
 use std::fs;
@@ -248,6 +250,55 @@ fn a_box_comes_leaves_and_is_pardoned_once() {
     for part in ["import by", "enrol by", "revoke by", "pardon by", "found in the cellar, sealed"] {
         assert!(history.contains(part), "{history}");
     }
+}
+
+#[test]
+fn whoever_verifies_learns_which_logs_are_given_up() {
+    let room = Room::new();
+    room.import(1..=3);
+    room.enrol(1);
+    room.enrol(2);
+    let export = ["trust", "export", "--dir", "fleet", "--out", "one.json"];
+    assert!(room.ok(&export).contains("0 for compromise"));
+    let none = TrustFile::decode(&fs::read(room.path("one.json")).unwrap()).unwrap();
+    assert_eq!(none.roster.as_ref().map(|from| (from.version, from.revocations.len())), Some((3, 0)));
+    room.checkpoint("good", 1, 700);
+    let revoke = ["revoke", "S-1", "--dir", "fleet", "--reason", "stolen", "--cause", "compromise"];
+    room.ok(&[&revoke[..], &["--good", "good", "--from", "2026-11-01"]].concat());
+    room.carry_out();
+    let retire = ["revoke", "S-2", "--dir", "fleet", "--reason", "old", "--cause", "replaced"];
+    room.ok(&[&retire[..], &["--successor", "S-3"]].concat());
+    room.carry_out();
+    let said = room.ok(&["trust", "export", "--dir", "fleet", "--trust", "one.json", "--out", "two.json"]);
+    assert!(said.contains("1 for compromise, 0 for retirement, 1 for replaced"), "{said}");
+    let text = fs::read(room.path("two.json")).unwrap();
+    let trust = TrustFile::decode(&text).unwrap();
+    assert!(said.contains(&fingerprint(&text)), "{said}");
+    let first = &trust.revocation(origin(1).as_str()).unwrap().content;
+    assert_eq!((first.cause, first.good.size, first.roster), (Cause::Compromise, 700, 4));
+    assert_eq!(first.invalid_from, 1_793_491_200_000);
+    assert_eq!(trust.revocation(origin(2).as_str()).unwrap().content.cause, Cause::Replaced);
+    // However often it is written, the statements are the same.
+    room.ok(&["trust", "export", "--dir", "fleet", "--trust", "two.json", "--out", "again.json"]);
+    let again = TrustFile::decode(&fs::read(room.path("again.json")).unwrap()).unwrap();
+    assert_eq!(again.roster, trust.roster);
+    // A pardon gives no log back.
+    room.ok(&["pardon", "S-1", "--dir", "fleet", "--reason", "found"]);
+    room.carry_out();
+    room.ok(&["trust", "export", "--dir", "fleet", "--out", "three.json"]);
+    let pardoned = TrustFile::decode(&fs::read(room.path("three.json")).unwrap()).unwrap();
+    assert_eq!(pardoned.revocation(origin(1).as_str()).unwrap().content, *first);
+    // Not from an older roster than the file at hand, and not from another fleet's.
+    copy(&room.path("fleet"), &room.path("older"));
+    fs::remove_file(room.path("older/roster")).unwrap();
+    fs::remove_file(room.path("older/exchange/roster")).unwrap();
+    room.ok(&["init", "--dir", "older"]);
+    let older = ["trust", "export", "--dir", "older", "--trust", "three.json", "--out", "four.json"];
+    room.ends(&older, 1, "refused (rolled-back)");
+    room.ok(&["init", "--dir", "two", "--fleet", "two.example"]);
+    let other = ["trust", "export", "--dir", "two", "--trust", "three.json", "--out", "four.json"];
+    room.ends(&other, 1, "refused (other-root)");
+    assert!(!room.path("four.json").exists());
 }
 
 /// The fleet directory comes back from a backup; the exchange directory and the people's sticks do not.
