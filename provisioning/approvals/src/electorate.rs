@@ -120,22 +120,29 @@ impl Electorate {
     /// # Errors
     /// When it is of nobody who decides about it, does not verify, or came after its time.
     pub fn vote(&self, action: &Action, approval: &Approval) -> Result<&str> {
+        self.votes(action, std::slice::from_ref(approval))?.pop().ok_or(Refusal::Stranger(*approval.key))
+    }
+
+    /// The same of several; the first condition that any of them breaks is the one that is told.
+    fn votes(&self, action: &Action, approvals: &[Approval]) -> Result<Vec<&str>> {
         let (bench, _) = self.quorum(action.kind, action.overriding)?;
-        let person = bench.person_of(&approval.key).ok_or(Refusal::Stranger(*approval.key))?;
-        if !approval.verifies(action) {
-            return Err(Refusal::BadSignature(person.name.clone()));
+        let person =
+            |approval: &Approval| bench.person_of(&approval.key).ok_or(Refusal::Stranger(*approval.key));
+        let people = approvals.iter().map(person).collect::<Result<Vec<_>>>()?;
+        let named = || people.iter().map(|person| person.name.as_str()).zip(approvals);
+        if let Some((name, _)) = named().find(|(_, approval)| !approval.verifies(action)) {
+            return Err(Refusal::BadSignature(name.to_owned()));
         }
-        if approval.at > action.not_after {
-            return Err(Refusal::Late(person.name.clone()));
+        if let Some((name, _)) = named().find(|(_, approval)| approval.at > action.not_after) {
+            return Err(Refusal::Late(name.to_owned()));
         }
-        Ok(&person.name)
+        Ok(named().map(|(name, _)| name).collect())
     }
 
     /// Names of the people who approved `action`, sorted, when they are enough.
     pub(crate) fn decide(&self, action: &Action, approvals: &[Approval]) -> Result<Vec<String>> {
         let (_, needed) = self.quorum(action.kind, action.overriding)?;
-        let votes = approvals.iter().map(|approval| self.vote(action, approval));
-        let mut names = votes.collect::<Result<Vec<&str>>>()?;
+        let mut names = self.votes(action, approvals)?;
         names.sort_unstable();
         if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(Refusal::PersonTwice(pair[0].to_owned()));

@@ -132,6 +132,15 @@ fn an_override_is_the_custodians_and_says_so() {
     assert_eq!(code(&record, &approved(&overriding, &["ada", "cem"])), "valid");
     assert_eq!(code(&record, &approved(&overriding, &["ada"])), "not-enough");
     assert_eq!(code(&record, &approved(&overriding, &["olga", "omar", "oya"])), "stranger");
+    // Whichever of them comes first: a stranger is told before a signature that does not verify.
+    for whose in ["eve", "oya", "nobody", "somebody"] {
+        let mut mixed = approved(&overriding, &["ada", "cem", whose]);
+        let of_ada = Octets32::new(key("ada").verifying_key().to_bytes());
+        for approval in &mut mixed.approvals {
+            approval.at += u64::from(approval.key == of_ada);
+        }
+        assert_eq!(code(&record, &mixed), "stranger");
+    }
     // An approval of the one is none of the other.
     let mut swapped = approved(&overriding, &["ada", "cem"]);
     swapped.action = plain;
