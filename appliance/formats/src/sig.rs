@@ -49,6 +49,12 @@ pub mod label {
     pub const APPROVAL: &str = "bulla/approval/v1";
     /// Hash of a version of the roster.
     pub const ROSTER_VERSION: &str = "bulla/roster-version/v1";
+    /// Hash of an enrolment request: the transcript that everything later is bound to.
+    pub const ENROLMENT_REQUEST: &str = "bulla/enrolment-request/v1";
+    /// What a box proves while it is enrolled: quoted, certified, authenticated or signed.
+    pub const ENROLMENT_PROOF: &str = "bulla/enrolment-proof/v1";
+    /// Fingerprint of an enrolment request, read out by whoever stands before the box.
+    pub const ENROLMENT_FINGERPRINT: &str = "bulla/enrolment-fingerprint/v1";
     /// Fingerprint of a trust file.
     pub const TRUST_FINGERPRINT: &str = "bulla/trust-fingerprint/v1";
 }

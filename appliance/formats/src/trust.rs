@@ -253,12 +253,15 @@ fn read_roster(
 /// Facts a policy of this version can require.
 pub const FACTS: [&str; 2] = ["sealed", "attested"];
 
-/// Fingerprint of a trust file, to be read out over the phone: the first 100 bits of
-/// SHA-256("bulla/trust-fingerprint/v1" || 0x00 || the file's bytes) as five groups of four
-/// characters of Crockford's base32 alphabet.
+/// Fingerprint of a trust file, to be read out over the phone: [`spoken`] of
+/// SHA-256("bulla/trust-fingerprint/v1" || 0x00 || the file's bytes).
 pub fn fingerprint(file: &[u8]) -> String {
+    spoken(&sha256(&[label::TRUST_FINGERPRINT.as_bytes(), &[0], file]))
+}
+
+/// The first 100 bits of a hash as five groups of four characters of Crockford's base32 alphabet.
+pub fn spoken(Hash(hash): &Hash) -> String {
     const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
-    let Hash(hash) = sha256(&[label::TRUST_FINGERPRINT.as_bytes(), &[0], file]);
     let bit = |index: usize| (hash[index / 8] >> (7 - index % 8)) & 1;
     let mut out = String::with_capacity(24);
     for group in 0..20 {

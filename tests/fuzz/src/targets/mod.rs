@@ -7,6 +7,7 @@ pub mod audit;
 pub mod ceremony;
 pub mod configuration;
 pub mod der;
+pub mod enrolment;
 pub mod event_log;
 pub mod http;
 pub mod inspect;
@@ -33,12 +34,13 @@ pub struct Target {
 }
 
 /// All targets, by name.
-pub const ALL: [Target; 19] = [
+pub const ALL: [Target; 20] = [
     Target { name: "archive", run: archive::run, seeds: archive::seeds },
     Target { name: "audit", run: audit::run, seeds: audit::seeds },
     Target { name: "ceremony", run: ceremony::run, seeds: ceremony::seeds },
     Target { name: "configuration", run: configuration::run, seeds: configuration::seeds },
     Target { name: "der", run: der::run, seeds: der::seeds },
+    Target { name: "enrolment", run: enrolment::run, seeds: enrolment::seeds },
     Target { name: "event_log", run: event_log::run, seeds: event_log::seeds },
     Target { name: "http", run: http::run, seeds: http::seeds },
     Target { name: "inspect", run: inspect::run, seeds: inspect::seeds },
