@@ -14,7 +14,7 @@ const EDGES: [(&str, &[&str]); 16] = [
     ("bulla-formats", &[]),
     ("bulla-protocol", &["bulla-formats"]),
     ("bulla-ledger", &["bulla-formats"]),
-    ("bulla-keys", &["bulla-formats"]),
+    ("bulla-keys", &["bulla-formats", "bulla-enrolment"]),
     ("bulla-manual", &["bulla-formats"]),
     ("bulla-box", &["bulla-formats", "bulla-protocol", "bulla-ledger", "bulla-keys", "bulla-manual"]),
     ("bulla", &["bulla-formats", "bulla-ledger", "bulla-manual"]),

@@ -57,12 +57,15 @@ impl Role {
 pub struct Device {
     /// TPM or not.
     pub hardware: Hardware,
-    /// EK certificate, DER X.509; empty in software, and for a TPM without certificate.
+    /// EK certificate, DER X.509, and the CAs above it that the TPM carries; empty in software, and for a TPM without
+    /// certificate.
     pub ek_certificates: Vec<Vec<u8>>,
     /// SHA-256 of the EK's DER SubjectPublicKeyInfo (software: of the device key's).
     pub ek_spki_sha256: Hash,
     /// TPMT_PUBLIC of the endorsement key; empty in software. Credential activation needs it.
     pub ek_public: Vec<u8>,
+    /// TPMS_NV_PUBLIC of the rollback counter; empty in software.
+    pub counter_public: Vec<u8>,
     /// TPMT_PUBLIC of the attestation key (software: the device key's uncompressed P-256 point, 65 bytes).
     pub attestation_public: Vec<u8>,
     /// One per role, attestation first.
@@ -98,7 +101,7 @@ pub struct Certification {
     pub attest: Vec<u8>,
     /// TPMT_SIGNATURE.
     pub signature: Vec<u8>,
-    /// Always [`Role::certification_qualifying`] of the key's role.
+    /// In [`DeviceKey`] always [`Role::certification_qualifying`] of the key's role.
     pub qualifying: [u8; 32],
 }
 

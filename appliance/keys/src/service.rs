@@ -4,7 +4,9 @@
 //! Invariant: nothing is created by opening and nothing existing is replaced by creating.
 
 use crate::actor::Actor;
-use crate::device::{CounterCertificate, Device, ENDORSED_PCRS, Endorsement, Provider, Quote, Role};
+use crate::device::{
+    Certification, CounterCertificate, Device, ENDORSED_PCRS, Endorsement, Provider, Quote, Role,
+};
 use crate::software::{self, Software};
 use crate::state::{self, State};
 use crate::tpm::{self, Address, Machine};
@@ -153,6 +155,24 @@ impl KeyService {
     /// Has the attestation key certify the counter's value. `qualifying` as for [`KeyService::quote`].
     pub fn counter_certify(&self, qualifying: [u8; 32]) -> Result<CounterCertificate, KeyError> {
         self.tpm("counter certificate", move |machine| machine.counter_certify(&qualifying))
+    }
+
+    /// Has the attestation key certify the key of a role anew. `qualifying` as for [`KeyService::quote`].
+    ///
+    /// # Errors
+    /// [`KeyError::AttestationIsNoOracle`] for the attestation key itself; [`KeyError::NotHardware`].
+    pub fn certify(&self, role: Role, qualifying: [u8; 32]) -> Result<Certification, KeyError> {
+        self.tpm("certification", move |machine| machine.certify(role, &qualifying))
+    }
+
+    /// Reads the secret of a credential (TPMS_ID_OBJECT and encrypted secret) that was made for this TPM's endorsement
+    /// key and attestation key.
+    ///
+    /// # Errors
+    /// [`KeyError::Refused`] when it was made for others; [`KeyError::NotHardware`].
+    pub fn activate(&self, id_object: &[u8], secret: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+        let (id_object, secret) = (id_object.to_vec(), secret.to_vec());
+        self.tpm("credential activation", move |machine| machine.activate(&id_object, &secret))
     }
 
     /// Encrypts 1 to [`MAX_SEALED`] bytes so that only this device can read them.

@@ -70,6 +70,7 @@ impl Software {
             ek_certificates: Vec::new(),
             ek_spki_sha256: sha256(&[&described[0].spki]),
             ek_public: Vec::new(),
+            counter_public: Vec::new(),
             attestation_public: described[0].point.to_vec(),
             keys: described,
         };

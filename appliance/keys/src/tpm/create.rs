@@ -14,6 +14,10 @@ use crate::state::{HexBytes, TpmState};
 pub(super) fn create(address: &Address) -> Result<TpmState, Fault> {
     let mut context = link::context(address)?;
     let (ek, certificate) = ek::choose(&mut context)?;
+    let mut ek_certificates: Vec<HexBytes> = certificate.map(HexBytes).into_iter().collect();
+    if !ek_certificates.is_empty() {
+        ek_certificates.extend(ek::read_chain(&mut context)?.into_iter().map(HexBytes));
+    }
     let session = ek::salted_session(&mut context, &ek)?;
     let (attestation, ak) = resident::attestation(&mut context, session, &ek)?;
     let ek_public = ek.public.as_bytes().to_vec();
@@ -25,7 +29,7 @@ pub(super) fn create(address: &Address) -> Result<TpmState, Fault> {
     let mut link = Link { context, session, attestation, storage, counter, loaded: None };
     Ok(TpmState {
         ek_public,
-        ek_certificates: certificate.map(HexBytes).into_iter().collect(),
+        ek_certificates,
         attestation_public: ak.as_bytes().to_vec(),
         storage_public: storage_public.as_bytes().to_vec(),
         counter_public,

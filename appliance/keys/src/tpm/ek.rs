@@ -61,6 +61,11 @@ const KINDS: [Kind; 4] = [
         persistent: 0x8101_0001,
     },
 ];
+/// Where manufacturers keep the CAs above the endorsement certificate: one text of certificates, cut into indexes that
+/// follow each other (EK Credential Profile 2.5, 2.2.1.5.3).
+const CHAIN: std::ops::RangeInclusive<u32> = 0x01c0_0100..=0x01c0_01ff;
+/// Most certificates of a chain beside the first: what an enrolment may hold.
+const CHAIN_MAX: usize = 7;
 /// Index in [`KINDS`] of the key a TPM without certificates uses.
 const WITHOUT_CERTIFICATE: usize = 1;
 
@@ -181,15 +186,33 @@ fn open(context: &mut Context, kind: &Kind, source: Source) -> Result<Option<Ek>
     Ok(Some(Ek { handle, public, qualified_name: qualified_name.value().to_vec(), transient }))
 }
 
-fn read_certificate(context: &mut Context, index: u32) -> Result<Option<Vec<u8>>, Fault> {
+/// The CAs above the endorsement certificate, as far as the TPM carries them; most carry none.
+///
+/// What cannot be read or is no certificate ends the list: whoever judges the chain may know the rest.
+pub(super) fn read_chain(context: &mut Context) -> Result<Vec<Vec<u8>>, Fault> {
+    let mut text = Vec::new();
+    for index in CHAIN {
+        match read_nv(context, index) {
+            Ok(Some(part)) => text.extend(part),
+            Ok(None) | Err(Fault::Rejected { .. }) => break,
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok(ek_certificate::split(&text, CHAIN_MAX))
+}
+
+fn read_nv(context: &mut Context, index: u32) -> Result<Option<Vec<u8>>, Fault> {
     const WHAT: &str = "TPM2_NV_Read (endorsement certificate)";
     let Some(handle) = nv_index(context, index)? else { return Ok(None) };
     let tpm_handle = NvIndexTpmHandle::new(index).map_err(tss(WHAT))?;
-    let content = context
-        .execute_with_session(Some(AuthSession::Password), |c| {
-            nv::read_full(c, NvAuth::NvIndex(handle), tpm_handle)
-        })
-        .map_err(tss(WHAT))?;
+    let content = context.execute_with_session(Some(AuthSession::Password), |c| {
+        nv::read_full(c, NvAuth::NvIndex(handle), tpm_handle)
+    });
+    content.map(Some).map_err(tss(WHAT))
+}
+
+fn read_certificate(context: &mut Context, index: u32) -> Result<Option<Vec<u8>>, Fault> {
+    let Some(content) = read_nv(context, index)? else { return Ok(None) };
     let certificate = ek_certificate::trim(&content)
         .ok_or_else(|| refused("endorsement key", "its certificate in NV is no DER"))?;
     Ok(Some(certificate.to_vec()))
@@ -208,15 +231,26 @@ fn start(
     hash: HashingAlgorithm,
 ) -> Result<AuthSession, Fault> {
     const WHAT: &str = "TPM2_StartAuthSession";
-    let session = context
+    let session = bare(context, ek, kind, hash)?;
+    let (attributes, mask) = SessionAttributesBuilder::new().with_decrypt(true).with_encrypt(true).build();
+    context.tr_sess_set_attributes(session, attributes, mask).map_err(tss(WHAT))?;
+    Ok(session)
+}
+
+/// A salted session that encrypts no parameters: only one of a command's sessions may.
+fn bare(
+    context: &mut Context,
+    ek: &Ek,
+    kind: SessionType,
+    hash: HashingAlgorithm,
+) -> Result<AuthSession, Fault> {
+    const WHAT: &str = "TPM2_StartAuthSession";
+    context
         .execute_without_session(|c| {
             c.start_auth_session(Some(ek.handle), None, None, kind, SymmetricDefinition::AES_128_CFB, hash)
         })
         .map_err(tss(WHAT))?
-        .ok_or_else(|| refused(WHAT, "no session handle"))?;
-    let (attributes, mask) = SessionAttributesBuilder::new().with_decrypt(true).with_encrypt(true).build();
-    context.tr_sess_set_attributes(session, attributes, mask).map_err(tss(WHAT))?;
-    Ok(session)
+        .ok_or_else(|| refused(WHAT, "no session handle"))
 }
 
 /// Runs one command that uses the endorsement key as a parent, in a policy session that proves endorsement
@@ -228,14 +262,39 @@ pub(super) fn with_policy<T>(
     what: &'static str,
     command: impl FnOnce(&mut Context) -> tss_esapi::Result<T>,
 ) -> Result<T, Fault> {
-    use bulla_formats::tpm::HashAlgorithm;
-    let hash = match ek.public.name_algorithm {
-        HashAlgorithm::Sha256 => HashingAlgorithm::Sha256,
-        HashAlgorithm::Sha384 => HashingAlgorithm::Sha384,
-    };
+    let hash = policy_hash(ek);
     let policy = start(context, ek, SessionType::Policy, hash)?;
     let result = satisfy(context, session, policy, hash)
         .and_then(|()| context.execute_with_session(Some(policy), command).map_err(tss(what)));
+    flushed(context, policy, result)
+}
+
+/// The same for a command whose first handle is authorized by `session`, which also encrypts its parameters, and whose
+/// second is the endorsement key.
+pub(super) fn with_policy_beside<T>(
+    context: &mut Context,
+    session: AuthSession,
+    ek: &Ek,
+    what: &'static str,
+    command: impl FnOnce(&mut Context) -> tss_esapi::Result<T>,
+) -> Result<T, Fault> {
+    let hash = policy_hash(ek);
+    let policy = bare(context, ek, SessionType::Policy, hash)?;
+    let result = satisfy(context, session, policy, hash).and_then(|()| {
+        context.execute_with_sessions((Some(session), Some(policy), None), command).map_err(tss(what))
+    });
+    flushed(context, policy, result)
+}
+
+fn policy_hash(ek: &Ek) -> HashingAlgorithm {
+    use bulla_formats::tpm::HashAlgorithm;
+    match ek.public.name_algorithm {
+        HashAlgorithm::Sha256 => HashingAlgorithm::Sha256,
+        HashAlgorithm::Sha384 => HashingAlgorithm::Sha384,
+    }
+}
+
+fn flushed<T>(context: &mut Context, policy: AuthSession, result: Result<T, Fault>) -> Result<T, Fault> {
     let flushed = context.flush_context(SessionHandle::from(policy).into());
     let value = result?;
     flushed.map_err(tss("TPM2_FlushContext (policy session)"))?;

@@ -39,6 +39,24 @@ pub(super) fn trim(nv: &[u8]) -> Option<&[u8]> {
     expect(nv, SEQUENCE).map(|certificate| certificate.whole)
 }
 
+/// Longest certificate of a chain in bytes.
+const BYTES_MAX: usize = 4_096;
+
+/// The certificates at the front of a text of certificates, at most `most`; padding or anything else ends it.
+pub(super) fn split(text: &[u8], most: usize) -> Vec<Vec<u8>> {
+    let mut rest = text;
+    let mut found = Vec::new();
+    while found.len() < most
+        && let Some(certificate) = expect(rest, SEQUENCE)
+        && certificate.whole.len() <= BYTES_MAX
+        && spki(certificate.whole).is_some()
+    {
+        found.push(certificate.whole.to_vec());
+        rest = certificate.rest;
+    }
+    found
+}
+
 /// The SubjectPublicKeyInfo of a certificate.
 pub(super) fn spki(certificate: &[u8]) -> Option<&[u8]> {
     let certificate = expect(certificate, SEQUENCE)?;

@@ -2,6 +2,7 @@
 //!
 //! Invariant: an operation with a lasting effect (a counter increment) is never repeated when its fate is unknown.
 
+mod activate;
 mod address;
 mod counter;
 mod create;
@@ -76,6 +77,7 @@ pub(crate) fn describe(state: &TpmState) -> Result<Device, KeyError> {
         ek_certificates: state.ek_certificates.iter().map(|bytes| bytes.0.clone()).collect(),
         ek_spki_sha256: sha256(&[&ek.spki_der()]),
         ek_public: state.ek_public.clone(),
+        counter_public: state.counter_public.clone(),
         attestation_public: state.attestation_public.clone(),
         keys: [
             attestation,
@@ -167,12 +169,7 @@ impl Machine {
 
     pub(crate) fn sign(&mut self, role: Role, digest: &[u8; 32]) -> Result<[u8; 64], KeyError> {
         self.run(Repeat::Harmless, |link, machine| {
-            let key = match role {
-                Role::Attestation => return Err(Fault::Key(KeyError::AttestationIsNoOracle)),
-                Role::Tls => &machine.state.tls,
-                Role::Issuing => &machine.state.issuing,
-                Role::Sealing => &machine.state.sealing,
-            };
+            let key = machine.wrapped(role)?;
             service_key::sign(link, role, key, &machine.device.key(role).point, digest)
                 .map_err(|fault| service_key::not_ours(fault, role.name()))
         })
@@ -190,6 +187,35 @@ impl Machine {
         self.run(Repeat::Harmless, |_, machine| {
             counter::certify(&machine.address, &machine.ak, &machine.state.counter_public, qualifying)
         })
+    }
+
+    pub(crate) fn activate(
+        &mut self,
+        id_object: &[u8],
+        secret: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+        self.run(Repeat::Harmless, |link, machine| {
+            let ek = TpmtPublic::parse(&machine.state.ek_public)
+                .map_err(fault::evidence("stored endorsement key"))?;
+            activate::activate(link, &ek, id_object, secret)
+        })
+    }
+
+    pub(crate) fn certify(&mut self, role: Role, qualifying: &[u8; 32]) -> Result<Certification, KeyError> {
+        self.run(Repeat::Harmless, |link, machine| {
+            let key = machine.wrapped(role)?;
+            service_key::certify(link, role, &machine.ak, key, qualifying)
+                .map_err(|fault| service_key::not_ours(fault, role.name()))
+        })
+    }
+
+    fn wrapped(&self, role: Role) -> Result<&WrappedKey, Fault> {
+        match role {
+            Role::Attestation => Err(Fault::Key(KeyError::AttestationIsNoOracle)),
+            Role::Tls => Ok(&self.state.tls),
+            Role::Issuing => Ok(&self.state.issuing),
+            Role::Sealing => Ok(&self.state.sealing),
+        }
     }
 
     pub(crate) fn seal(&mut self, secret: &[u8]) -> Result<Vec<u8>, KeyError> {

@@ -7,7 +7,7 @@ use super::fault::{Fault, evidence, refused, tss};
 use super::link::Link;
 use super::template;
 use crate::KeyError;
-use crate::device::Role;
+use crate::device::{Certification, Role};
 use crate::state::WrappedKey;
 use bulla_formats::tpm::{TpmtPublic, TpmtSignature, check_signing_key_template, verify_certify};
 use p256::ecdsa::signature::hazmat::PrehashVerifier;
@@ -31,21 +31,22 @@ pub(super) fn create(link: &mut Link, role: Role, ak: &TpmtPublic) -> Result<Wra
         attest: Vec::new(),
         signature: Vec::new(),
     };
-    let handle = load(link, role, &key)?;
-    certify(link, handle, role, ak, &mut key)?;
+    let certification = certify(link, role, ak, &key, &role.certification_qualifying())?;
+    (key.attest, key.signature) = (certification.attest, certification.signature);
     link.unload()?;
     Ok(key)
 }
 
-fn certify(
+/// Has the attestation key certify the key of a role under this qualifying data.
+pub(super) fn certify(
     link: &mut Link,
-    handle: KeyHandle,
     role: Role,
     ak: &TpmtPublic,
-    key: &mut WrappedKey,
-) -> Result<(), Fault> {
+    key: &WrappedKey,
+    qualifying: &[u8; 32],
+) -> Result<Certification, Fault> {
     const WHAT: &str = "TPM2_Certify";
-    let qualifying = role.certification_qualifying();
+    let handle = load(link, role, key)?;
     let data = Data::try_from(qualifying.to_vec()).map_err(tss(WHAT))?;
     let (session, attestation) = (link.session, link.attestation);
     // One session cannot authorize two handles of a command; the empty password of the second protects nothing anyway.
@@ -56,12 +57,17 @@ fn certify(
             c.certify(handle.into(), attestation, data, SignatureScheme::Null)
         })
         .map_err(tss(WHAT))?;
-    key.attest = attest.marshall().map_err(tss(WHAT))?;
-    key.signature = signature.marshall().map_err(tss(WHAT))?;
+    let certification = Certification {
+        tpmt_public: key.public.clone(),
+        attest: attest.marshall().map_err(tss(WHAT))?,
+        signature: signature.marshall().map_err(tss(WHAT))?,
+        qualifying: *qualifying,
+    };
     let public = TpmtPublic::parse(&key.public).map_err(evidence(WHAT))?;
     check_signing_key_template(&public).map_err(evidence(WHAT))?;
-    verify_certify(ak, &key.attest, &key.signature, &qualifying, &public.name()).map_err(evidence(WHAT))?;
-    Ok(())
+    verify_certify(ak, &certification.attest, &certification.signature, qualifying, &public.name())
+        .map_err(evidence(WHAT))?;
+    Ok(certification)
 }
 
 /// Loads the key of a role, unless it is the one that is loaded.

@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod endorsement;
+mod enrolment;
 mod evidence;
 mod keys;
 mod outage;
