@@ -6,23 +6,19 @@
 //! Refuses to do: overwrite state; hold the fleet root's secret longer than one signature.
 //! Invariant: a state directory either has a complete identity and a log with entry 0, or is not one.
 
+use crate::beginning::{self, Beginning};
 use crate::config::Config;
-use crate::driver::body::{self, EntryMaker};
-use crate::driver::clock::now_millis;
 use crate::tls;
 use anyhow::{Context, Result, bail, ensure};
-use bulla_formats::body::key_epoch::KeyEpochBody;
 use bulla_formats::body::succession::{Cause, SuccessionBody};
 use bulla_formats::checked_json;
-use bulla_formats::der;
-use bulla_formats::enrolment::{Enrolment, EnrolmentContent, Hardware};
-use bulla_formats::entry::{Kind, Mode, Residency, TreeState};
-use bulla_formats::hash::empty_root;
-use bulla_formats::json::{base64_decode, base64_encode};
+use bulla_formats::enrolment::{Enrolment, Hardware};
+use bulla_formats::entry::TreeState;
+use bulla_formats::json::base64_decode;
 use bulla_formats::origin::Origin;
-use bulla_keys::{EpochKey, KeyService, SealingKey};
-use bulla_ledger::{DirStore, Intent, Ledger, NewEntry, Options};
-use ed25519_dalek::{Signer, SigningKey};
+use bulla_keys::KeyService;
+use bulla_ledger::{DirStore, Ledger, Options};
+use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::Write as _;
@@ -31,8 +27,8 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 const IDENTITY_FILE: &str = "identity.json";
-/// 1 had no checksum.
-const IDENTITY_VERSION: u32 = 2;
+/// 1 had no checksum; 2 was of a fleet of one in any case.
+pub(crate) const IDENTITY_VERSION: u32 = 3;
 
 /// What a box needs to know of itself before it can seal.
 pub struct Identity {
@@ -63,18 +59,21 @@ pub struct Created {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct IdentityFile {
-    version: u32,
-    origin: String,
-    enrolment: String,
-    fleet_root: String,
-    sealed_fleet_root: String,
-    sealed_log_key: String,
-    predecessors: Vec<Predecessor>,
+    pub(crate) version: u32,
+    pub(crate) origin: String,
+    pub(crate) enrolment: String,
+    pub(crate) fleet_root: String,
+    /// Only a fleet of one holds its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) sealed_fleet_root: Option<String>,
+    pub(crate) sealed_log_key: String,
+    pub(crate) predecessors: Vec<Predecessor>,
 }
 
+/// A log that this one follows.
 #[derive(Serialize, Deserialize, Clone)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct Predecessor {
+pub struct Predecessor {
     origin: String,
     log_directory: String,
 }
@@ -100,13 +99,18 @@ pub fn create(config: &Config) -> Result<Created> {
         .context("cannot make the keys of this box; check the [tpm] section and that the TPM answers")?;
     let fleet_root = secret_key()?;
     tls::create_ca(&keys, &staged).context("cannot make the CA of this box")?;
-    let created = begin_log(&staged, &keys, &fleet_root, Vec::new(), None)?;
+    let beginning = Beginning::of_one(&staged, &keys, fleet_root)?;
+    let created = beginning::write(&staged, &keys, &beginning, Vec::new(), None)?;
     keys.shutdown();
-    // From here on the directory is complete; the rename makes it the state directory at once.
-    fs::rename(&fresh, state)
-        .with_context(|| format!("cannot move {} to {}", fresh.display(), state.display()))?;
-    sync_parent(state)?;
+    take_name(&fresh, state)?;
     Ok(created)
+}
+
+/// Makes a complete directory the state directory, at once.
+pub fn take_name(complete: &Path, state: &Path) -> Result<()> {
+    fs::rename(complete, state)
+        .with_context(|| format!("cannot move {} to {}", complete.display(), state.display()))?;
+    sync_parent(state)
 }
 
 /// Ends the current log and begins a new incarnation that names it.
@@ -127,8 +131,15 @@ pub fn succeed(config: &Config, reason: &str) -> Result<Created> {
             .context("the old log does not open; run `bulla-box fsck` and bring a readable copy back")?;
         (TreeState::new(ledger.size(), ledger.root()), ledger.queue().depth().entries)
     };
-    let secret =
-        keys.unseal(&base64_decode(&file.sealed_fleet_root)?).context("cannot unseal the fleet root")?;
+    let sealed = file.sealed_fleet_root.as_deref().with_context(|| {
+        format!(
+            "this box is enrolled in {}, and only the fleet can enrol a new log of it: move {} away and run \
+             `bulla-box enroll` (the old log stays readable there, and its seals valid)",
+            config.identity.fleet,
+            state.display()
+        )
+    })?;
+    let secret = keys.unseal(&base64_decode(sealed)?).context("cannot unseal the fleet root")?;
     let secret: &[u8; 32] = secret.as_slice().try_into().context("the sealed fleet root is not a key")?;
     let fleet_root = SigningKey::from_bytes(secret);
     let succession = SuccessionBody {
@@ -140,7 +151,8 @@ pub fn succeed(config: &Config, reason: &str) -> Result<Created> {
     let mut predecessors = file.predecessors;
     let name = old.file_name().context("a log directory has a name")?.to_string_lossy().into_owned();
     predecessors.push(Predecessor { origin: file.origin, log_directory: name });
-    let created = begin_log(config, &keys, &fleet_root, predecessors, Some(succession))?;
+    let beginning = Beginning::of_one(config, &keys, fleet_root)?;
+    let created = beginning::write(config, &keys, &beginning, predecessors, Some(succession))?;
     keys.shutdown();
     Ok(Created { left_queued, ..created })
 }
@@ -215,104 +227,8 @@ fn open_keys(config: &Config) -> Result<KeyService> {
     Ok(keys.with_deadline(config.tpm_deadline()))
 }
 
-/// Enrols a new incarnation, writes its log with entry 0 (and a succession entry), then the identity.
-fn begin_log(
-    config: &Config,
-    keys: &KeyService,
-    fleet_root: &SigningKey,
-    predecessors: Vec<Predecessor>,
-    succession: Option<SuccessionBody>,
-) -> Result<Created> {
-    let device = keys.description();
-    let fleet = &config.identity.fleet;
-    // The counter only ever grows, so its value names an incarnation that was never used before.
-    let counter = match device.hardware {
-        Hardware::Tpm => Some(keys.counter_increment().context("cannot move the TPM counter")?),
-        Hardware::Software => None,
-    };
-    let now = now_millis();
-    let origin = Origin::derive(fleet, &device.ek_spki_sha256, counter.unwrap_or(now))?;
-    let log_key = secret_key()?;
-    let content = EnrolmentContent {
-        version: 1,
-        fleet: fleet.clone(),
-        origin: origin.as_str().to_owned(),
-        hardware: device.hardware,
-        ek_spki_sha256: der::Octets32::new(device.ek_spki_sha256.0),
-        ek_certificates: device.ek_certificates.iter().map(|c| c.clone().into()).collect(),
-        attestation_key: device.attestation_public.clone().into(),
-        log_key: der::Octets32::new(log_key.verifying_key().to_bytes()),
-        enrolled_at: now,
-    };
-    let signature = fleet_root.sign(&content.message()).to_bytes().to_vec();
-    let enrolment = Enrolment { content, chain: Vec::new(), signature: signature.into() };
-    let enrolment_der = der::encode(&enrolment);
-
-    let log = log_directory(&config.state_dir, &origin);
-    make_private_dir(&log)?;
-    let mut ledger = Ledger::create(Arc::new(DirStore::open(&log)?), origin.as_str(), options(config))
-        .context("cannot create the log")?;
-    let residency = config.residency();
-    let key = match residency {
-        Residency::Tpm => SealingKey::Device(keys.clone()),
-        Residency::TpmEndorsedRam | Residency::Software => SealingKey::Ram(EpochKey::generate()?),
-    };
-    let statement = body::epoch_statement(origin.as_str(), 0, None, &key, residency, keys);
-    let endorsement =
-        body::endorse(keys, &statement).context("the device does not endorse the first epoch")?;
-    let first = KeyEpochBody {
-        statement,
-        first_index: 0,
-        previous_extended: false,
-        endorsement,
-        predecessor: None,
-        enrolment: Some(enrolment_der.clone().into()),
-    };
-    let mut maker = EntryMaker {
-        origin: &origin,
-        mode: Mode::AirGapped,
-        epoch: 0,
-        residency,
-        key: &key,
-        previous: TreeState::new(0, empty_root()),
-        next_index: 0,
-        lamport: 0,
-    };
-    let mut entries = vec![maker.make(Kind::KeyEpoch, der::encode(&first))?];
-    if let Some(succession) = succession {
-        entries.push(maker.make(Kind::Succession, der::encode(&succession))?);
-    }
-    let entries = entries
-        .iter()
-        .map(|entry| NewEntry { entry: entry.bytes().to_vec(), ..NewEntry::default() })
-        .collect();
-    let committed = ledger.append(entries).context("cannot write the first entries")?;
-    if let Some(counter) = counter {
-        // An intent is on disk from the first entry on; its absence later means a lost log.
-        let intent = Intent { counter, size: committed.size(), root: committed.root() };
-        ledger.control().commit_intent(intent).context("cannot write the first counter intent")?;
-    }
-    drop(ledger);
-
-    let secret = Zeroizing::new(fleet_root.to_bytes());
-    let log_secret = Zeroizing::new(log_key.to_bytes());
-    let file = IdentityFile {
-        version: IDENTITY_VERSION,
-        origin: origin.as_str().to_owned(),
-        enrolment: base64_encode(&enrolment_der),
-        fleet_root: base64_encode(&fleet_root.verifying_key().to_bytes()),
-        sealed_fleet_root: base64_encode(
-            &keys.seal(secret.as_slice()).context("cannot seal the fleet root")?,
-        ),
-        sealed_log_key: base64_encode(&keys.seal(log_secret.as_slice()).context("cannot seal the log key")?),
-        predecessors,
-    };
-    // The identity comes last: until it names the new log, the old one (or nothing) is in force.
-    write_file(&config.state_dir, &file)?;
-    Ok(Created { origin: origin.as_str().to_owned(), hardware: device.hardware, left_queued: 0 })
-}
-
-fn secret_key() -> Result<SigningKey> {
+/// A fresh Ed25519 key.
+pub fn secret_key() -> Result<SigningKey> {
     let mut seed = Zeroizing::new([0u8; 32]);
     getrandom::fill(seed.as_mut()).map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
     Ok(SigningKey::from_bytes(&seed))
@@ -343,7 +259,15 @@ fn read_file(state: &Path) -> Result<IdentityFile> {
 pub fn parse(bytes: &[u8]) -> Result<IdentityFile> {
     let text = checked_json::body(bytes)?;
     let file: IdentityFile = serde_json::from_slice(&text).context("it is damaged")?;
-    ensure!(file.version == IDENTITY_VERSION, "it is of version {}; use a newer bulla-box", file.version);
+    ensure!(
+        (2..=IDENTITY_VERSION).contains(&file.version),
+        "it is of version {}; use a newer bulla-box",
+        file.version
+    );
+    ensure!(
+        file.version > 2 || file.sealed_fleet_root.is_some(),
+        "it is of version 2 and has no sealedFleetRoot"
+    );
     Ok(file)
 }
 
@@ -352,7 +276,7 @@ pub fn text(file: &IdentityFile) -> Result<String> {
     Ok(checked_json::with_checksum(&serde_json::to_string_pretty(file)?))
 }
 
-fn write_file(directory: &Path, file: &IdentityFile) -> Result<()> {
+pub(crate) fn write_file(directory: &Path, file: &IdentityFile) -> Result<()> {
     write_atomically(&directory.join(IDENTITY_FILE), text(file)?.as_bytes())
 }
 
@@ -371,7 +295,8 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     sync_parent(path)
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+/// The path with `suffix` behind its last name.
+pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(suffix);
     path.with_file_name(name)

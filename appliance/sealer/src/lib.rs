@@ -2,18 +2,21 @@
 //!
 //! The program is a library with a thin `main`, so that fuzz targets reach its parsers. Start reading at
 //! `run.rs` (what a running box consists of) and `cli/` (every subcommand).
-//! Refuses to do: create state by itself (`init` is an act of its own), or start on a configuration it does
+//! Refuses to do: create state by itself (`init` and `enroll` are acts of their own), or start on a configuration it does
 //! not fully understand.
 //!
-//! Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 4 a rollback is suspected.
+//! Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 somebody else must act first; 4 a rollback is
+//! suspected.
 #![forbid(unsafe_code)]
 
 mod api;
 mod backup;
+mod beginning;
 mod cli;
 mod clients;
 mod config;
 mod driver;
+mod enrolling;
 mod fsck;
 #[doc(hidden)]
 pub mod fuzzing;

@@ -1,6 +1,6 @@
 //! The small files of a state directory, judged by what they carry themselves: no key and no TPM is needed.
 //!
-//! `identity.json`, `keys/keys.json` and `clients.json` end in a checksum over all of their bytes; `ca.pem` has one
+//! `identity.json`, `keys/keys.json`, `clients.json` and `fleet.json` end in a checksum over all of their bytes; `ca.pem` has one
 //! spelling and the CA's own signature. fsck and the scrub ask here.
 //! Refuses to do: judge what the files mean, or repair them.
 
@@ -16,8 +16,13 @@ use zeroize::Zeroizing;
 /// Longest file that is read, bytes; each is written far below.
 const FILE_BYTES_MAX: u64 = 64 << 20;
 /// File, and whether a box is none without it.
-const FILES: [(&str, bool); 4] =
-    [("identity.json", true), ("keys/keys.json", true), ("clients.json", false), ("ca.pem", false)];
+const FILES: [(&str, bool); 5] = [
+    ("identity.json", true),
+    ("keys/keys.json", true),
+    ("clients.json", false),
+    ("fleet.json", false),
+    ("ca.pem", false),
+];
 
 /// Something wrong with a file.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 //! Invariant: an error is one sentence on stderr and a documented exit code.
 
 mod backup;
+mod enroll;
 mod erase;
 mod owner;
 mod scanner;
@@ -27,7 +28,7 @@ const CONFIGURATION: u8 = 2;
     version,
     about,
     after_help = "Exit codes: 0 done; 1 failed; 2 wrong usage or \
-    configuration; 4 a rollback is suspected."
+    configuration; 3 somebody else must act first; 4 a rollback is suspected."
 )]
 struct Cli {
     /// Configuration file (TOML; docs/box.toml is a commented sample).
@@ -50,8 +51,11 @@ enum Line {
 /// What works on a box, and therefore needs its configuration.
 #[derive(Subcommand)]
 enum Command {
-    /// Creates keys, CA and log of a new box in an empty state directory.
+    /// Creates keys, CA and log of a new box in an empty state directory: a fleet of one, with its own root.
     Init,
+    /// Makes a new box part of a fleet: proves its TPM to the registrar and waits for approval. Exit code 3 with --once
+    /// while somebody else must act.
+    Enroll(enroll::EnrollArgs),
     /// Runs the box until SIGTERM or SIGINT.
     Run {
         /// Only checks the configuration.
@@ -168,6 +172,7 @@ fn execute(command: Command, config: Config) -> Result<u8> {
                 "next: bulla-box scanner add --name NAME, bulla-box trust export --out FILE, bulla-box run"
             )?;
         }
+        Command::Enroll(arguments) => return enroll::execute(&arguments, &config, &mut out),
         Command::Scanner { command } => scanner::execute(command, &config, &mut out)?,
         Command::Trust { command: Export::Export { out: path } } => {
             writeln!(out, "fingerprint {}", trust::export(&config, &path)?)?;

@@ -41,6 +41,8 @@ pub enum ConfigError {
     },
 }
 
+/// Where Linux shows what the firmware measured.
+const KERNEL_EVENT_LOG: &str = "/sys/kernel/security/tpm0/binary_bios_measurements";
 /// Each of them is named in the log entry of every backup.
 const RECIPIENTS_MAX: usize = 16;
 
@@ -129,6 +131,13 @@ impl Config {
             Some(tpm) => Provider::Tpm { tcti: tpm.tcti.clone() },
             None => Provider::Software,
         }
+    }
+
+    /// The firmware's event log; `None` without a TPM, and for a simulated one unless it is named.
+    pub fn event_log(&self) -> Option<PathBuf> {
+        let tpm = self.tpm.as_ref()?;
+        let own = || tpm.tcti.starts_with("device:").then(|| PathBuf::from(KERNEL_EVENT_LOG));
+        tpm.event_log.clone().or_else(own)
     }
 
     /// Where sealing keys live: what `sealing.residency` says, else the default of the provider.

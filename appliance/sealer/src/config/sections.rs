@@ -25,6 +25,10 @@ pub struct IdentityConfig {
 pub struct TpmConfig {
     /// Where the TPM is: `device:/dev/tpmrm0`, or `swtpm:host=127.0.0.1,port=2321`.
     pub tcti: String,
+    /// The firmware's event log, which explains the PCR values. Default for a `device:` the kernel's,
+    /// /sys/kernel/security/tpm0/binary_bios_measurements; for a simulated TPM none.
+    #[serde(default)]
+    pub event_log: Option<PathBuf>,
 }
 
 /// `[software]`.

@@ -17,6 +17,7 @@ use bulla_keys::{KeyError, KeyService};
 use bulla_ledger::{Control, Intent};
 use bulla_protocol::rollback::{Event as WindowEvent, Step, Window};
 use bulla_protocol::window::{WindowPlanner, WindowPolicy};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -89,6 +90,7 @@ pub struct Attestor {
     pub(super) queue: mpsc::Sender<Command>,
     pub(super) planner: WindowPlanner,
     pub(super) pcrs: Vec<u8>,
+    pub(super) event_log: Option<PathBuf>,
     pub(super) residency: Residency,
     pub(super) steady: Steady,
     pub(super) away_since: Option<(LocalTime, String)>,
@@ -280,7 +282,7 @@ impl Attestor {
             log_signature: head.signature.to_vec().into(),
             quote: Some(body::tpm_quote(quote)),
             counter: Some(counter),
-            event_log: event_log_hash(),
+            event_log: event_log_hash(self.event_log.as_deref()),
             reason: None,
         };
         self.append(Kind::Attestation, der::encode(&attestation))
@@ -339,8 +341,8 @@ impl Attestor {
     }
 }
 
-/// SHA-256 of the firmware's event log, where the kernel shows one.
-fn event_log_hash() -> Option<der::Octets32> {
-    let log = std::fs::read("/sys/kernel/security/tpm0/binary_bios_measurements").ok()?;
+/// SHA-256 of the firmware's event log, where there is one.
+fn event_log_hash(path: Option<&Path>) -> Option<der::Octets32> {
+    let log = std::fs::read(path?).ok()?;
     Some(der::Octets32::new(bulla_formats::hash::sha256(&[&log]).0))
 }

@@ -181,6 +181,7 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
             retry: ATTEST_RETRY_MILLIS,
         }),
         pcrs: config.attestation.pcrs.clone(),
+        event_log: config.event_log(),
         residency,
         steady,
         away_since: None,
