@@ -106,6 +106,11 @@ impl Registrar {
         &self.policy
     }
 
+    /// Whose TPMs it believes in.
+    pub fn manufacturers(&self) -> &Manufacturers {
+        &self.manufacturers
+    }
+
     /// Replaces what it demands, as when a new image is known.
     pub fn set_policy(&mut self, policy: Policy) {
         self.policy = policy;

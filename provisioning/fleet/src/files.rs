@@ -9,7 +9,7 @@ use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 /// Reads a file of at most `limit` bytes; the bytes are wiped after use.
@@ -85,9 +85,7 @@ impl Lock {
     /// # Errors
     /// When another process has it: two processes with one custodian's key could use the same nonces twice.
     pub fn take(dir: &Path) -> Result<Self, Failure> {
-        let path = dir.join(".lock");
-        let open = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
-        let file = open.map_err(|error| Failure::file("open", &path, error))?;
+        let (path, file) = Self::open(dir)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Lock(file)),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(Failure::usage(format!(
@@ -96,5 +94,21 @@ impl Lock {
             ))),
             Err(error) => Err(Failure::file("lock", &path, error)),
         }
+    }
+
+    /// Waits for the lock: where every process holds it for a moment only.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn wait(dir: &Path) -> Result<Self, Failure> {
+        let (path, file) = Self::open(dir)?;
+        let locked = flock(&file, FlockOperation::LockExclusive);
+        locked.map(|()| Lock(file)).map_err(|error| Failure::file("lock", &path, error))
+    }
+
+    fn open(dir: &Path) -> Result<(PathBuf, File), Failure> {
+        let path = dir.join(".lock");
+        let open = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+        open.map(|file| (path.clone(), file)).map_err(|error| Failure::file("open", &path, error))
     }
 }

@@ -63,10 +63,11 @@ pub struct InitArgs {
 
 /// `fleet.keys`: docs/formats.md, "Key ceremony".
 #[derive(AsnType, Decode, Encode)]
-struct FleetKeys {
+pub struct FleetKeys {
     version: u64,
     coordinator: Octets32,
-    fleet_ca: Octets32,
+    /// Seed of the fleet CA.
+    pub fleet_ca: Octets32,
 }
 
 impl Drop for FleetKeys {
@@ -183,7 +184,8 @@ fn lone_custodian(dir: &Path) -> Result<Card, Failure> {
     }
 }
 
-fn keys(dir: &Path) -> Result<FleetKeys, Failure> {
+/// The fleet's own keys.
+pub fn keys(dir: &Path) -> Result<FleetKeys, Failure> {
     let path = dir.join(KEYS);
     let bytes = files::read(&path, KEYS_BYTES_MAX)?;
     let keys: FleetKeys = der::decode("fleet's keys", &bytes, KEYS_BYTES_MAX)

@@ -9,6 +9,7 @@ mod approve;
 mod ask;
 mod attend;
 mod desk;
+mod enrolments;
 mod exchange;
 mod exit;
 mod files;
@@ -19,6 +20,7 @@ mod propose;
 mod reference;
 mod roster;
 mod seen;
+mod serve;
 mod transcript;
 mod trust;
 
@@ -71,6 +73,11 @@ enum Command {
     /// The trust file: write what the roster says of logs that were given up
     #[command(subcommand)]
     Trust(trust::TrustCommand),
+    /// Run the registrar, which boxes ask to be enrolled
+    Serve(serve::ServeArgs),
+    /// What boxes have asked for: list, show, approve, refuse
+    #[command(subcommand)]
+    Enrolments(enrolments::EnrolmentsCommand),
     #[command(flatten)]
     Manual(ManualCommand),
 }
@@ -111,6 +118,8 @@ fn main() -> ExitCode {
         Command::Apply(args) => apply::run(args),
         Command::Roster(command) => roster::run(command),
         Command::Trust(command) => trust::run(command),
+        Command::Serve(args) => serve::run(args),
+        Command::Enrolments(command) => enrolments::run(command),
         Command::Manual(command) => command
             .execute(Cli::command(), "1")
             .map(|()| Exit::Ok)
