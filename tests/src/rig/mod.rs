@@ -124,6 +124,14 @@ impl Rig {
 
     /// Like [`Rig::create`], on a TPM made before.
     pub fn create_on(options: &RigOptions<'_>, tpm: Option<(Swtpm, TempDir)>) -> Result<Self> {
+        let mut rig = Self::unborn_on(options, tpm)?;
+        rig.run(&["init"])?;
+        rig.furnish()?;
+        Ok(rig)
+    }
+
+    /// Only configured: the box has no state until it is created or enrolled. [`Rig::furnish`] does the rest.
+    pub fn unborn_on(options: &RigOptions<'_>, tpm: Option<(Swtpm, TempDir)>) -> Result<Self> {
         let (tpm, directory) = match tpm {
             Some((tpm, directory)) => (Some(tpm), directory),
             None => (None, tempfile::Builder::new().prefix("bulla-rig-").tempdir()?),
@@ -141,7 +149,7 @@ impl Rig {
                 extra: options.extra,
             },
         )?;
-        let mut rig = Rig {
+        Ok(Rig {
             sealer,
             tpm,
             ca_pem: String::new(),
@@ -155,15 +163,18 @@ impl Rig {
                 roster: None,
             },
             directory,
-        };
-        rig.run(&["init"])?;
-        rig.run(&["ca", "export", "--out", "ca.pem"])?;
-        rig.ca_pem = std::fs::read_to_string(rig.file("ca.pem"))?;
-        rig.export_trust()?;
+        })
+    }
+
+    /// Takes CA and trust file of a box that has its state, and registers a client of each role.
+    pub fn furnish(&mut self) -> Result<()> {
+        self.run(&["ca", "export", "--out", "ca.pem"])?;
+        self.ca_pem = std::fs::read_to_string(self.file("ca.pem"))?;
+        self.export_trust()?;
         for (slot, role) in ["scanner", "reader", "operator"].into_iter().enumerate() {
-            rig.tokens[slot] = rig.add_client(&format!("{role}-1"), role)?;
+            self.tokens[slot] = self.add_client(&format!("{role}-1"), role)?;
         }
-        Ok(rig)
+        Ok(())
     }
 
     /// Writes `trust.json` again (a succession changes nothing in it; a new box does).
@@ -205,12 +216,14 @@ impl Rig {
 
     /// Runs `bulla-box SUBCOMMAND... --config box.toml` and returns however it ended.
     pub fn try_run(&self, arguments: &[&str]) -> Result<Output> {
-        Command::new(box_program()?)
-            .args(arguments)
-            .args(["--config", "box.toml"])
-            .current_dir(self.sealer.directory())
-            .output()
-            .context("cannot start bulla-box")
+        self.command(arguments)?.output().context("cannot start bulla-box")
+    }
+
+    /// `bulla-box SUBCOMMAND... --config box.toml`, to be started.
+    pub fn command(&self, arguments: &[&str]) -> Result<Command> {
+        let mut command = Command::new(box_program()?);
+        command.args(arguments).args(["--config", "box.toml"]).current_dir(self.sealer.directory());
+        Ok(command)
     }
 
     /// A file in the box's directory (`box.toml`, `ca.pem`, `trust.json`, `box.log`).

@@ -66,7 +66,8 @@ impl Shelf {
     pub fn get(&self, transcript: &Hash) -> Result<Option<Record>, Failure> {
         let path = self.dir.join(transcript.to_string());
         let Some(bytes) = files::read_if_there(&path, RECORD_BYTES_MAX)? else { return Ok(None) };
-        let failed = |why: String| Failure::new(Exit::Refused, format!("{} is damaged: {why}", path.display()));
+        let failed =
+            |why: String| Failure::new(Exit::Refused, format!("{} is damaged: {why}", path.display()));
         let record = Record::decode(&bytes).map_err(|error| failed(error.to_string()))?;
         match record.transcript() == *transcript {
             true => Ok(Some(record)),

@@ -86,11 +86,19 @@ async fn answered(
         }
         Ok(Err(failure)) => {
             eprintln!("bulla-fleet: {failure}");
-            problem(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the registrar could not decide; its log says why")
+            problem(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                "the registrar could not decide; its log says why",
+            )
         }
         Err(error) => {
             eprintln!("bulla-fleet: {error}");
-            problem(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the registrar could not decide; its log says why")
+            problem(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                "the registrar could not decide; its log says why",
+            )
         }
     }
 }

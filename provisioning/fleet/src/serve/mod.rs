@@ -124,7 +124,8 @@ fn tls_key(dir: &Path) -> Result<KeyPair, Failure> {
 /// The certificate says nothing: boxes pin the key.
 fn tls(key: &KeyPair) -> Result<Arc<ServerConfig>, Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::usage(format!("TLS cannot be configured: {error}"));
-    let certificate = CertificateParams::new(vec!["registrar".to_owned()]).and_then(|own| own.self_signed(key));
+    let certificate =
+        CertificateParams::new(vec!["registrar".to_owned()]).and_then(|own| own.self_signed(key));
     let certificate = certificate.map_err(|error| failed(&error))?;
     let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))

@@ -110,7 +110,9 @@ impl Office {
             });
             match failed {
                 None => Ok(step),
-                Some(error) => Err(Failure::usage(format!("the operating system gives no randomness: {error}"))),
+                Some(error) => {
+                    Err(Failure::usage(format!("the operating system gives no randomness: {error}")))
+                }
             }
         })
     }

@@ -1,0 +1,437 @@
+//! Enrolment as it happens: real TPMs with the certificates of their maker, a registrar, operators with directories of
+//! their own, and boxes that are killed, forged and sent away.
+#![allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
+
+use anyhow::{Context as _, Result, ensure};
+use bulla_formats::json::base64_decode;
+use bulla_tests::rig::{Rig, RigOptions, Role, bulla_program, fleet_program};
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+const FLEET: &str = "demo.bulla.test";
+
+fn words(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+fn log(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../provisioning/appraisal/tests/logs").join(name)
+}
+
+/// A fleet of one custodian and the operators olga and omar, both of whom decide; and its registrar.
+struct Fleet {
+    dir: TempDir,
+    registrar: Option<(Child, BufReader<ChildStdout>)>,
+    address: String,
+    pin: String,
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Fleet {
+    fn found() -> Result<Self> {
+        let dir = tempfile::Builder::new().prefix("bulla-fleet-").tempdir()?;
+        let fleet = Fleet { dir, registrar: None, address: "127.0.0.1:0".into(), pin: String::new() };
+        for name in ["olga", "omar"] {
+            fleet.ok(&["person", "--dir", name, "--name", name, "--duty", "operator"])?;
+        }
+        let cards = ["--operator", "olga/card", "--operator", "omar/card"];
+        fleet.ok(&[&["init", "--dir", "fleet", "--fleet", FLEET], &cards[..]].concat())?;
+        Ok(fleet)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn run(&self, arguments: &[&str]) -> Result<Output> {
+        let mut command = Command::new(fleet_program()?);
+        Ok(command.current_dir(self.dir.path()).args(arguments).stdin(Stdio::null()).output()?)
+    }
+
+    fn ok(&self, arguments: &[&str]) -> Result<String> {
+        let done = self.run(arguments)?;
+        ensure!(done.status.success(), "{arguments:?}: {}", words(&done));
+        Ok(words(&done))
+    }
+
+    fn ends(&self, arguments: &[&str], code: i32, part: &str) -> Result<()> {
+        let done = self.run(arguments)?;
+        let said = words(&done);
+        ensure!(done.status.code() == Some(code) && said.contains(part), "{arguments:?}: {said}");
+        Ok(())
+    }
+
+    /// What lies on the desk is approved by both, and carried out.
+    fn carry_out(&self) -> Result<()> {
+        for name in ["olga", "omar"] {
+            self.ok(&["approve", "--dir", name, "--exchange", "fleet/exchange", "--yes"])?;
+        }
+        self.ok(&["apply", "--dir", "fleet"]).map(drop)
+    }
+
+    /// The TPM's maker is believed from the next start of the registrar on.
+    fn believe(&self, rig: &Rig) -> Result<()> {
+        let (roots, between) =
+            (self.path("fleet/manufacturers/roots"), self.path("fleet/manufacturers/intermediates"));
+        fs::create_dir_all(&roots)?;
+        fs::create_dir_all(&between)?;
+        let number = fs::read_dir(&roots)?.count();
+        let ca = rig.directory().join("tpm/ca");
+        fs::copy(ca.join("swtpm-localca-rootca-cert.pem"), roots.join(format!("{number}.pem")))?;
+        fs::copy(ca.join("issuercert.pem"), between.join(format!("{number}.pem")))?;
+        Ok(())
+    }
+
+    fn list(&self, ek: &str, serial: &str) -> Result<()> {
+        fs::write(self.path("rows.csv"), format!("serial;model;branch;ek\n{serial};B-100;Zug;{ek}\n"))?;
+        self.ok(&["inventory", "import", "rows.csv", "--dir", "fleet", "--reason", "a delivery"])?;
+        self.carry_out()
+    }
+
+    fn serve(&mut self, more: &[&str]) -> Result<()> {
+        let mut command = Command::new(fleet_program()?);
+        command.current_dir(self.dir.path()).args(["serve", "--dir", "fleet", "--listen", &self.address]);
+        let mut child = command.args(more).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        let mut said = BufReader::new(child.stdout.take().context("it speaks")?);
+        let mut line = || {
+            let mut line = String::new();
+            said.read_line(&mut line).map(|_| line.trim().to_owned())
+        };
+        let (pin, address) = (line()?, line()?);
+        let pin = pin.strip_prefix("pin ").with_context(|| format!("{pin:?} is no pin"))?.to_owned();
+        ensure!(self.pin.is_empty() || self.pin == pin, "the registrar's key has changed");
+        self.pin = pin;
+        self.address = address.strip_prefix("listens on ").with_context(|| address.clone())?.to_owned();
+        self.registrar = Some((child, said));
+        Ok(())
+    }
+
+    /// SIGKILL.
+    fn kill(&mut self) {
+        if let Some((mut child, _)) = self.registrar.take() {
+            let _gone = child.kill();
+            let _status = child.wait();
+        }
+    }
+
+    fn registrar(&self) -> [String; 4] {
+        ["--registrar".into(), format!("https://{}", self.address), "--pin".into(), self.pin.clone()]
+    }
+
+    /// `bulla-box enroll --once`.
+    fn enroll(&self, rig: &Rig) -> Result<Said> {
+        let registrar = self.registrar();
+        let mut arguments = vec!["enroll", "--once"];
+        arguments.extend(registrar.iter().map(String::as_str));
+        let done = rig.try_run(&arguments)?;
+        Ok(Said { code: done.status.code(), words: words(&done) })
+    }
+
+    /// From a proven box to a member.
+    fn admit(&self, said: &Said) -> Result<()> {
+        let (claim, fingerprint) = (said.after("claim code")?, said.after("fingerprint")?);
+        let heard = ["--heard", &fingerprint, "--by", "olga", "--reason", "it stands in the branch"];
+        self.ok(&[&["enrolments", "approve", &claim, "--dir", "fleet"], &heard[..]].concat())?;
+        self.carry_out()
+    }
+}
+
+/// What `bulla-box enroll` said.
+struct Said {
+    code: Option<i32>,
+    words: String,
+}
+
+impl Said {
+    fn after(&self, name: &str) -> Result<String> {
+        let found = self.words.lines().find_map(|line| line.strip_prefix(name));
+        Ok(found.with_context(|| format!("no {name} in {}", self.words))?.trim().to_owned())
+    }
+
+    fn ends(&self, code: i32, part: &str) -> Result<()> {
+        ensure!(self.code == Some(code) && self.words.contains(part), "{:?}: {}", self.code, self.words);
+        Ok(())
+    }
+}
+
+fn unborn() -> Result<Rig> {
+    Rig::unborn_on(&RigOptions::default(), Some(Rig::manufacture_tpm()?))
+}
+
+#[test]
+fn g8_a_box_becomes_a_member_when_its_tpm_its_people_and_the_roster_say_so() -> Result<()> {
+    let (mut fleet, mut rig) = (Fleet::found()?, unborn()?);
+    fleet.ends(&["serve", "--dir", "fleet"], 2, "no root of a TPM manufacturer")?;
+    fleet.believe(&rig)?;
+    fleet.serve(&[])?;
+
+    // Nobody has listed it: it waits, and is noted.
+    let said = fleet.enroll(&rig)?;
+    said.ends(3, "ek-unknown")?;
+    let ek = said.after("TPM")?;
+    let listed = fleet.ok(&["enrolments", "list", "--dir", "fleet"])?;
+    ensure!(listed.contains("held in quarantine") && listed.contains(&ek), "{listed}");
+
+    // Listed, and held back.
+    fleet.list(&ek, "S-1")?;
+    fleet.ok(&["propose", "quarantine", "S-1", "--dir", "fleet", "--reason", "the seal was broken"])?;
+    fleet.ok(&["approve", "--dir", "olga", "--exchange", "fleet/exchange", "--yes"])?;
+    fleet.ok(&["apply", "--dir", "fleet"])?;
+    fleet.enroll(&rig)?.ends(3, "ek-quarantined")?;
+    fleet.ok(&["propose", "release", "S-1", "--dir", "fleet", "--reason", "it was the courier"])?;
+    fleet.carry_out()?;
+
+    // Proven; the request stays the same however often it is sent.
+    let said = fleet.enroll(&rig)?;
+    said.ends(3, "somebody has to approve")?;
+    let claim = said.after("claim code")?;
+    assert_eq!(fleet.enroll(&rig)?.after("fingerprint")?, said.after("fingerprint")?);
+    let shown = fleet.ok(&["enrolments", "show", &claim, "--dir", "fleet"])?;
+    ensure!(shown.contains("proven") && shown.contains("swtpm"), "{shown}");
+    // Without the fingerprint nobody approves anything.
+    let other = "0000-0000-0000-0000-0000";
+    let wrong = ["--heard", other, "--by", "olga", "--reason", "a guess"];
+    fleet.ends(
+        &[&["enrolments", "approve", &claim, "--dir", "fleet"], &wrong[..]].concat(),
+        1,
+        "not the fingerprint",
+    )?;
+    // Approved is not yet decided.
+    let heard = said.after("fingerprint")?;
+    let right = ["--heard", &heard, "--by", "olga", "--reason", "it stands in the branch"];
+    fleet.ok(&[&["enrolments", "approve", &claim, "--dir", "fleet"], &right[..]].concat())?;
+    fleet.enroll(&rig)?.ends(3, "somebody has to approve")?;
+    fleet.carry_out()?;
+    let said = fleet.enroll(&rig)?;
+    said.ends(0, "enrolled as")?;
+    let origin = said.after("enrolled as")?;
+    let shown = fleet.ok(&["inventory", "show", "S-1", "--dir", "fleet"])?;
+    ensure!(shown.contains("enrolled") && shown.contains(&origin), "{shown}");
+
+    // It seals, and whoever trusts the fleet believes it. The registrar is not needed for that.
+    fleet.kill();
+    rig.furnish()?;
+    rig.sealer.start()?;
+    let answer =
+        rig.client(Role::Scanner).post("/v1/seals?wait=attested&deadlineSeconds=60", &[], b"a scan")?;
+    ensure!(answer.json()?["facts"] == serde_json::json!(["sealed", "attested"]), "{}", answer.json()?);
+    fs::write(rig.file("scan"), b"a scan")?;
+    fs::write(rig.file("scan.seal"), answer.seal()?.encode())?;
+    let verified = Command::new(bulla_program()?)
+        .arg("verify")
+        .args([rig.file("scan"), rig.file("scan.seal")])
+        .arg("--trust")
+        .arg(fleet.path("fleet/trust.json"))
+        .output()?;
+    ensure!(verified.status.success(), "{}", words(&verified));
+    rig.sealer.stop()?;
+    rig.fsck()?;
+
+    // A member is not made twice, and cannot make itself a fleet of one or another log of this one.
+    fleet.enroll(&rig)?.ends(1, "has its log already")?;
+    let succeeded = rig.try_run(&["succeed", "--reason", "a try"])?;
+    ensure!(
+        !succeeded.status.success() && words(&succeeded).contains("only the fleet can"),
+        "{}",
+        words(&succeeded)
+    );
+
+    // Stock tools agree on the certificates.
+    let file: serde_json::Value = serde_json::from_slice(&fs::read(rig.state().join("fleet.json"))?)?;
+    for name in ["authority", "tlsCertificate", "issuingCertificate"] {
+        fs::write(rig.file(name), base64_decode(file[name].as_str().context("base64")?)?)?;
+        let converted = Command::new("openssl")
+            .args(["x509", "-inform", "DER", "-in"])
+            .arg(rig.file(name))
+            .arg("-out")
+            .arg(rig.file(&format!("{name}.pem")))
+            .output()?;
+        ensure!(converted.status.success(), "{}", words(&converted));
+    }
+    for name in ["tlsCertificate", "issuingCertificate"] {
+        let verified = Command::new("openssl")
+            .args(["verify", "-x509_strict", "-CAfile"])
+            .args([rig.file("authority.pem"), rig.file(&format!("{name}.pem"))])
+            .output()?;
+        ensure!(verified.status.success(), "{name}: {}", words(&verified));
+    }
+    Ok(())
+}
+
+#[test]
+fn g8_who_has_left_does_not_come_back_under_another_name() -> Result<()> {
+    let (mut fleet, rig) = (Fleet::found()?, unborn()?);
+    fleet.believe(&rig)?;
+    fleet.serve(&[])?;
+    let ek = fleet.enroll(&rig)?.after("TPM")?;
+    fleet.list(&ek, "S-1")?;
+    let said = fleet.enroll(&rig)?;
+    fleet.admit(&said)?;
+    fleet.enroll(&rig)?.ends(0, "enrolled as")?;
+    let gone = ["--cause", "compromise", "--nothing-good", "--reason", "the box was stolen"];
+    fleet.ok(&[&["revoke", "S-1", "--dir", "fleet"], &gone[..]].concat())?;
+    fleet.carry_out()?;
+    // The same TPM, a fresh disk.
+    fs::rename(rig.state(), rig.file("old-state"))?;
+    fleet.enroll(&rig)?.ends(1, "ek-tombstoned")?;
+    // One pardon, one more life, one more log.
+    fleet.ok(&["pardon", "S-1", "--dir", "fleet", "--reason", "found again, and examined"])?;
+    fleet.carry_out()?;
+    let said = fleet.enroll(&rig)?;
+    said.ends(3, "somebody has to approve")?;
+    fleet.admit(&said)?;
+    fleet.enroll(&rig)?.ends(0, "enrolled as")?;
+    Ok(())
+}
+
+#[test]
+fn g8_a_refused_claim_says_why_and_the_next_one_is_another() -> Result<()> {
+    let (mut fleet, rig) = (Fleet::found()?, unborn()?);
+    fleet.believe(&rig)?;
+    fleet.serve(&[])?;
+    let ek = fleet.enroll(&rig)?.after("TPM")?;
+    fleet.list(&ek, "S-1")?;
+    let said = fleet.enroll(&rig)?;
+    let claim = said.after("claim code")?;
+    fleet.ok(&[
+        "enrolments",
+        "refuse",
+        &claim,
+        "--dir",
+        "fleet",
+        "--by",
+        "omar",
+        "--reason",
+        "wrong branch",
+    ])?;
+    fleet.enroll(&rig)?.ends(1, "omar refused it: wrong branch (declined)")?;
+    let again = fleet.enroll(&rig)?;
+    again.ends(3, "somebody has to approve")?;
+    assert_ne!(again.after("claim code")?, claim);
+    // Somebody else's registrar: nothing is told to it.
+    let registrar = fleet.registrar();
+    let pin = "4e".repeat(32);
+    let fresh = unborn()?;
+    let other = fresh.try_run(&["enroll", "--once", &registrar[0], &registrar[1], "--pin", &pin])?;
+    ensure!(other.status.code() == Some(3) && words(&other).contains("no connection"), "{}", words(&other));
+    // An enrolment under way is not taken elsewhere by mistake.
+    let other = rig.try_run(&["enroll", "--once", &registrar[0], &registrar[1], "--pin", &pin])?;
+    ensure!(other.status.code() == Some(1) && words(&other).contains("is under way"), "{}", words(&other));
+    Ok(())
+}
+
+/// Extends the TPM's PCRs with every measurement of a log, in its order, as the firmware did.
+fn boot(fleet: &Fleet, rig: &Rig, log: &Path) -> Result<()> {
+    let shown = fleet.ok(&["reference", "show", "--json", &log.to_string_lossy()])?;
+    let shown: serde_json::Value = serde_json::from_str(&shown)?;
+    let events = shown["events"].as_array().context("events")?;
+    let measured = events.iter().filter(|event| event["measured"] == true);
+    let extensions: Vec<String> = measured
+        .map(|event| format!("{}:sha256={}", event["pcr"], event["sha256"].as_str().unwrap()))
+        .collect();
+    let tcti = rig.tpm.as_ref().context("the rig has a TPM")?.tcti();
+    let extended = Command::new("tpm2_pcrextend").args(["-T", &tcti]).args(&extensions).output()?;
+    ensure!(extended.status.success(), "{}", words(&extended));
+    // The box is told where its firmware left the log.
+    let path = rig.file("box.toml");
+    let text = fs::read_to_string(&path)?;
+    fs::write(&path, text.replace("[tpm]\n", &format!("[tpm]\nevent_log = {:?}\n", log.to_string_lossy())))?;
+    Ok(())
+}
+
+#[test]
+fn g8_a_boot_that_nobody_knows_is_refused_and_the_pcr_named() -> Result<()> {
+    let mut fleet = Fleet::found()?;
+    let (good, bad, liar) = (unborn()?, unborn()?, unborn()?);
+    let (image_2, image_3) = (log("image-v2.eventlog"), log("image-v3.eventlog"));
+    for rig in [&good, &bad, &liar] {
+        fleet.believe(rig)?;
+    }
+    let image = image_2.to_string_lossy().into_owned();
+    let named = ["--name", "image 2", "--log", &image, "--out", "fleet/trust.json"];
+    fleet.ok(&[&["reference", "add", "--trust", "fleet/trust.json"], &named[..]].concat())?;
+    fleet.serve(&[])?;
+    boot(&fleet, &good, &image_2)?;
+    boot(&fleet, &bad, &image_3)?;
+    // Booted the unknown image, and shows the log of the good one.
+    boot(&fleet, &liar, &image_3)?;
+    let path = liar.file("box.toml");
+    fs::write(&path, fs::read_to_string(&path)?.replace("image-v3", "image-v2"))?;
+    for (rig, serial) in [(&good, "S-1"), (&bad, "S-2"), (&liar, "S-3")] {
+        let ek = fleet.enroll(rig)?.after("TPM")?;
+        fleet.list(&ek, serial)?;
+    }
+    let said = fleet.enroll(&good)?;
+    said.ends(3, "somebody has to approve")?;
+    let shown = fleet.ok(&["enrolments", "show", &said.after("claim code")?, "--dir", "fleet"])?;
+    ensure!(shown.contains("boot         image 2"), "{shown}");
+    let refused = fleet.enroll(&bad)?;
+    refused.ends(1, "boot-unknown")?;
+    ensure!(refused.words.contains("PCR 4") && refused.words.contains("image 2"), "{}", refused.words);
+    fleet.enroll(&liar)?.ends(1, "event-log-differs")?;
+    Ok(())
+}
+
+#[test]
+fn g10_registrar_and_box_are_killed_until_it_is_done() -> Result<()> {
+    let (mut fleet, rig) = (Fleet::found()?, unborn()?);
+    fleet.believe(&rig)?;
+    fleet.serve(&[])?;
+    let ek = fleet.enroll(&rig)?.after("TPM")?;
+    fleet.list(&ek, "S-1")?;
+    let registrar = fleet.registrar();
+    // The box asks again and again, is killed, and the registrar with it, at moments that spread over the conversation.
+    for round in 0..12_u64 {
+        let mut asking = rig.command(&["enroll"])?;
+        asking.args(&registrar).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = asking.spawn()?;
+        std::thread::sleep(Duration::from_millis(40 + 45 * round));
+        if round % 2 == 0 {
+            fleet.kill();
+            fleet.serve(&[])?;
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        child.kill()?;
+        child.wait()?;
+    }
+    let said = fleet.enroll(&rig)?;
+    said.ends(3, "somebody has to approve")?;
+    let count = |fleet: &Fleet| -> Result<usize> {
+        let listed = fleet.ok(&["enrolments", "list", "--json", "--dir", "fleet"])?;
+        let listed: serde_json::Value = serde_json::from_str(&listed)?;
+        Ok(listed["enrolments"].as_array().context("rows")?.len())
+    };
+    assert_eq!(count(&fleet)?, 1, "one box has asked once");
+    fleet.admit(&said)?;
+    // It waits by itself now, while the registrar comes and goes.
+    let mut waiting = rig.command(&["enroll"])?;
+    let mut child = waiting.args(&registrar).stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
+    for _ in 0..3 {
+        fleet.kill();
+        fleet.serve(&[])?;
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let begun = Instant::now();
+    let status = loop {
+        match child.try_wait()? {
+            Some(status) => break status,
+            None => ensure!(begun.elapsed() < Duration::from_secs(90), "it still waits"),
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    ensure!(status.success(), "{status}");
+    assert_eq!(count(&fleet)?, 1);
+    let origin = fleet.ok(&["inventory", "show", "S-1", "--dir", "fleet"])?;
+    ensure!(origin.contains("enrolled"), "{origin}");
+    rig.fsck()?;
+    Ok(())
+}
