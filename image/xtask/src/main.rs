@@ -10,6 +10,7 @@ mod checks;
 mod deb;
 mod deb_check;
 mod demo;
+mod fleet_demo;
 mod fuzz;
 mod setup;
 mod story;
@@ -34,10 +35,9 @@ fn command_line() -> Command {
             Command::new("setup").about("Install what the other commands need: packages, rustup components"),
         )
         .subcommand(Command::new("test").about("Everything CI runs: format, lints, docs, licences, tests"))
-        .subcommand(
-            Command::new("demo")
-                .about("Seal, upgrade, verify and try to forge real documents on a box with a TPM"),
-        )
+        .subcommand(Command::new("demo").about(
+            "Seal, verify and try to forge real documents on a box with a TPM; found a fleet and enrol boxes",
+        ))
         .subcommand(
             Command::new("bench")
                 .about("Measure the release build; ratios against baselines of the same run")

@@ -10,6 +10,7 @@ use crate::files::{self, Lock};
 use bulla_enrolment::proof::fingerprint;
 use bulla_enrolment::record::{RECORD_BYTES_MAX, Record};
 use bulla_formats::hash::Hash;
+use bulla_formats::report::utc;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -30,7 +31,7 @@ pub struct Shelf {
 pub struct Stranger {
     /// Hash of its endorsement key, in hex.
     pub ek: String,
-    /// When it came last (Unix milliseconds), and what its maker says of it.
+    /// When it came last, and what its maker says of it.
     pub note: String,
 }
 
@@ -133,7 +134,7 @@ impl Shelf {
         let dir = self.dir.join(STRANGERS);
         let path = dir.join(ek.to_string());
         if path.exists() || self.names(&dir)?.len() < STRANGERS_MAX {
-            files::write_private(&path, format!("{now_millis} {described}").as_bytes())?;
+            files::write_private(&path, format!("{} {described}", utc(now_millis)).as_bytes())?;
         }
         Ok(())
     }
