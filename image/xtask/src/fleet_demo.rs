@@ -250,7 +250,7 @@ fn seal(story: &mut Story, fleet: &Fleet, branch: &mut Branch) -> Result<u128> {
     let took = story.run(&branch.room, &line, 0, &Show::First(1))?.took.as_millis();
     let line = format!("bulla verify {} --trust trust.json", samples::LOAN);
     let told =
-        story.run(&branch.room, &line, 0, &Show::Beginning(&["verdict", "facts", "passed      quote"]))?;
+        story.run(&branch.room, &line, 0, &Show::Beginning(&["verdict", "facts", "passed      boot-state"]))?;
     ensure!(told.stdout.contains("image 2"), "the boot is not named:\n{}", told.stdout);
     branch.fixture.stop()?;
     Ok(took)
