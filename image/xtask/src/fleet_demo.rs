@@ -249,8 +249,12 @@ fn seal(story: &mut Story, fleet: &Fleet, branch: &mut Branch) -> Result<u128> {
     let line = format!("bulla seal {client} --wait attested {}", samples::LOAN);
     let took = story.run(&branch.room, &line, 0, &Show::First(1))?.took.as_millis();
     let line = format!("bulla verify {} --trust trust.json", samples::LOAN);
-    let told =
-        story.run(&branch.room, &line, 0, &Show::Beginning(&["verdict", "facts", "passed      boot-state"]))?;
+    let told = story.run(
+        &branch.room,
+        &line,
+        0,
+        &Show::Beginning(&["verdict", "facts", "passed      boot-state"]),
+    )?;
     ensure!(told.stdout.contains("image 2"), "the boot is not named:\n{}", told.stdout);
     branch.fixture.stop()?;
     Ok(took)
