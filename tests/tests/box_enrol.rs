@@ -245,7 +245,39 @@ fn g8_a_box_becomes_a_member_when_its_tpm_its_people_and_the_roster_say_so() -> 
         words(&succeeded)
     );
 
-    // Stock tools agree on the certificates.
+    // Stock tools agree on the quote and on the endorsement certificate.
+    let claimed = fleet.path("evidence");
+    let out = claimed.to_string_lossy().into_owned();
+    fleet.ok(&["enrolments", "export", &claim, "--dir", "fleet", "--out", &out])?;
+    fleet.ends(
+        &["enrolments", "export", &claim, "--dir", "fleet", "--out", &out],
+        2,
+        "holds something already",
+    )?;
+    let qualifying = fs::read_to_string(claimed.join("quote.qualifying"))?;
+    let checkquote = |qualifying: &str| -> Result<Output> {
+        let quote = ["-u", "ak.pem", "-m", "quote.attest", "-s", "quote.signature", "-g", "sha256", "-q"];
+        Ok(Command::new("tpm2_checkquote")
+            .current_dir(&claimed)
+            .args(quote)
+            .arg(qualifying.trim())
+            .output()?)
+    };
+    let judged = checkquote(&qualifying)?;
+    ensure!(judged.status.success(), "{}", words(&judged));
+    ensure!(!checkquote(&"00".repeat(32))?.status.success(), "any qualifying data will do");
+    let ca = rig.directory().join("tpm/ca");
+    let judged = Command::new("openssl")
+        .current_dir(&claimed)
+        .args(["verify", "-CAfile"])
+        .arg(ca.join("swtpm-localca-rootca-cert.pem"))
+        .arg("-untrusted")
+        .arg(ca.join("issuercert.pem"))
+        .arg("ek-0.pem")
+        .output()?;
+    ensure!(judged.status.success(), "{}", words(&judged));
+
+    // And on the certificates of the fleet CA.
     let file: serde_json::Value = serde_json::from_slice(&fs::read(rig.state().join("fleet.json"))?)?;
     for name in ["authority", "tlsCertificate", "issuingCertificate"] {
         fs::write(rig.file(name), base64_decode(file[name].as_str().context("base64")?)?)?;

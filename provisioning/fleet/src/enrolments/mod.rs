@@ -4,6 +4,7 @@
 //! Whether the box becomes a member is then decided like everything else: as an action on the roster.
 //! Refuses to do: approve without the fingerprint, or what the box has not proven.
 
+mod export;
 mod shelf;
 
 pub use shelf::Shelf;
@@ -30,6 +31,8 @@ pub enum EnrolmentsCommand {
     Approve(ApproveArgs),
     /// It is not to become a member
     Refuse(RefuseArgs),
+    /// Write what one has proven to files that stock tools judge
+    Export(export::ExportArgs),
 }
 
 /// Arguments of `list`.
@@ -97,6 +100,7 @@ pub fn run(command: &EnrolmentsCommand) -> Result<Exit, Failure> {
         EnrolmentsCommand::Show(args) => show(args),
         EnrolmentsCommand::Approve(args) => approve(args),
         EnrolmentsCommand::Refuse(args) => refuse(args),
+        EnrolmentsCommand::Export(args) => export::run(args),
     }
 }
 
