@@ -9,6 +9,7 @@ mod client;
 pub mod cut;
 pub mod disk;
 mod events;
+pub mod fleet;
 pub mod flood;
 mod form;
 pub mod load;

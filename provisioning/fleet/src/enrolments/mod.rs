@@ -13,12 +13,16 @@ use crate::exit::{Exit, Failure};
 use crate::propose::Proposal;
 use bulla_enrolment::proof::fingerprint;
 use bulla_enrolment::record::{Record, Stage, StepError};
+use bulla_formats::enrolment::EnrolmentContent;
 use bulla_formats::report::utc;
 use bulla_roster::deed::Deed;
 use clap::{Args, Subcommand};
 use serde_json::json;
 use std::fmt::Write as _;
 use std::path::PathBuf;
+
+/// Most boxes of one action (docs/formats.md, section 15).
+const ENROLMENTS_MAX: usize = 64;
 
 /// Subcommands of `bulla-fleet enrolments`.
 #[derive(Debug, Subcommand)]
@@ -29,6 +33,8 @@ pub enum EnrolmentsCommand {
     Show(ShowArgs),
     /// The fingerprint is the one read out at the box: propose that it becomes a member
     Approve(ApproveArgs),
+    /// Propose that all whose fingerprint was heard (`approve --later`) become members, at most 64 at a time
+    Propose(ProposeArgs),
     /// It is not to become a member
     Refuse(RefuseArgs),
     /// Write what one has proven to files that stock tools judge
@@ -74,6 +80,16 @@ pub struct ApproveArgs {
     /// Who heard it
     #[arg(long, value_name = "NAME")]
     by: String,
+    /// Only note that it was heard; `enrolments propose` proposes all of them at once
+    #[arg(long)]
+    later: bool,
+}
+
+/// Arguments of `propose`.
+#[derive(Debug, Args)]
+pub struct ProposeArgs {
+    #[command(flatten)]
+    proposal: Proposal,
 }
 
 /// Arguments of `refuse`.
@@ -99,6 +115,7 @@ pub fn run(command: &EnrolmentsCommand) -> Result<Exit, Failure> {
         EnrolmentsCommand::List(args) => list(args),
         EnrolmentsCommand::Show(args) => show(args),
         EnrolmentsCommand::Approve(args) => approve(args),
+        EnrolmentsCommand::Propose(args) => propose(args),
         EnrolmentsCommand::Refuse(args) => refuse(args),
         EnrolmentsCommand::Export(args) => export::run(args),
     }
@@ -210,12 +227,41 @@ fn approve(args: &ApproveArgs) -> Result<Exit, Failure> {
         shelf.put(&record)?;
     }
     drop(lock);
+    if args.later {
+        crate::say(&format!(
+            "{} is noted; propose it with `bulla-fleet enrolments propose`\n",
+            record.claim_code()
+        ));
+        return Ok(Exit::Ok);
+    }
+    args.proposal.lay(&desk, &roster, &Deed::Enrol(vec![content(&record)?]))
+}
+
+/// What an approved request would make of the box.
+fn content(record: &Record) -> Result<EnrolmentContent, Failure> {
     let at = record.approved.as_ref().map_or(record.received_at, |step| step.at);
-    let content = record.request().content(at).map_err(|error| {
-        let why = format!("the request cannot be enrolled ({error}); have the box ask anew");
+    record.request().content(at).map_err(|error| {
+        let why = format!("{} cannot be enrolled ({error}); have the box ask anew", record.claim_code());
         Failure::new(Exit::Refused, why)
-    })?;
-    args.proposal.lay(&desk, &roster, &Deed::Enrol(vec![content]))
+    })
+}
+
+fn propose(args: &ProposeArgs) -> Result<Exit, Failure> {
+    let (desk, roster) = args.proposal.open()?;
+    let mut contents = Vec::new();
+    for record in Shelf::open(&args.proposal.dir)?.all()? {
+        if record.stage() == Stage::Approved && contents.len() < ENROLMENTS_MAX {
+            let content = content(&record)?;
+            let listed = roster.inventory().get(&content.ek_spki_sha256);
+            if !listed.is_some_and(|listed| listed.logs.contains(&content)) {
+                contents.push(content);
+            }
+        }
+    }
+    if contents.is_empty() {
+        return Err(Failure::new(Exit::Waits, "nobody's fingerprint was heard who is not a member already"));
+    }
+    args.proposal.lay(&desk, &roster, &Deed::Enrol(contents))
 }
 
 fn refuse(args: &RefuseArgs) -> Result<Exit, Failure> {

@@ -5,6 +5,7 @@
 //! Refuses to do: judge. `docs/performance.md` says what bounds each figure.
 
 mod drain;
+mod enrol;
 mod figures;
 mod judge;
 mod load;
@@ -32,7 +33,7 @@ const CLIENTS: [usize; 3] = [1, 8, 64];
 /// Documents of the comparison, and the pages of each (50 kB).
 const DOCUMENTS: usize = 100;
 const PAGES: usize = 20;
-const PARTS: [&str; 5] = ["seals", "uploads", "verify", "strangers", "sizes"];
+const PARTS: [&str; 6] = ["seals", "uploads", "verify", "strangers", "enrol", "sizes"];
 
 /// What to measure and where.
 struct Arguments {
@@ -103,6 +104,9 @@ fn main() -> Result<()> {
     }
     if arguments.wants("strangers") {
         rates = strangers(&runtime, &rig, &arguments.python)?;
+    }
+    if arguments.wants("enrol") {
+        enrol::measure()?;
     }
     if arguments.wants("sizes") {
         // The box idles meanwhile; what it keeps in memory is not the logs'.
