@@ -273,7 +273,7 @@ fn every_rotten_place_of_a_log_is_found_and_localised_or_without_effect() -> Res
     println!("BULLA_ROT_SEED={seed}");
     let mut random = Random(seed);
     let mut counts: BTreeMap<(Injury, &str), usize> = BTreeMap::new();
-    let (flips, blocks) = (rounds(400, 10_000), rounds(60, 1_000));
+    let (flips, blocks) = (rounds(340, 10_000), rounds(140, 1_000));
     let mut dirty = None;
     for number in 0..flips + blocks {
         let injury = match number {

@@ -3,7 +3,7 @@
 //! The order of an append, and what is true after each step:
 //! 1. checks (sizes, space, idempotency keys): nothing written, a refusal costs only this batch;
 //! 2. side objects and openings committed: what the entries refer to cannot be lost any more;
-//! 3. entries, tiles that became full, request and digest rows and the head in one transaction, committed;
+//! 3. entries with their requests and digests, tiles that became full and the head in one transaction, committed;
 //! 4. the batch read back in a fresh transaction, hashed again, the root recomputed from those bytes. (One bit that
 //!    flipped between hashing and storing ended a certificate log: its signed root could never be reproduced.)
 //! 5. the new head published; only now can anyone see it or get a [`Committed`].
@@ -16,6 +16,7 @@
 use crate::contain::{contain, contain_fault};
 use crate::control::Control;
 use crate::edge::FullTile;
+use crate::entry_rows::{EntryRow, EntryRows, EntryWriter};
 use crate::error::{Damage, During, ReadError, StorageFault};
 use crate::index::DigestMap;
 use crate::queue::Queue;
@@ -24,14 +25,13 @@ use crate::segment::{self, SegmentFile};
 use crate::shared::{HeadState, Shared};
 use crate::snapshot::Snapshot;
 use crate::tables::{
-    DIGEST_ROWS, DIGESTS, DigestKey, DigestRow, ENTRIES, HEAD, Head, Header, META, REQUESTS, Request,
-    digest_key, sorted_digest,
+    DIGESTS, DigestKey, DigestRow, HEAD, Head, Header, META, Request, digest_key, sorted_digest,
 };
 use crate::tile_rows::{TILES, read_tile, write_tiles};
 use bulla_formats::hash::{Hash, leaf_hash};
 use bulla_formats::merkle::Frontier;
 use bulla_formats::tile::ENTRY_BYTES_MAX;
-use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata};
+use redb::{Database, ReadTransaction};
 use std::collections::HashSet;
 use std::sync::Arc;
 use thiserror::Error;
@@ -294,9 +294,9 @@ impl Ledger {
         // A damaged page that the commit must pass through has an effect as unknown as any failed write.
         let two_phase = self.shared.options.two_phase_commit;
         contain_fault("commit to", &name, || {
-            commit(&active.db, &prepared, two_phase).during("commit to", &name)
+            commit(&active.db, file.first, &prepared, two_phase).during("commit to", &name)
         })?;
-        let read_back = || reread(&segment::begin(&active.db, &name)?, &name, &prepared, &self.frontier);
+        let read_back = || reread(&segment::begin(&active.db, &name)?, file, &prepared, &self.frontier);
         let frontier = contain(&name, prepared.first, read_back).map_err(unknown_effect)?;
         drop(segments);
         self.frontier = frontier;
@@ -360,7 +360,8 @@ impl Ledger {
             return Ok(());
         }
         if let Some(active) = &segments.active {
-            let sorted = sorted_digest_rows(&active.db).during("read the digests of", &file.name())?;
+            let sorted = contain(&file.name(), file.first, || sorted_digests(&active.db, &file, size));
+            let sorted = sorted.map_err(unknown_effect)?;
             write_sorted_digests(&active.db, &sorted).during("commit the digest table to", &file.name())?;
         }
         drop(segments);
@@ -411,21 +412,16 @@ fn unknown_effect(error: ReadError) -> AppendError {
 }
 
 /// Step 3.
-fn commit(db: &Database, prepared: &Prepared, two_phase: bool) -> Result<(), redb::Error> {
+fn commit(db: &Database, first: u64, prepared: &Prepared, two_phase: bool) -> Result<(), redb::Error> {
     let mut txn = db.begin_write()?;
     txn.set_two_phase_commit(two_phase);
     {
-        let (mut entries, mut requests) = (txn.open_table(ENTRIES)?, txn.open_table(REQUESTS)?);
-        let mut digest_rows = txn.open_table(DIGEST_ROWS)?;
+        let mut entries = EntryWriter::open(&txn, first)?;
         for (position, index) in (prepared.first..).take(prepared.batch.len()).enumerate() {
             let new = &prepared.batch[position];
-            entries.insert(index, new.entry.as_slice())?;
-            if let Some(request) = new.request {
-                requests.insert(index, &request.to_row(index, &prepared.leaves[position]))?;
-            }
-            if let Some(digest) = &prepared.digests[position] {
-                digest_rows.insert(index, digest)?;
-            }
+            let request = new.request.map(|request| request.to_row(index, &prepared.leaves[position]));
+            let digest = prepared.digests[position].as_ref();
+            entries.put(index, &EntryRow { entry: &new.entry, digest, request: request.as_ref() })?;
         }
         if !prepared.tiles.is_empty() {
             write_tiles(&txn, &prepared.tiles)?;
@@ -441,20 +437,29 @@ fn commit(db: &Database, prepared: &Prepared, two_phase: bool) -> Result<(), red
 /// were read.
 fn reread(
     txn: &ReadTransaction,
-    name: &str,
+    file: &SegmentFile,
     prepared: &Prepared,
     before: &Frontier,
 ) -> Result<Frontier, ReadError> {
-    let end = prepared.head.edge.size();
+    let (name, end) = (&file.name(), prepared.head.edge.size());
     let differs = |index: u64, what: &str| Damage::new(name, index, format!("{what} reads back changed"));
-    let entries = txn.open_table(ENTRIES).during("read back", name)?;
+    let entries = EntryRows::open(txn, file)?;
     let mut frontier = before.clone();
-    for row in entries.range(prepared.first..).during("read back", name)? {
-        let (index, entry) = row.during("read back", name)?;
-        if index.value() != frontier.size() || index.value() >= end {
+    for row in entries.range(prepared.first..u64::MAX)? {
+        let row = row?;
+        let (position, parts) = ((row.index - prepared.first) as usize, row.parts()?);
+        if row.index != frontier.size() || row.index >= end {
             return Err(differs(frontier.size(), "the list of entries").into());
         }
-        frontier.append(leaf_hash(entry.value()));
+        let leaf = leaf_hash(parts.entry);
+        frontier.append(leaf);
+        let request = parts.request.map(|request| Request::check_row(request, row.index, &leaf));
+        if request != prepared.batch[position].request.map(Some) {
+            return Err(differs(row.index, "a request").into());
+        }
+        if parts.digest != prepared.digests[position].as_ref() {
+            return Err(differs(row.index, "a digest").into());
+        }
     }
     if frontier.size() != end || frontier.root() != prepared.head.root {
         return Err(differs(prepared.first, "the batch").into());
@@ -471,26 +476,17 @@ fn reread(
             return Err(differs(prepared.first, "a tile").into());
         }
     }
-    let requests = txn.open_table(REQUESTS).during("read back", name)?;
-    for (position, index) in (prepared.first..end).enumerate() {
-        let Some(request) = prepared.batch[position].request else { continue };
-        let row = requests.get(index).during("read back", name)?;
-        let stored = row.and_then(|row| Request::check_row(row.value(), index, &prepared.leaves[position]));
-        if stored != Some(request) {
-            return Err(differs(index, "a request row").into());
-        }
-    }
     Ok(frontier)
 }
 
-/// All digests of a segment in the order of the sorted table.
-fn sorted_digest_rows(db: &Database) -> Result<Vec<DigestRow>, redb::Error> {
-    let rows = db.begin_read()?.open_table(DIGEST_ROWS)?;
-    let mut sorted = Vec::with_capacity(rows.len()? as usize);
-    for row in rows.iter()? {
-        let (index, key) = row?;
-        sorted.push((*key.value(), index.value()));
-    }
+/// The digests of the entries below `end`, in the order of the sorted table. What cannot be read is left out: one rotten
+/// page must not keep the box from sealing, and what it held is lost in any case.
+fn sorted_digests(db: &Database, file: &SegmentFile, end: u64) -> Result<Vec<DigestRow>, ReadError> {
+    let txn = segment::begin(db, &file.name())?;
+    let mut sorted = Vec::with_capacity((end - file.first) as usize);
+    EntryRows::open(&txn, file)?.survey(file.first..end, |index, row| {
+        sorted.extend(row.ok().and_then(|row| Some((*row.digest?, index))));
+    });
     sorted.sort_unstable();
     Ok(sorted)
 }
@@ -510,12 +506,15 @@ pub(crate) fn write_sorted_digests(db: &Database, sorted: &[DigestRow]) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::entry_rows::ENTRIES;
     use crate::store::DirStore;
     use crate::{Options, Store};
+    use redb::ReadableTable;
 
     fn batch(first: u64, count: u64) -> Vec<NewEntry> {
         let new = |number: u64| NewEntry {
             entry: number.to_be_bytes().to_vec(),
+            digest: Some((1, number.to_be_bytes().repeat(4))),
             request: Some(Request {
                 key: number.to_be_bytes().repeat(2).try_into().unwrap(),
                 fingerprint: [1; 16],
@@ -568,29 +567,50 @@ mod tests {
     #[test]
     fn g1_whatever_reads_back_changed_is_not_answered_for() {
         type Change = fn(&redb::WriteTransaction);
-        let changes: [(&str, Change); 7] = [
+        /// Puts another row in place of an entry's.
+        fn replace(txn: &redb::WriteTransaction, index: u32, change: impl Fn(EntryRow<'_>) -> Vec<u8>) {
+            let mut table = txn.open_table(ENTRIES).unwrap();
+            let row = table.get(index).unwrap().unwrap().value().to_vec();
+            table.insert(index, change(EntryRow::parse(&row).unwrap()).as_slice()).unwrap();
+        }
+        let changes: [(&str, Change); 12] = [
             ("nothing", |_| {}),
-            ("entry", |txn| drop(txn.open_table(ENTRIES).unwrap().insert(301, [9].as_slice()).unwrap())),
+            ("entry", |txn| replace(txn, 301, |row| EntryRow { entry: &[9; 8], ..row }.to_bytes())),
             ("missing entry", |txn| drop(txn.open_table(ENTRIES).unwrap().remove(511).unwrap())),
             ("surplus entry", |txn| {
-                drop(txn.open_table(ENTRIES).unwrap().insert(512, [9].as_slice()).unwrap())
+                let row = EntryRow { entry: &[9], digest: None, request: None }.to_bytes();
+                drop(txn.open_table(ENTRIES).unwrap().insert(512, row.as_slice()).unwrap())
+            }),
+            ("no row", |txn| replace(txn, 303, |row| row.to_bytes().split_off(4)[..40].to_vec())),
+            ("digest", |txn| replace(txn, 304, |row| EntryRow { digest: Some(&[9; 9]), ..row }.to_bytes())),
+            ("missing digest", |txn| replace(txn, 305, |row| EntryRow { digest: None, ..row }.to_bytes())),
+            ("request", |txn| {
+                replace(txn, 306, |row| EntryRow { request: Some(&[9; 40]), ..row }.to_bytes())
+            }),
+            ("missing request", |txn| replace(txn, 307, |row| EntryRow { request: None, ..row }.to_bytes())),
+            ("head", |txn| {
+                let mut meta = txn.open_table(META).unwrap();
+                let head = Head { size: 512, root: Hash([7; 32]), batch_first: 300 };
+                drop(meta.insert(HEAD, head.to_bytes().as_slice()).unwrap());
             }),
             ("tile", |txn| drop(txn.open_table(TILES).unwrap().insert((0, 32), &[9; 256]).unwrap())),
             ("missing row of a tile", |txn| drop(txn.open_table(TILES).unwrap().remove((0, 63)).unwrap())),
-            ("request row", |txn| drop(txn.open_table(REQUESTS).unwrap().insert(400, &[9; 40]).unwrap())),
         ];
         for (what, change) in changes {
             let dir = tempfile::tempdir().unwrap();
             let (_store, ledger) = start(&dir);
-            let prepared = ledger.prepare(batch(300, 212), vec![None; 212]).unwrap();
+            let new = batch(300, 212);
+            let digests = ledger.check(&new).unwrap();
+            let prepared = ledger.prepare(new, digests).unwrap();
             let segments = ledger.shared.segments();
             let db = &segments.active.as_ref().unwrap().db;
-            commit(db, &prepared, false).unwrap();
+            commit(db, 0, &prepared, false).unwrap();
             let txn = db.begin_write().unwrap();
             change(&txn);
             txn.commit().unwrap();
             let txn = segment::begin(db, "segment").unwrap();
-            let read = reread(&txn, "segment", &prepared, &ledger.frontier);
+            let file = SegmentFile { first: 0, generation: 0 };
+            let read = reread(&txn, &file, &prepared, &ledger.frontier);
             assert_eq!(read.is_ok(), what == "nothing", "{what}: {read:?}");
         }
     }

@@ -12,12 +12,13 @@
 //! transactions only: the writer is held up for the length of one chunk at a time, and only at a roll-over.
 
 use crate::backend::Writable;
+use crate::entry_rows::{ENTRIES, EntryRows, EntryWriter};
 use crate::error::{Damage, During, ReadError};
 use crate::reader::Reader;
 use crate::segment::{self, SegmentFile};
 use crate::shared::Shared;
 use crate::store::Store;
-use crate::tables::{DIGEST_ROWS, ENTRIES, HEAD, HEADER, Head, Header, META, REQUESTS};
+use crate::tables::{HEAD, HEADER, Head, Header, META};
 use crate::tile_rows::{TILES, write_tiles};
 use bulla_formats::hash::Hash;
 use std::ops::Range;
@@ -87,7 +88,7 @@ fn copy_segment(
     let head = Head { size, root, batch_first: size };
     finish(&copy, &header, head).during("commit to", &new)?;
     let txn = segment::begin(&copy.db, &new)?;
-    let found = segment::scan(&txn, &name, &header, size, |_, _, _| Ok(()))?;
+    let found = segment::scan(&txn, file, &header, size, |_, _, _| Ok(()))?;
     drop(txn);
     if found.edge.root() != root {
         return Err(Damage::new(&name, file.first, "the copied entries have another root").into());
@@ -105,27 +106,14 @@ fn copy_segment(
     Ok(())
 }
 
-/// Entries, request rows and digest rows of one chunk. They are never changed once they are below the head.
+/// The rows of one chunk. They are never changed once they are below the head.
 fn copy_rows(shared: &Shared, copy: &Writable, chunk: Range<u64>, name: &str) -> Result<(), ReadError> {
     let txn = copy.db.begin_write().during("commit to", name)?;
-    shared.in_segment(chunk.start, |from, _| {
-        let entries = from.open_table(ENTRIES).during("read", name)?;
-        let mut to = txn.open_table(ENTRIES).during("commit to", name)?;
-        for row in entries.range(chunk.clone()).during("read", name)? {
-            let (index, entry) = row.during("read", name)?;
-            to.insert(index.value(), entry.value()).during("commit to", name)?;
-        }
-        let requests = from.open_table(REQUESTS).during("read", name)?;
-        let mut to = txn.open_table(REQUESTS).during("commit to", name)?;
-        for row in requests.range(chunk.clone()).during("read", name)? {
-            let (index, request) = row.during("read", name)?;
-            to.insert(index.value(), request.value()).during("commit to", name)?;
-        }
-        let digests = from.open_table(DIGEST_ROWS).during("read", name)?;
-        let mut to = txn.open_table(DIGEST_ROWS).during("commit to", name)?;
-        for row in digests.range(chunk.clone()).during("read", name)? {
-            let (index, digest) = row.during("read", name)?;
-            to.insert(index.value(), digest.value()).during("commit to", name)?;
+    shared.in_segment(chunk.start, |from, file| {
+        let mut to = EntryWriter::open(&txn, file.first).during("commit to", name)?;
+        for row in EntryRows::open(from, file)?.range(chunk.clone())? {
+            let row = row?;
+            to.put(row.index, &row.parts()?).during("commit to", name)?;
         }
         Ok(())
     })?;
@@ -137,8 +125,6 @@ fn finish(copy: &Writable, header: &Header, head: Head) -> Result<(), redb::Erro
     {
         // All of them exist, also in a segment without entries.
         txn.open_table(ENTRIES)?;
-        txn.open_table(REQUESTS)?;
-        txn.open_table(DIGEST_ROWS)?;
         txn.open_table(TILES)?;
         let mut meta = txn.open_table(META)?;
         meta.insert(HEADER, header.to_bytes().as_slice())?;

@@ -4,6 +4,7 @@
 //! Invariant: bytes that a row's reader takes are the bytes its writer makes of what was read.
 
 use crate::edge::{Edge, TileNodes};
+use crate::entry_rows::EntryRow;
 use crate::queue::{self, QueueId, QueueOutcome, QueueState, WaitingRow};
 use crate::segment::SegmentFile;
 use crate::tables::{self, Head, Header, Request};
@@ -20,7 +21,9 @@ pub enum Row {
     Edge,
     /// A tile.
     Tile,
-    /// A request row: index, leaf hash, row.
+    /// An entry with what stands beside it.
+    Entry,
+    /// The request beside an entry: index, leaf hash, request.
     Request,
     /// A key of the sorted digest table.
     SortedDigest,
@@ -32,11 +35,12 @@ pub enum Row {
 
 impl Row {
     /// Every kind.
-    pub const ALL: [Row; 8] = [
+    pub const ALL: [Row; 9] = [
         Row::Header,
         Row::Head,
         Row::Edge,
         Row::Tile,
+        Row::Entry,
         Row::Request,
         Row::SortedDigest,
         Row::SegmentName,
@@ -53,6 +57,7 @@ impl Row {
                 let tile = TileNodes::parse(bytes)?;
                 Some(tile.to_bytes(tile.width()))
             }
+            Row::Entry => Some(EntryRow::parse(bytes)?.to_bytes()),
             Row::Request => {
                 let (index, rest) = bytes.split_first_chunk::<8>()?;
                 let (leaf, row) = rest.split_first_chunk::<32>()?;
@@ -92,8 +97,11 @@ pub fn samples() -> Vec<(Row, Vec<u8>)> {
     let request = Request::new(&Hash([5; 32]), &Hash([6; 32]));
     let row =
         WaitingRow { id: QueueId { place: 0, tag: [3; 8] }, queued_ms: 7, client: "desk-1".into(), request };
-    let bound = [index.to_be_bytes().as_slice(), &leaf.0, &request.to_row(index, &leaf)].concat();
-    let digest = tables::digest_key(1, &[9; 32]).map(|key| tables::sorted_digest(&key, index).to_vec());
+    let beside = request.to_row(index, &leaf);
+    let bound = [index.to_be_bytes().as_slice(), &leaf.0, &beside].concat();
+    let key = tables::digest_key(1, &[9; 32]);
+    let entry = |digest, request| (Row::Entry, EntryRow { entry: b"an entry", digest, request }.to_bytes());
+    let digest = key.map(|key| tables::sorted_digest(&key, index).to_vec());
     let refused = QueueOutcome::Refused { reason: "why".to_owned() };
     vec![
         (Row::Header, header(&edge)),
@@ -102,6 +110,10 @@ pub fn samples() -> Vec<(Row, Vec<u8>)> {
         (Row::Edge, edge.to_bytes()),
         (Row::Edge, empty.to_bytes()),
         (Row::Tile, TileNodes::collect((0..5).map(|hash| Hash([hash; 32]))).to_bytes(5)),
+        entry(None, None),
+        entry(key.as_ref(), None),
+        entry(None, Some(&beside)),
+        entry(key.as_ref(), Some(&beside)),
         (Row::Request, bound),
         (Row::SortedDigest, digest.unwrap_or_default()),
         (Row::SegmentName, SegmentFile { first: 255, generation: 2 }.name().into_bytes()),

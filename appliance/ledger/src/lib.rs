@@ -10,7 +10,7 @@
 //!
 //! | file | holds | ground truth |
 //! |---|---|---|
-//! | `seg-<first index>[-g<k>].redb` | entries, full tiles, request and digest rows, header, head | entries, header, head, request rows |
+//! | `seg-<first index>[-g<k>].redb` | entries with their requests and digests, full tiles, header, head | entries, requests, header, head |
 //! | `openings.redb` | openings of commitments, encrypted under a key per entry | yes, until erased |
 //! | `opening-keys.redb` | the secrets that these keys follow from, but for erased ones | yes |
 //! | `queue.redb` | requests promised a seal while none can be made | yes, until sealed |
@@ -21,11 +21,13 @@
 
 mod append;
 mod backend;
+mod closed;
 mod companion;
 mod contain;
 mod control;
 mod digest_filter;
 mod edge;
+mod entry_rows;
 mod error;
 mod export;
 mod fsck;

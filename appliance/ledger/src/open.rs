@@ -5,31 +5,30 @@
 //!
 //! Refuses: another origin, a gap between segments, a root that does not follow from the entries.
 //!
-//! Invariants: the active segment is verified completely (every entry hashed, every tile and request row compared,
+//! Invariants: the active segment is verified completely (every entry hashed, every tile and request compared,
 //! nothing past the head), which is what makes redb's one-phase commit enough: its checksum is not keyed and LAN
-//! clients shape the input, but a state it wrongly took for complete would not add up here. Older segments were
-//! proven when they closed; at start their headers must chain and their last tile must match. fsck reads them all.
+//! clients shape the input, but a state it wrongly took for complete would not add up here. Of older segments the
+//! headers must chain (see [`crate::closed`]).
 
 use crate::append::Ledger;
 use crate::backend::Writable;
+use crate::closed::{self, check_chain, check_last_tile};
 use crate::companion::NEW;
 use crate::contain::contain;
 use crate::control::{self, Control};
 use crate::edge::{Edge, FullTile};
+use crate::entry_rows::EntryRows;
 use crate::error::{Damage, During, ReadError, StorageFault};
 use crate::index::{DigestMap, RequestWindow};
 use crate::openings::Openings;
 use crate::queue::{self, Queue};
-use crate::segment::{
-    SegmentFile, begin, create, current_segments, frontier_of, has_sorted_digests, read_meta, scan,
-};
+use crate::segment::{SegmentFile, begin, create, current_segments, frontier_of, read_meta, scan};
 use crate::shared::{Companions, Indexes, Segments, Shared};
 use crate::side::{self, SideObjects};
 use crate::store::Store;
-use crate::tables::{DIGEST_ROWS, ENTRIES, Head, Header, REQUESTS, Request};
-use crate::tile_rows::{TILES, read_tile, write_tiles};
-use bulla_formats::hash::{Hash, empty_root, leaf_hash};
-use bulla_formats::tile::TILE_WIDTH;
+use crate::tables::{Head, Header, Request};
+use crate::tile_rows::write_tiles;
+use bulla_formats::hash::{Hash, empty_root};
 use redb::ReadTransaction;
 use std::sync::Arc;
 use thiserror::Error;
@@ -180,7 +179,7 @@ impl Ledger {
             let (header, head) = read_meta(&txn, file, origin)?;
             check_chain(previous.replace(head), file, &header)?;
             notes.extend(check_last_tile(&txn, file, end)?);
-            notes.extend(load_closed(&txn, file, end, window_start, &mut indexes)?);
+            notes.extend(closed::load(&txn, file, end, window_start, &mut indexes)?);
         }
         check_chain(previous, active, &header)?;
 
@@ -245,7 +244,7 @@ fn assemble(
     Ok(Ledger { shared: Arc::new(shared), frontier, poisoned: false })
 }
 
-/// Every table of the segment that takes entries, against its entries; fills the indexes on the way.
+/// Everything in the segment that takes entries, against its entries; fills the indexes on the way.
 fn verify_active(
     txn: &ReadTransaction,
     file: &SegmentFile,
@@ -255,138 +254,25 @@ fn verify_active(
     indexes: &mut Indexes,
 ) -> Result<(Edge, Vec<FullTile>), ReadError> {
     let name = file.name();
-    let reading = "read";
-    let requests = txn.open_table(REQUESTS).during(reading, &name)?;
-    let digests = txn.open_table(DIGEST_ROWS).during(reading, &name)?;
-    let entries = txn.open_table(ENTRIES).during(reading, &name)?;
-    let past = |index: u64| Damage::new(&name, index, "a row past the head row");
-    if let Some(row) = entries.range(size..).during(reading, &name)?.next() {
-        return Err(past(row.during(reading, &name)?.0.value()).into());
+    if let Some(index) = EntryRows::open(txn, file)?.past(size)? {
+        return Err(Damage::new(&name, index, "an entry past the head row").into());
     }
-    let mut request_rows = requests.range(file.first..).during(reading, &name)?;
-    let mut digest_rows = digests.range(file.first..).during(reading, &name)?;
-    let mut next_request = request_rows.next().transpose().during(reading, &name)?;
-    let mut next_digest = digest_rows.next().transpose().during(reading, &name)?;
     let mut map = DigestMap::new(file.first);
-    let found = scan(txn, &name, header, size, |index, _, leaf| {
-        if let Some((at, row)) = &next_request
-            && at.value() == index
-        {
-            let request = Request::check_row(row.value(), index, leaf)
-                .ok_or_else(|| Damage::new(&name, index, "its request row belongs to another entry"))?;
+    let found = scan(txn, file, header, size, |index, row, leaf| {
+        if let Some(request) = row.request {
+            let request = Request::check_row(request, index, leaf)
+                .ok_or_else(|| Damage::new(&name, index, "its request belongs to another entry"))?;
             if index >= window_start {
                 indexes.requests.insert(index, &request.key);
             }
-            next_request = request_rows.next().transpose().during(reading, &name)?;
         }
-        if let Some((at, row)) = &next_digest
-            && at.value() == index
-        {
-            map.insert(index, row.value());
-            next_digest = digest_rows.next().transpose().during(reading, &name)?;
+        if let Some(digest) = row.digest {
+            map.insert(index, digest);
         }
         Ok(())
     })?;
-    if let Some(index) = next_request.map(|row| row.0.value()).or(next_digest.map(|row| row.0.value())) {
-        return Err(past(index).into());
-    }
     indexes.digests.push(map);
     Ok((found.edge, found.wrong_tiles))
-}
-
-/// A segment begins where the one before it ended, with the same root. (Where that one goes on past the clip, after
-/// a recovery, only fsck's full scan can compare the roots.)
-fn check_chain(previous: Option<Head>, file: &SegmentFile, header: &Header) -> Result<(), Damage> {
-    let Some(previous) = previous else { return Ok(()) };
-    if previous.size < file.first {
-        return Err(Damage::new(&file.name(), previous.size, "entries before this segment are missing"));
-    }
-    if previous.size == file.first && previous.root != header.root {
-        return Err(Damage::new(
-            &file.name(),
-            file.first,
-            "it does not continue the tree of the segment before it",
-        ));
-    }
-    Ok(())
-}
-
-/// The last full tile of a closed segment against its entries. A wrong one is a note: entries are still there, and
-/// a damaged index must not keep the box from sealing.
-fn check_last_tile(txn: &ReadTransaction, file: &SegmentFile, end: u64) -> Result<Option<String>, ReadError> {
-    let name = file.name();
-    let width = u64::from(TILE_WIDTH);
-    let last = (end / width).checked_sub(1).filter(|tile| tile * width >= file.first);
-    let Some(tile) = last else { return Ok(None) };
-    let entries = txn.open_table(ENTRIES).during("read", &name)?;
-    let mut hashes = Vec::with_capacity(usize::from(TILE_WIDTH) * 32);
-    for row in entries.range(tile * width..(tile + 1) * width).during("read", &name)? {
-        hashes.extend_from_slice(&leaf_hash(row.during("read", &name)?.1.value()).0);
-    }
-    let tiles = txn.open_table(TILES).during("read", &name)?;
-    let right = read_tile(&tiles, 0, tile).during("read", &name)?.is_some_and(|stored| stored == hashes);
-    Ok((!right).then(|| format!("{name}: its last tile is not what its entries imply; run fsck")))
-}
-
-/// The in-memory indexes of a closed segment: its digests if it has no sorted table, its requests if recent.
-fn load_closed(
-    txn: &ReadTransaction,
-    file: &SegmentFile,
-    end: u64,
-    window_start: u64,
-    indexes: &mut Indexes,
-) -> Result<Vec<String>, ReadError> {
-    let (name, mut notes) = (file.name(), Vec::new());
-    if !has_sorted_digests(txn, &name)? {
-        let mut map = DigestMap::new(file.first);
-        let rows = txn.open_table(DIGEST_ROWS).during("read", &name)?;
-        for row in rows.range(file.first..end).during("read", &name)? {
-            let (index, key) = row.during("read", &name)?;
-            map.insert(index.value(), key.value());
-        }
-        indexes.digests.push(map);
-    }
-    if end <= window_start {
-        return Ok(notes);
-    }
-    let (requests, entries) =
-        (txn.open_table(REQUESTS).during("read", &name)?, txn.open_table(ENTRIES).during("read", &name)?);
-    for row in requests.range(window_start.max(file.first)..end).during("read", &name)? {
-        let (index, row) = row.during("read", &name)?;
-        let (index, row) = (index.value(), row.value());
-        let own = contain(&name, index, || {
-            let entry = entries.get(index).during("read", &name)?;
-            let entry = entry.ok_or_else(|| Damage::new(&name, index, "the entry is missing"))?;
-            Request::check_row(row, index, &leaf_hash(entry.value()))
-                .ok_or_else(|| Damage::new(&name, index, "its request row belongs to another entry").into())
-        });
-        let request = match own {
-            Ok(request) => request,
-            // One rotten entry of a closed segment must not keep the box from sealing, nor a key from counting: the
-            // row is as true as the tile that has the entry's hash.
-            Err(error) => {
-                let leaf = tile_leaf(txn, &name, index).ok_or(error)?;
-                let request = Request::check_row(row, index, &leaf)
-                    .ok_or_else(|| Damage::new(&name, index, "its request row belongs to another entry"))?;
-                notes.push(format!("{name}: entry {index} is damaged, its hash is not; run fsck"));
-                request
-            }
-        };
-        indexes.requests.insert(index, &request.key);
-    }
-    Ok(notes)
-}
-
-/// The hash that a stored full tile has for an entry.
-fn tile_leaf(txn: &ReadTransaction, name: &str, index: u64) -> Option<Hash> {
-    let width = u64::from(TILE_WIDTH);
-    let read = || {
-        let tiles = txn.open_table(TILES).during("read", name)?;
-        Ok(read_tile(&tiles, 0, index / width).during("read", name)?)
-    };
-    let tile = contain(name, index, read).ok().flatten()?;
-    let at = (index % width) as usize * 32;
-    Hash::from_slice(tile.get(at..at + 32)?)
 }
 
 fn rebuild_tiles(writable: &Writable, tiles: &[FullTile]) -> Result<(), redb::Error> {

@@ -5,6 +5,7 @@
 //! a damaged index never keeps anyone from reading entries.
 
 use crate::digest_filter::Making;
+use crate::entry_rows::{EntryRows, Lost};
 use crate::error::{Damage, During, ReadError};
 use crate::index::DigestMap;
 use crate::segment::{SegmentFile, table_or_none};
@@ -12,8 +13,8 @@ use crate::shared::Shared;
 use crate::snapshot::{Snapshot, entry};
 use crate::store::Store;
 use crate::tables::{
-    DIGEST_ROWS, DIGESTS, DigestKey, ENTRIES, REQUESTS, Request, RequestHash, SORTED_DIGEST_BYTES,
-    digest_key, sorted_digest, split_sorted_digest,
+    DIGESTS, DigestKey, Request, RequestHash, SORTED_DIGEST_BYTES, digest_key, sorted_digest,
+    split_sorted_digest,
 };
 use bulla_formats::hash::{Hash, leaf_hash};
 use bulla_formats::tile::{push_entry, width_at};
@@ -142,7 +143,7 @@ impl Reader {
             };
             found.extend(match in_memory {
                 Some(indexes) if indexes.is_empty() => indexes,
-                Some(indexes) => self.compare_rows(file, &key, indexes)?,
+                Some(indexes) => self.compare_digests(file, &key, indexes)?,
                 None if self.0.digest_filters.exclude(file, &key) => Vec::new(),
                 None => self.find_sorted(file, &key, size, room)?,
             });
@@ -150,20 +151,20 @@ impl Reader {
         Ok(found)
     }
 
-    /// Those of `indexes` whose digest row is this one.
-    fn compare_rows(
+    /// Those of `indexes` whose digest is this one.
+    fn compare_digests(
         &self,
         file: &SegmentFile,
         key: &DigestKey,
-        mut indexes: Vec<u64>,
+        indexes: Vec<u64>,
     ) -> Result<Vec<u64>, ReadError> {
         self.0.in_segment(file.first, |txn, file| {
-            let name = file.name();
-            let rows = txn.open_table(DIGEST_ROWS).during("read", &name)?;
+            let rows = EntryRows::open(txn, file)?;
             let mut equal = Vec::with_capacity(indexes.len());
-            for index in indexes.drain(..) {
-                let row = rows.get(index).during("read", &name)?;
-                equal.extend(row.filter(|row| row.value() == key).map(|_| index));
+            for index in indexes {
+                if rows.expect(index)?.parts()?.digest == Some(key) {
+                    equal.push(index);
+                }
             }
             Ok(equal)
         })
@@ -230,10 +231,9 @@ impl Reader {
         let candidates = self.0.indexes().requests.find(key, size);
         for index in candidates.into_iter().filter(|index| *index < size) {
             let request = self.0.in_segment(index, |txn, file| {
-                let name = file.name();
-                let row = txn.open_table(REQUESTS).during("read", &name)?.get(index).during("read", &name)?;
-                let row = row.map(|row| Request::from_row(row.value()));
-                row.ok_or_else(|| Damage::new(&name, index, "the request row is missing").into())
+                let rows = EntryRows::open(txn, file)?;
+                let request = rows.expect(index)?.parts()?.request.map(Request::from_row);
+                request.ok_or_else(|| Damage::new(&file.name(), index, "its request is missing").into())
             })?;
             if request.key == *key {
                 return Ok(Some((index, request.fingerprint)));
@@ -270,13 +270,12 @@ impl Reader {
         self.check(range.start)?;
         let end = range.end.min(self.size());
         self.0.in_segment(range.start, |txn, file| {
-            let name = file.name();
-            let entries = txn.open_table(ENTRIES).during("read", &name)?;
             let (mut chunk, mut bytes) = (VecDeque::new(), 0);
-            for row in entries.range(range.start..end).during("read", &name)? {
-                let (index, entry) = row.during("read", &name)?;
-                bytes += entry.value().len();
-                chunk.push_back((index.value(), entry.value().to_vec()));
+            for row in EntryRows::open(txn, file)?.range(range.start..end)? {
+                let row = row?;
+                let entry = row.parts()?.entry;
+                bytes += entry.len();
+                chunk.push_back((row.index, entry.to_vec()));
                 if bytes >= CHUNK_BYTES {
                     break;
                 }
@@ -316,7 +315,7 @@ impl Iterator for Entries {
         }
         let row = self.chunk.pop_front().filter(|(index, _)| *index == self.next);
         let Some(row) = row else {
-            let missing = Damage::new("the log", self.next, "the entry is missing");
+            let missing = Damage::new("the log", self.next, Lost::Missing.what());
             self.end = self.next;
             return Some(Err(missing.into()));
         };

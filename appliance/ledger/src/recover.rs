@@ -79,7 +79,7 @@ impl Ledger {
         let db = self.shared.frozen(&file)?;
         let txn = segment::begin(db.as_ref(), &name)?;
         let (header, _) = segment::read_meta(&txn, &file, &self.shared.origin)?;
-        let found = scan(&txn, &name, &header, size, |_, _, _| Ok(()))?;
+        let found = scan(&txn, &file, &header, size, |_, _, _| Ok(()))?;
         if found.edge.root() != head.root {
             return Err(
                 Damage::new(&name, file.first, "the disk gives another root than the proven one").into()

@@ -13,14 +13,16 @@
 //! damaged that merely changed under its eyes: a finding in a live file counts when nobody committed to it meanwhile.
 //! Invariant: the head of a result is a published one, and everything below it was compared with it.
 
-use crate::error::{During, ReadError};
+use crate::entry_rows::{EntryRows, Lost};
+use crate::error::{Damage, During, ReadError};
 use crate::fsck::{
-    FsckOptions, FsckReport, Problem, TreeOnly, Walk, check_opening_keys, check_pages, read_stated,
+    FOREIGN_REQUEST, FsckOptions, FsckReport, Problem, TreeOnly, Walk, check_opening_keys, check_pages,
+    read_stated,
 };
 use crate::paced::{Pace, PacedStore, Watched};
 use crate::reader::Reader;
 use crate::segment::{SegmentFile, read_meta};
-use crate::tables::{REQUESTS, Request};
+use crate::tables::Request;
 use crate::tile_rows::{TILES, read_tile};
 use crate::{opening_keys, openings, side};
 use bulla_formats::hash::{Hash, leaf_hash};
@@ -32,8 +34,9 @@ const PINNED_BYTES_MAX: u64 = 32 << 20;
 const LOOKS: usize = 3;
 /// Of a redb file: what names its commits.
 const HEADER_BYTES: usize = 320;
-/// Entries per read transaction in the live segment.
+/// Entries per read transaction in the live segment, and bytes after which one ends early.
 const CHUNK: u64 = 256;
+const CHUNK_BYTES: usize = 1 << 20;
 
 /// How much of one kind of store was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -206,43 +209,43 @@ impl Pass<'_> {
             if shared.segments().files.last() != Some(file) || self.paced.stopped() {
                 return Ok(None);
             }
-            let (first, mut bytes) = (edge.size(), 0);
-            for row in self.reader.entries(first..snapshot.size().min(first + CHUNK)) {
-                let entry = row?.1;
-                bytes += entry.len();
-                edge.append(leaf_hash(&entry), &mut full);
-            }
-            let end = edge.size();
-            let leaves = |index: u64| -> Option<Hash> {
-                use bulla_formats::merkle::HashReader as _;
-                edge.subtree(0, index).ok()
-            };
-            let mut wrong = Vec::new();
-            shared.in_segment(first, |txn, _| {
+            let (first, mut bytes, mut wrong) = (edge.size(), 0, Vec::new());
+            shared.in_segment(first, |txn, file| {
+                for row in EntryRows::open(txn, file)?.range(first..snapshot.size().min(first + CHUNK))? {
+                    let row = row?;
+                    let (index, row) = (row.index, row.parts()?);
+                    if index != edge.size() {
+                        return Err(Damage::new(&name, edge.size(), Lost::Missing.what()).into());
+                    }
+                    let leaf = leaf_hash(row.entry);
+                    if row.request.is_some_and(|request| Request::check_row(request, index, &leaf).is_none())
+                    {
+                        wrong.push((index, FOREIGN_REQUEST.to_owned(), false));
+                    }
+                    edge.append(leaf, &mut full);
+                    bytes += row.entry.len();
+                    if bytes >= CHUNK_BYTES {
+                        break;
+                    }
+                }
                 let tiles = txn.open_table(TILES).during("read", &name)?;
                 for tile in full.drain(..) {
                     let row = read_tile(&tiles, tile.level, tile.index).during("read", &name)?;
                     if row.is_none_or(|row| row != tile.nodes.to_bytes(tile.nodes.width())) {
                         let what =
                             format!("tile {} of level {} differs from the entries", tile.index, tile.level);
-                        wrong.push((end - 1, what, tile.level == 0));
-                    }
-                }
-                let requests = txn.open_table(REQUESTS).during("read", &name)?;
-                for row in requests.range(first..end).during("read", &name)? {
-                    let (index, row) = row.during("read", &name)?;
-                    let Some(leaf) = leaves(index.value()) else { continue };
-                    if Request::check_row(row.value(), index.value(), &leaf).is_none() {
-                        let what = "its request row belongs to another entry, or the entry was changed";
-                        wrong.push((index.value(), what.to_owned(), false));
+                        wrong.push((edge.size() - 1, what, tile.level == 0));
                     }
                 }
                 Ok(())
             })?;
+            if edge.size() == first {
+                return Err(Damage::new(&name, first, Lost::Missing.what()).into());
+            }
             for (index, what, derived) in wrong {
                 self.report.add(&name, index, what, derived);
             }
-            self.paced.account(bytes + (end - first) as usize * 100).ok();
+            self.paced.account(bytes + (edge.size() - first) as usize * 100).ok();
         }
         if (edge.size(), edge.root()) != (snapshot.size(), snapshot.root()) {
             let first = file.first;

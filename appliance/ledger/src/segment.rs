@@ -14,9 +14,10 @@
 use crate::backend::Writable;
 use crate::companion::NEW;
 use crate::edge::{Edge, FullTile};
+use crate::entry_rows::{ENTRIES, EntryRow, EntryRows, Lost};
 use crate::error::{Damage, During, ReadError, StorageFault};
 use crate::store::Store;
-use crate::tables::{DIGEST_ROWS, DIGESTS, ENTRIES, HEAD, HEADER, Head, Header, META, REQUESTS};
+use crate::tables::{DIGESTS, HEAD, HEADER, Head, Header, META};
 use crate::tile_rows::{TILES, read_tile};
 use bulla_formats::hash::{Hash, leaf_hash};
 use bulla_formats::merkle::Frontier;
@@ -109,8 +110,6 @@ fn write_header(writable: &Writable, header: &Header) -> Result<(), redb::Error>
         // All tables of an open segment exist from the start: readers never meet a missing one.
         txn.open_table(ENTRIES)?;
         txn.open_table(TILES)?;
-        txn.open_table(REQUESTS)?;
-        txn.open_table(DIGEST_ROWS)?;
     }
     Ok(txn.commit()?)
 }
@@ -153,31 +152,32 @@ pub(crate) struct Scan {
 }
 
 /// Reads all entries in `[header.first(), end)`, recomputes leaf hashes, tiles and root, and compares with the
-/// stored tiles; calls `visit(index, entry, leaf hash)` for each. Start, recovery and fsck share it.
+/// stored tiles; calls `visit(index, row, leaf hash)` for each. Start, recovery and fsck share it.
 ///
 /// The root is computed twice, by the edge and by the frontier: one flipped bit in memory must not become the
 /// root that the log stands for.
 pub(crate) fn scan(
     txn: &ReadTransaction,
-    name: &str,
+    file: &SegmentFile,
     header: &Header,
     end: u64,
-    mut visit: impl FnMut(u64, &[u8], &Hash) -> Result<(), ReadError>,
+    mut visit: impl FnMut(u64, &EntryRow<'_>, &Hash) -> Result<(), ReadError>,
 ) -> Result<Scan, ReadError> {
-    let entries = txn.open_table(ENTRIES).during("read", name)?;
+    let name = &file.name();
+    let entries = EntryRows::open(txn, file)?;
     let tiles = table_or_none(txn.open_table(TILES)).during("read", name)?;
     let mut edge = header.edge.clone();
     let mut frontier =
         frontier_of(&edge).ok_or_else(|| Damage::new(name, edge.size(), "its right edge is malformed"))?;
     let (mut full, mut wrong_tiles) = (Vec::new(), Vec::new());
-    for row in entries.range(header.first()..end).during("read", name)? {
-        let (index, entry) = row.during("read", name)?;
-        let expected = edge.size();
-        if index.value() != expected {
-            return Err(Damage::new(name, expected, "the entry is missing").into());
+    for row in entries.range(header.first()..end)? {
+        let (row, expected) = (row?, edge.size());
+        if row.index != expected {
+            return Err(entries.lost(expected, Lost::Missing).into());
         }
-        let leaf = leaf_hash(entry.value());
-        visit(expected, entry.value(), &leaf)?;
+        let row = row.parts()?;
+        let leaf = leaf_hash(row.entry);
+        visit(expected, &row, &leaf)?;
         edge.append(leaf, &mut full);
         frontier.append(leaf);
         for tile in full.drain(..) {
@@ -191,7 +191,7 @@ pub(crate) fn scan(
         }
     }
     if edge.size() != end {
-        return Err(Damage::new(name, edge.size(), "the entry is missing").into());
+        return Err(entries.lost(edge.size(), Lost::Missing).into());
     }
     if edge.root() != frontier.root() {
         return Err(

@@ -4,10 +4,10 @@
 //! an error here, never a wrong proof in somebody's archive.
 
 use crate::edge::{TileNodes, locate};
+use crate::entry_rows::EntryRows;
 use crate::error::{Damage, During, ReadError};
 use crate::segment::table_or_none;
 use crate::shared::{HeadState, Shared};
-use crate::tables::ENTRIES;
 use crate::tile_rows::{TILES, read_tile};
 use bulla_formats::hash::{Hash, leaf_hash};
 use bulla_formats::merkle::{self, BuildError, HashReader, verify_consistency, verify_inclusion};
@@ -154,12 +154,8 @@ impl HashReader for Snapshot {
 
 /// The bytes of one entry; the caller has checked that it exists.
 pub(crate) fn entry(shared: &Shared, index: u64) -> Result<Vec<u8>, ReadError> {
-    shared.in_segment(index, |txn, file| {
-        let name = file.name();
-        let row = txn.open_table(ENTRIES).during("read", &name)?.get(index).during("read", &name)?;
-        let entry = row.map(|row| row.value().to_vec());
-        entry.ok_or_else(|| Damage::new(&name, index, "the entry is missing").into())
-    })
+    shared
+        .in_segment(index, |txn, file| Ok(EntryRows::open(txn, file)?.expect(index)?.parts()?.entry.to_vec()))
 }
 
 fn flatten(error: BuildError<ReadError>) -> ReadError {

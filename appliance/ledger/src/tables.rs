@@ -2,24 +2,19 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | `entries-1` | index u64 | the entry |
+//! | `entries-2` | see [`crate::entry_rows`] | the entry, and with it its digest and its request |
 //! | `tiles-2` | see [`crate::tile_rows`] | full tiles, stored in the segment that holds their last leaf |
-//! | `requests-2` | index u64 | idempotency key 16, request fingerprint 16, binding 8 |
-//! | `digest-rows-2` | index u64 | digest algorithm 1, first 8 bytes of the digest |
 //! | `digests-2` | algorithm 1, digest 8, index u64 BE | nothing; sorted, written once when the segment closes |
 //! | `meta-1` | `header`, `head` | [`Header`], [`Head`] |
 //!
-//! Refuses: rows of any other length or version.
+//! Refuses: rows of any other length or version; a segment of an earlier header version.
 //! Invariants: integers are big-endian; entries, header and head are ground truth, the rest is derived from them or
-//! bound to them, so that a row which belongs to another entry cannot pass.
+//! bound to them, so that a request which belongs to another entry cannot pass.
 
 use crate::edge::Edge;
 use bulla_formats::hash::{Hash, sha256};
 use redb::TableDefinition;
 
-pub(crate) const ENTRIES: TableDefinition<u64, &[u8]> = TableDefinition::new("entries-1");
-pub(crate) const REQUESTS: TableDefinition<u64, &[u8; REQUEST_BYTES]> = TableDefinition::new("requests-2");
-pub(crate) const DIGEST_ROWS: TableDefinition<u64, &DigestKey> = TableDefinition::new("digest-rows-2");
 pub(crate) const DIGESTS: TableDefinition<&[u8; SORTED_DIGEST_BYTES], ()> = TableDefinition::new("digests-2");
 pub(crate) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta-1");
 
@@ -27,22 +22,22 @@ pub(crate) const HEADER: &str = "header";
 pub(crate) const HEAD: &str = "head";
 
 /// Version of the header row, and with it of the whole segment file.
-const HEADER_VERSION: u16 = 2;
+const HEADER_VERSION: u16 = 3;
 /// Bytes of a hash in a [`Request`].
 pub(crate) const REQUEST_HASH_BYTES: usize = 16;
 const BINDING_BYTES: usize = 8;
-/// Bytes of a `requests-2` row.
+/// Bytes of a request beside its entry.
 pub(crate) const REQUEST_BYTES: usize = 2 * REQUEST_HASH_BYTES + BINDING_BYTES;
 /// Bytes of a digest that a [`DigestKey`] keeps. They find the candidates; the entry itself decides.
 const DIGEST_PREFIX_BYTES: usize = 8;
 pub(crate) const DIGEST_KEY_BYTES: usize = 1 + DIGEST_PREFIX_BYTES;
-/// A document digest as both digest tables hold it.
+/// A document digest as it is kept beside its entry and in the sorted table.
 pub(crate) type DigestKey = [u8; DIGEST_KEY_BYTES];
 /// A digest and the entry that has it: the order of the sorted table.
 pub(crate) type DigestRow = (DigestKey, u64);
 /// Bytes of a `digests-2` key.
 pub(crate) const SORTED_DIGEST_BYTES: usize = DIGEST_KEY_BYTES + 8;
-/// Domain label of the request row's binding.
+/// Domain label of a request's binding.
 const REQUEST_BINDING: &[u8] = b"bulla/request-row/v2\0";
 
 /// First row of a segment: whose log, from which index on, on top of which tree.
@@ -135,8 +130,8 @@ impl Request {
         Self { key: half(key), fingerprint: half(fingerprint) }
     }
 
-    /// The row, bound to its entry: a row moved to another index, or left over from an entry that was never
-    /// acknowledged, is told from a true one.
+    /// What stands beside the entry, bound to it: what was moved there from another entry, or has changed, is told from
+    /// what is true.
     pub(crate) fn to_row(self, index: u64, leaf: &Hash) -> [u8; REQUEST_BYTES] {
         let binding = sha256(&[REQUEST_BINDING, &index.to_be_bytes(), &leaf.0, &self.key, &self.fingerprint]);
         let mut row = [0; REQUEST_BYTES];
@@ -146,7 +141,7 @@ impl Request {
         row
     }
 
-    /// Key and fingerprint of a row whose binding has been checked when it was loaded.
+    /// Key and fingerprint of what was checked when it was loaded.
     pub(crate) fn from_row(row: &[u8; REQUEST_BYTES]) -> Self {
         let (mut key, mut fingerprint) = ([0; REQUEST_HASH_BYTES], [0; REQUEST_HASH_BYTES]);
         key.copy_from_slice(&row[..REQUEST_HASH_BYTES]);
@@ -154,14 +149,14 @@ impl Request {
         Self { key, fingerprint }
     }
 
-    /// The row's request, if the row was written for this entry at this index.
+    /// The request, if it was written for this entry at this index.
     pub(crate) fn check_row(row: &[u8; REQUEST_BYTES], index: u64, leaf: &Hash) -> Option<Self> {
         let request = Self::from_row(row);
         (request.to_row(index, leaf) == *row).then_some(request)
     }
 }
 
-/// Truncated document digest: what both digest tables hold. `None` unless the digest has 32 to 64 bytes.
+/// Truncated document digest. `None` unless the digest has 32 to 64 bytes.
 pub(crate) fn digest_key(algorithm: u8, digest: &[u8]) -> Option<DigestKey> {
     if !(32..=64).contains(&digest.len()) {
         return None;

@@ -9,7 +9,8 @@ mod common;
 use bulla_formats::hash::{Hash, leaf_hash};
 use bulla_formats::merkle::Frontier;
 use bulla_ledger::{
-    EntryJudge, FsckOptions, FsckReport, Judged, Ledger, NewEntry, OpenError, ReadError, Store, fsck,
+    EntryJudge, FsckOptions, FsckReport, Judged, Ledger, NewEntry, OpenError, Problem, ReadError, Rebuilt,
+    Store, fsck,
 };
 use common::crash_store::{CrashStore, Fault};
 use common::{Acknowledged, NODES, judge_ledger, options, plain_entry, reopen, rich_entry, run_fsck};
@@ -17,12 +18,10 @@ use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefin
 use std::io;
 use std::sync::OnceLock;
 
-const ENTRIES: TableDefinition<u64, &[u8]> = TableDefinition::new("entries-1");
+const ENTRIES: TableDefinition<u32, &[u8]> = TableDefinition::new("entries-2");
 const TILES: TableDefinition<(u8, u64), &[u8; 256]> = TableDefinition::new("tiles-2");
 /// Rows of a tile.
 const ROWS: u64 = 32;
-const REQUESTS: TableDefinition<u64, &[u8; 40]> = TableDefinition::new("requests-2");
-const DIGEST_ROWS: TableDefinition<u64, &[u8; 9]> = TableDefinition::new("digest-rows-2");
 const DIGESTS: TableDefinition<&[u8; 17], ()> = TableDefinition::new("digests-2");
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta-1");
 
@@ -105,23 +104,41 @@ fn edit(store: &CrashStore, file: &str, change: impl FnOnce(&redb::WriteTransact
     txn.commit().unwrap();
 }
 
-fn flip_entry(store: &CrashStore, file: &str, index: u64) {
-    edit(store, file, |txn| {
-        let mut table = txn.open_table(ENTRIES).unwrap();
-        let mut entry = table.get(index).unwrap().unwrap().value().to_vec();
-        entry[0] ^= 1;
-        table.insert(index, entry.as_slice()).unwrap();
+/// Changes the row of an entry: the entry, its digest 9 and its request 40 if there, and last which of them are.
+fn edit_row(store: &CrashStore, index: u64, change: impl FnOnce(&mut Vec<u8>)) {
+    let (first, file) = segment_of(store, index);
+    edit(store, &file, |txn| {
+        let (mut table, offset) = (txn.open_table(ENTRIES).unwrap(), (index - first) as u32);
+        let mut row = table.get(offset).unwrap().unwrap().value().to_vec();
+        change(&mut row);
+        table.insert(offset, row.as_slice()).unwrap();
     });
 }
 
+/// The row of an entry.
+fn row_of(store: &CrashStore, index: u64) -> Vec<u8> {
+    let mut found = Vec::new();
+    edit_row(&store.copy(), index, |row| found = row.clone());
+    found
+}
+
+fn flip_entry(store: &CrashStore, index: u64) {
+    edit_row(store, index, |row| row[0] ^= 1);
+}
+
 fn file_of(store: &CrashStore, index: u64) -> String {
+    segment_of(store, index).1
+}
+
+/// First index and name of the segment that has this entry.
+fn segment_of(store: &CrashStore, index: u64) -> (u64, String) {
     let mut files: Vec<(u64, String)> = store
         .names()
         .into_iter()
         .filter_map(|name| Some((u64::from_str_radix(name.strip_prefix("seg-")?.get(..16)?, 16).ok()?, name)))
         .collect();
     files.sort();
-    files.into_iter().rev().find(|(first, _)| *first <= index).unwrap().1
+    files.into_iter().rev().find(|(first, _)| *first <= index).unwrap()
 }
 
 /// Repair must not touch what is not derived: the same damage is there afterwards.
@@ -152,17 +169,17 @@ fn g2_a_changed_entry_is_named() {
     let Fixture { store, acknowledged } = fixture();
     for index in [0, 1, 255, 256, 300, 511, 700, 767, 950, 1100, 1199] {
         let store = store.copy();
-        flip_entry(&store, &file_of(&store, index), index);
+        flip_entry(&store, index);
         let report = run_fsck(&store.shared(), false);
         assert_eq!(report.first_bad.as_ref().map(|bad| bad.0), Some(index), "{:?}", report.problems);
         repair_changes_nothing(&store, &report);
     }
-    // Past the last full tile the request row tells, where there is one.
+    // Past the last full tile the request beside it tells, where there is one.
     let last = acknowledged.size() - 1;
     let tail = last & !0xff;
     for index in tail..=last {
         let store = store.copy();
-        flip_entry(&store, &file_of(&store, index), index);
+        flip_entry(&store, index);
         let report = run_fsck(&store.shared(), false);
         let rich = acknowledged.batch[index as usize].request.is_some();
         let named = report.first_bad.as_ref().unwrap().0;
@@ -178,8 +195,7 @@ fn g2_a_changed_entry_is_named() {
 fn g2_a_changed_entry_keeps_the_log_from_starting() {
     let Fixture { store, acknowledged } = fixture();
     let store = store.copy();
-    let index = acknowledged.size() - 1;
-    flip_entry(&store, &file_of(&store, index), index);
+    flip_entry(&store, acknowledged.size() - 1);
     let refused = Ledger::open(store.shared(), common::ORIGIN, options(SEGMENT)).unwrap_err();
     assert!(matches!(refused, OpenError::Read(ReadError::Damaged(_))), "{refused}");
 }
@@ -189,8 +205,9 @@ fn g2_a_removed_entry_is_named() {
     let Fixture { store, .. } = fixture();
     for index in [0, 599, 600, 1000, 1250] {
         let store = store.copy();
-        edit(&store, &file_of(&store, index), |txn| {
-            txn.open_table(ENTRIES).unwrap().remove(index).unwrap();
+        let (first, file) = segment_of(&store, index);
+        edit(&store, &file, |txn| {
+            txn.open_table(ENTRIES).unwrap().remove((index - first) as u32).unwrap();
         });
         let report = run_fsck(&store.shared(), false);
         assert_eq!(report.first_bad.as_ref().map(|bad| bad.0), Some(index), "{:?}", report.problems);
@@ -238,25 +255,127 @@ fn a_damaged_tile_is_rebuilt_and_never_keeps_the_log_from_starting() {
 }
 
 #[test]
-fn g3_a_request_row_of_another_entry_is_named() {
+fn g3_a_request_of_another_entry_is_named() {
     let Fixture { store, .. } = fixture();
     for index in [1, 601, 1251] {
         let store = store.copy();
-        edit(&store, &file_of(&store, index), |txn| {
-            let mut requests = txn.open_table(REQUESTS).unwrap();
-            let other = *requests.get(index + 1).unwrap().unwrap().value();
-            requests.insert(index, &other).unwrap();
+        let other = row_of(&store, index + 1);
+        edit_row(&store, index, |row| {
+            let (to, from) = (row.len() - 41, other.len() - 41);
+            row[to..].copy_from_slice(&other[from..]);
         });
         let report = run_fsck(&store.shared(), false);
         assert_eq!(report.first_bad.as_ref().map(|bad| bad.0), Some(index), "{:?}", report.problems);
         repair_changes_nothing(&store, &report);
     }
     let store = store.copy();
-    edit(&store, &file_of(&store, SIZE - 1), |txn| {
-        txn.open_table(REQUESTS).unwrap().insert(SIZE, &[7; 40]).unwrap();
+    let (first, file) = segment_of(&store, SIZE - 1);
+    edit(&store, &file, |txn| {
+        let row = [7, 0xf0].as_slice();
+        txn.open_table(ENTRIES).unwrap().insert((SIZE - first) as u32, row).unwrap();
     });
     assert_eq!(run_fsck(&store.shared(), false).first_bad.unwrap().0, SIZE);
     Ledger::open(store.shared(), common::ORIGIN, options(SEGMENT)).map(drop).unwrap_err();
+}
+
+/// What stands beside an entry is damaged, and it alone: the entry reads, is proven, and the log starts and goes on.
+#[test]
+fn g6_damage_beside_an_entry_costs_neither_the_entry_nor_the_start() {
+    let Fixture { store, acknowledged } = fixture();
+    let rich = |index: u64| &acknowledged.batch[index as usize];
+    // From the end of the row: the last byte, the request's binding, fingerprint and key, the digest.
+    for (at, words) in [(1, "told from"), (3, "request"), (20, "request"), (40, "request"), (45, "digest")] {
+        for index in [1, 301, 601, 1001] {
+            let store = store.copy();
+            edit_row(&store, index, |row| {
+                let at = row.len() - at;
+                row[at] ^= 0x10;
+            });
+            let report = fsck_with_digests(&store, false);
+            let named: Vec<_> = report.problems.iter().map(|problem| (problem.index, problem.last)).collect();
+            assert_eq!(named, [(index, Some(index))], "{at}: {:?}", report.problems);
+            assert!(report.problems[0].what.contains(words), "{at}: {:?}", report.problems);
+            let (mut ledger, opened) =
+                Ledger::open(store.shared(), common::ORIGIN, options(SEGMENT)).unwrap();
+            // Of the digest a start does not know better.
+            let noted = opened.notes.iter().any(|note| note.contains(&format!("1 entries from {index} on")));
+            assert_eq!(noted, words != "digest", "{at}: {:?}", opened.notes);
+            ledger.append(vec![plain_entry(1)]).unwrap();
+            let (reader, snapshot) = (ledger.reader(), ledger.reader().snapshot());
+            let leaf = leaf_hash(&rich(index).entry);
+            let proof = snapshot.inclusion_proof(index).unwrap();
+            bulla_formats::merkle::verify_inclusion(index, SIZE + 1, &leaf, &proof, &snapshot.root())
+                .unwrap();
+            if words == "told from" {
+                reader.entry(index).unwrap_err();
+            } else {
+                assert_eq!(reader.entry(index).unwrap(), rich(index).entry);
+            }
+            // Its key counts no more where it was the damage; all others do.
+            for each in [index, index + 1] {
+                let request = rich(each).request.unwrap();
+                let found = reader.find_request(&request.key).unwrap();
+                let lost = each == index && words != "digest";
+                assert_eq!(found, (!lost).then_some((each, request.fingerprint)), "{at}");
+            }
+        }
+    }
+}
+
+/// A page of entries in a closed segment is nonsense: they are named, and the box starts and seals.
+#[test]
+fn g10_a_rotten_page_of_a_closed_segment_does_not_keep_the_log_from_starting() {
+    let Fixture { store, acknowledged } = fixture();
+    // Leaves that hold entry 99 and its neighbours: one is in use, others may be what it was before.
+    let holds = |page: &[u8], index: usize| {
+        let words = &acknowledged.batch[index].entry;
+        page.windows(words.len()).any(|window| window == words)
+    };
+    let bytes = common::bytes_of(&store.copy().shared(), FILES[0]);
+    let is_leaf = |page: &&[u8]| page[0] == 1 && (98..=100).all(|index| holds(page, index));
+    let pages: Vec<_> = (0..).zip(bytes.chunks(4096)).filter(|(_, page)| is_leaf(page)).collect();
+    let mut hit = 0;
+    for (number, _) in pages {
+        let store = store.copy();
+        // All but its kind and count, which redb looks at when it opens a file in a debug build.
+        for byte in number * 4096 + 4..(number + 1) * 4096 {
+            [0, 3, 6].iter().for_each(|bit| store.flip(FILES[0], byte, *bit));
+        }
+        let (mut ledger, opened) = Ledger::open(store.shared(), common::ORIGIN, options(SEGMENT)).unwrap();
+        ledger.append(vec![plain_entry(1)]).unwrap();
+        let lost: Vec<_> = (0..SIZE).filter(|index| ledger.reader().entry(*index).is_err()).collect();
+        drop(ledger);
+        if lost.is_empty() {
+            continue;
+        }
+        hit += 1;
+        let note = format!("{} entries from {} on are damaged", lost.len(), lost[0]);
+        assert!(opened.notes.iter().any(|said| said.contains(&note)), "{note}: {:?}", opened.notes);
+        assert!(lost.contains(&99) && lost.len() < 40, "{lost:?}");
+        let report = run_fsck(&store.shared(), false);
+        let ranges = report.problems.iter().filter(|problem| problem.what.contains("page is damaged"));
+        let named: Vec<_> = ranges.flat_map(|problem| problem.index..=problem.last.unwrap()).collect();
+        assert_eq!(named, lost, "{:?}", report.problems);
+    }
+    assert_eq!(hit, 1);
+}
+
+/// A segment of the version before: said in one sentence, and nothing is written to it.
+#[test]
+fn a_segment_of_an_earlier_version_is_refused_with_a_sentence() {
+    let store = fixture().store.copy();
+    edit(&store, FILES[3], |txn| {
+        let mut meta = txn.open_table(META).unwrap();
+        let mut header = meta.get("header").unwrap().unwrap().value().to_vec();
+        header[..2].copy_from_slice(&2u16.to_be_bytes());
+        meta.insert("header", header.as_slice()).unwrap();
+    });
+    let refused = Ledger::open(store.shared(), common::ORIGIN, options(SEGMENT)).unwrap_err();
+    assert!(refused.to_string().contains("another version of this program wrote it"), "{refused}");
+    let report = run_fsck(&store.shared(), true);
+    let said = |problem: &Problem| problem.file == FILES[3] && problem.what.contains("another version");
+    assert!(report.problems.iter().any(said), "{:?}", report.problems);
+    assert_eq!(report.rebuilt, Rebuilt::default());
 }
 
 /// Knows the entries of these tests: their digest follows from their number.
@@ -278,7 +397,7 @@ fn fsck_with_digests(store: &CrashStore, repair: bool) -> FsckReport {
 #[test]
 fn a_damaged_digest_index_is_named_and_rebuilt() {
     let Fixture { store, acknowledged } = fixture();
-    let row_of = |index: u64| {
+    let sorted = |index: u64| {
         let (algorithm, digest) = acknowledged.batch[index as usize].digest.clone().unwrap();
         let mut row = [algorithm; 17];
         row[1..9].copy_from_slice(&digest[..8]);
@@ -286,16 +405,48 @@ fn a_damaged_digest_index_is_named_and_rebuilt() {
         row
     };
     assert!(fsck_with_digests(store, false).is_clean());
-    type Change = Box<dyn Fn(&redb::WriteTransaction)>;
+    type Change = Box<dyn Fn(&CrashStore, u64)>;
+    let other = |store: &CrashStore, index| {
+        edit_row(store, index, |row| {
+            let at = row.len() - 50;
+            row[at..at + 9].copy_from_slice(&[9; 9]);
+        });
+    };
     let changes: [(u64, Change); 4] = [
-        (11, Box::new(move |txn| drop(txn.open_table(DIGESTS).unwrap().remove(&row_of(11)).unwrap()))),
-        (13, Box::new(|txn| drop(txn.open_table(DIGEST_ROWS).unwrap().insert(13, &[9; 9]).unwrap()))),
-        (1252, Box::new(|txn| drop(txn.open_table(DIGEST_ROWS).unwrap().remove(1252).unwrap()))),
-        (1255, Box::new(|txn| drop(txn.open_table(DIGEST_ROWS).unwrap().insert(1255, &[9; 9]).unwrap()))),
+        (
+            11,
+            Box::new(move |store, _| {
+                edit(store, FILES[0], |txn| {
+                    assert!(txn.open_table(DIGESTS).unwrap().remove(&sorted(11)).unwrap().is_some());
+                });
+            }),
+        ),
+        (13, Box::new(other)),
+        (
+            1252,
+            Box::new(|store, index| {
+                edit_row(store, index, |row| {
+                    let at = row.len() - 50;
+                    drop(row.drain(at..at + 9));
+                    *row.last_mut().unwrap() = 0xd2;
+                });
+            }),
+        ),
+        (
+            1255,
+            // A plain entry: it gets a digest that it does not have.
+            Box::new(|store, index| {
+                edit_row(store, index, |row| {
+                    row.pop();
+                    row.extend([9; 9]);
+                    row.push(0xe1);
+                });
+            }),
+        ),
     ];
     for (index, change) in changes {
         let store = store.copy();
-        edit(&store, &file_of(&store, index), change);
+        change(&store, index);
         let report = fsck_with_digests(&store, false);
         // A missing sorted row shows at the row that is met in its place.
         assert!(
@@ -310,6 +461,7 @@ fn a_damaged_digest_index_is_named_and_rebuilt() {
         );
         assert!(fsck_with_digests(&store, true).rebuilt.digests > 0);
         assert!(fsck_with_digests(&store, false).is_clean());
+        assert_eq!(row_of(&store, index), row_of(&fixture().store, index), "as it was before the damage");
         judge_ledger(&reopen(&store.shared(), &options(SEGMENT)).unwrap(), acknowledged, &[]).unwrap();
     }
 }
@@ -588,7 +740,7 @@ fn random_bit_flips_on_the_disk_are_reported_or_harmless() {
 fn the_fixture_has_the_shape_that_the_tests_speak_of() {
     let store = fixture().store.copy();
     let db = Database::builder().create_with_backend(Boxed(store.open(FILES[1]).unwrap())).unwrap();
-    let past_clip = db.begin_read().unwrap().open_table(ENTRIES).unwrap().range(900..).unwrap().count();
+    let past_clip = db.begin_read().unwrap().open_table(ENTRIES).unwrap().range(300..).unwrap().count();
     assert_eq!(past_clip, 2);
     assert_eq!(fixture().acknowledged.size(), SIZE);
     FILES

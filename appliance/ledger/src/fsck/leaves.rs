@@ -6,9 +6,9 @@
 
 use crate::contain::contain;
 use crate::edge::{Edge, locate};
-use crate::error::{During, ReadError};
-use crate::segment::table_or_none;
-use crate::tables::ENTRIES;
+use crate::entry_rows::{EntryRows, Lost};
+use crate::error::During;
+use crate::segment::{SegmentFile, table_or_none};
 use crate::tile_rows::{TILES, read_tile};
 use bulla_formats::hash::{Hash, leaf_hash};
 use bulla_formats::tile::{FULL_TILE_BYTES, TILE_WIDTH};
@@ -19,10 +19,8 @@ use redb::ReadTransaction;
 pub(super) enum Leaf {
     /// It is there, and hashes to this.
     Read(Hash),
-    /// There is none under this index.
-    Missing,
-    /// The page it lies in cannot be read.
-    Unreadable,
+    /// There is none to be had.
+    Lost(Lost),
 }
 
 impl Leaf {
@@ -33,8 +31,7 @@ impl Leaf {
     fn what(self) -> &'static str {
         match self {
             Leaf::Read(_) => "the entry does not have the hash that its tile records",
-            Leaf::Missing => "the entry is missing",
-            Leaf::Unreadable => "the entry cannot be read, its page is damaged",
+            Leaf::Lost(lost) => lost.what(),
         }
     }
 }
@@ -47,75 +44,16 @@ pub(super) struct Damaged {
     pub(super) what: &'static str,
 }
 
-/// Reads all entries in `[first, end)`; where the pass breaks off, goes around what cannot be read.
-pub(super) fn read(txn: &ReadTransaction, name: &str, first: u64, end: u64) -> Vec<Leaf> {
-    let mut leaves = Vec::with_capacity((end - first) as usize);
-    let mut next = first;
-    while next < end {
-        // What was read before a panic stays: a panic is no return value.
-        let swept = contain(name, next, || sweep(txn, name, &mut leaves, first, end));
-        next = first + leaves.len() as u64;
-        if swept.is_ok() || next >= end {
-            break;
-        }
-        next = skip_unreadable(txn, name, next, end);
-        leaves.resize((next - first) as usize, Leaf::Unreadable);
+/// Reads all entries up to `end`, and goes around what cannot be read.
+pub(super) fn read(txn: &ReadTransaction, file: &SegmentFile, end: u64) -> Vec<Leaf> {
+    let mut leaves = Vec::with_capacity((end - file.first) as usize);
+    match contain(&file.name(), file.first, || Ok(EntryRows::open(txn, file)?)) {
+        Ok(rows) => rows.survey(file.first..end, |_, row| {
+            leaves.push(row.map_or_else(Leaf::Lost, |row| Leaf::Read(leaf_hash(row.entry))));
+        }),
+        Err(_) => leaves.resize((end - file.first) as usize, Leaf::Lost(Lost::Unreadable)),
     }
-    leaves.resize((end - first) as usize, Leaf::Missing);
     leaves
-}
-
-/// One pass in order, from the first entry that is not in `leaves` yet.
-fn sweep(
-    txn: &ReadTransaction,
-    name: &str,
-    leaves: &mut Vec<Leaf>,
-    first: u64,
-    end: u64,
-) -> Result<(), ReadError> {
-    let entries = txn.open_table(ENTRIES).during("read", name)?;
-    for row in entries.range(first + leaves.len() as u64..end).during("read", name)? {
-        let (index, entry) = row.during("read", name)?;
-        let next = first + leaves.len() as u64;
-        if !(next..end).contains(&index.value()) {
-            // Out of order: the page is nonsense that happens to parse. (Counting on also ends a circle of pages.)
-            return Err(crate::Damage::new(name, next, "entries out of order").into());
-        }
-        leaves.resize((index.value() - first) as usize, Leaf::Missing);
-        leaves.push(Leaf::Read(leaf_hash(entry.value())));
-    }
-    Ok(())
-}
-
-/// First entry after `from` that can be asked for: by strides that double, then halve. What cannot be read are pages,
-/// stretches of neighbours, so this asks a few dozen times where one by one would ask a million times.
-fn skip_unreadable(txn: &ReadTransaction, name: &str, from: u64, end: u64) -> u64 {
-    let (mut bad, mut stride) = (from, 1);
-    let mut good = loop {
-        let Some(probe) = bad.checked_add(stride).filter(|probe| *probe < end) else { break end };
-        if can_ask(txn, name, probe) {
-            break probe;
-        }
-        (bad, stride) = (probe, stride * 2);
-    };
-    while bad + 1 < good {
-        let middle = bad + (good - bad) / 2;
-        if can_ask(txn, name, middle) {
-            good = middle;
-        } else {
-            bad = middle;
-        }
-    }
-    good
-}
-
-fn can_ask(txn: &ReadTransaction, name: &str, index: u64) -> bool {
-    let ask = || {
-        let entries = txn.open_table(ENTRIES).during("read", name)?;
-        entries.get(index).map(|row| row.map(|row| row.value().len())).during("read", name)
-    };
-    let asked = contain(name, index, || Ok(ask()?));
-    asked.is_ok()
 }
 
 /// The hashes of a segment, each from its entry or else from its tile.

@@ -3,18 +3,18 @@
 //! It shares the table layouts with the writer and as little code as possible beyond that: tiles are rebuilt with
 //! rs_merkle, an implementation that is not ours, so a mistake in our tree would not confirm itself.
 //!
-//! Refuses: to write, unless repair is asked for; then only tables that follow from the entries are rebuilt, and
-//! only in segments whose entries lead to the recorded root. Entries, headers, heads and request rows are never
-//! touched: they are evidence.
+//! Refuses: to write, unless repair is asked for; then only what follows from the entries is rebuilt, and only in
+//! segments whose entries lead to the recorded root. Entries, headers, heads and requests are never changed: they are
+//! evidence. (The digest beside an entry shares its row: the row is written anew, with the same entry and request.)
 //!
 //! What it can tell: where a tile vouches for the hash of an entry that was changed or cannot be read, exactly that
-//! entry is named and all others are proven; else the request row or the judge of its meaning may name it, and among
+//! entry is named and all others are proven; else its request or the judge of its meaning may name it, and among
 //! the last entries that fill no tile yet and have neither, the whole stretch is named.
 
 mod leaves;
 mod segment;
 
-pub(crate) use segment::{Walk, check_pages, read_stated};
+pub(crate) use segment::{FOREIGN_REQUEST, Walk, check_pages, read_stated};
 
 use crate::companion::NEW;
 use crate::edge::Edge;
@@ -50,7 +50,7 @@ pub trait EntryJudge {
 /// What the judge says about a good entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Judged {
-    /// The judge does not know what digest the entry is about; the digest tables are compared with each other only.
+    /// The judge does not know what digest the entry is about; the digests beside entries and the sorted ones are compared with each other.
     Opaque,
     /// The entry is about this document digest (algorithm, digest), or about none.
     Digest(Option<(u8, Vec<u8>)>),
@@ -69,7 +69,7 @@ impl EntryJudge for TreeOnly {
 /// What fsck may do.
 #[derive(Debug, Clone, Copy)]
 pub struct FsckOptions {
-    /// Rebuild derived tables (tiles, digest tables) that are wrong. Without it nothing is written.
+    /// Rebuild what is derived (tiles, digests) and wrong. Without it nothing is written.
     pub repair: bool,
     /// For how many indexes an idempotency key must be unique; as in [`crate::Options`].
     pub request_window: u64,
@@ -114,7 +114,7 @@ impl fmt::Display for Problem {
 pub struct Rebuilt {
     /// Tiles written or removed.
     pub tiles: u64,
-    /// Digest rows written or removed, in both digest tables.
+    /// Digests written or removed, beside entries and in the sorted tables.
     pub digests: u64,
     /// Search indexes removed, to be built again when the log is next in use.
     pub search_indexes: u64,

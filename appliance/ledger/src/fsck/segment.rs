@@ -9,13 +9,13 @@ use crate::append::write_sorted_digests;
 use crate::backend::{Writable, open_frozen};
 use crate::contain::contain;
 use crate::edge::{Edge, FullTile};
+use crate::entry_rows::{EntryRows, EntryWriter};
 use crate::error::{During, ReadError};
 use crate::index::RequestWindow;
 use crate::segment::{SegmentFile, begin, frontier_of, read_meta, table_or_none};
 use crate::store::Store;
 use crate::tables::{
-    DIGEST_ROWS, DIGESTS, DigestKey, DigestRow, ENTRIES, Header, REQUEST_BYTES, REQUESTS, Request,
-    digest_key, split_sorted_digest,
+    DIGESTS, DigestKey, DigestRow, Header, REQUEST_BYTES, Request, digest_key, split_sorted_digest,
 };
 use crate::tile_rows::{TILES, read_tile, tile_of, write_tiles};
 use bulla_formats::hash::{Hash, sha256};
@@ -29,6 +29,8 @@ const CACHE_BYTES: usize = 16 << 20;
 const SEGMENT_ENTRIES_MAX: u64 = (1 << 24) + (1 << 12);
 /// Entries between two calls of the progress function.
 const PROGRESS_EVERY: u64 = 4096;
+/// The request beside an entry does not pass its binding.
+pub(crate) const FOREIGN_REQUEST: &str = "its request belongs to another entry, or the entry was changed";
 
 /// rs_merkle with the hashing of RFC 6962.
 #[derive(Clone)]
@@ -110,8 +112,8 @@ impl Tree {
 struct Found {
     tree: Tree,
     digests: Vec<DigestRow>,
-    /// Digest rows that differ from the judge's word: what they should be.
-    digest_rows: BTreeMap<u64, Option<DigestKey>>,
+    /// Digests beside entries that differ from the judge's word: what they should be.
+    wrong_digests: BTreeMap<u64, Option<DigestKey>>,
 }
 
 impl<'a> Walk<'a> {
@@ -239,7 +241,7 @@ impl<'a> Walk<'a> {
         let next_edge = next.and_then(|(_, edge)| edge);
         let recorded = if clipped { next_edge.map(Edge::root) } else { Some(head.root) };
 
-        let read = leaves::read(&txn, &name, file.first, end);
+        let read = leaves::read(&txn, file, end);
         let build = |resolved: Resolved| Tree::build(&header, resolved);
         let own = Resolved::of_entries(&read).map(build);
         let tree = match own.filter(|tree| recorded == Some(tree.edge.root())) {
@@ -251,21 +253,24 @@ impl<'a> Walk<'a> {
         };
         let Some(tree) = tree else {
             self.report_unproven(&txn, &name, file, &read, end, next_edge, report);
-            self.judge_until_refused(&txn, &name, &header, &read, report);
+            self.judge_until_refused(&txn, file, &header, &read, report);
             return Ok(None);
         };
         for range in &tree.resolved.damaged {
             report.add_range(&name, range.first, range.last, range.what, false);
         }
-        let found = self.walk_entries(&txn, &name, &header, tree, report)?;
+        let found = self.walk_entries(&txn, file, &header, tree, report)?;
         if !clipped {
-            self.check_past_end(&txn, &name, end, report)?;
+            // Entries that the head row does not know.
+            if let Some(index) = EntryRows::open(&txn, file)?.past(end)? {
+                report.add(&name, index, "an entry past the head row", false);
+            }
         }
         let wrong = compare_tiles(&txn, &name, &found, clipped, report)?;
         let whole = found.tree.resolved.damaged.is_empty();
         let sorted = if whole { compare_sorted(&txn, &name, &found, end, report)? } else { None };
-        for index in found.digest_rows.keys() {
-            report.add(&name, *index, "its digest row is not the entry's digest", true);
+        for index in found.wrong_digests.keys() {
+            report.add(&name, *index, "the digest beside it is not the entry's", true);
         }
         for (level, index) in
             wrong.tiles.iter().map(|tile| (tile.level, tile.index)).chain(wrong.surplus.clone())
@@ -276,7 +281,7 @@ impl<'a> Walk<'a> {
             report.add(&name, first.min(end), what, true);
         }
         self.carried = Some(found.tree.edge);
-        Ok(whole.then_some(Rebuild { wrong, digest_rows: found.digest_rows, sorted }))
+        Ok(whole.then_some(Rebuild { first: file.first, wrong, wrong_digests: found.wrong_digests, sorted }))
     }
 
     /// Names what is known to be damaged where the whole cannot be proven: what cannot be read, what differs from its
@@ -313,35 +318,30 @@ impl<'a> Walk<'a> {
     fn judge_until_refused(
         &mut self,
         txn: &ReadTransaction,
-        name: &str,
+        file: &SegmentFile,
         header: &Header,
         read: &[Leaf],
         report: &mut FsckReport,
     ) {
+        let name = &file.name();
         let mut before = frontier_of(&header.edge).unwrap_or_default();
         for (index, leaf) in (header.first()..).zip(read) {
             let (Leaf::Read(hash), true) = (leaf, self.judging) else { break };
             let judged = contain(name, index, || {
-                let entries = txn.open_table(ENTRIES).during("read", name)?;
-                let row = entries.get(index).during("read", name)?;
-                Ok(row.map(|row| {
-                    let request = txn.open_table(REQUESTS).and_then(|table| {
-                        Ok(table.get(index)?.map(|row| Request::check_row(row.value(), index, hash)))
-                    });
-                    (self.judge.judge(index, row.value(), &before), request)
-                }))
+                let rows = EntryRows::open(txn, file)?;
+                let stored = rows.expect(index)?;
+                let row = stored.parts()?;
+                let foreign = row.request.is_some_and(|it| Request::check_row(it, index, hash).is_none());
+                Ok((self.judge.judge(index, row.entry, &before), foreign))
             });
             match judged {
-                Ok(Some((Err(what), _))) => {
+                Ok((Err(what), _)) => {
                     report.add(name, index, what, false);
                     self.judging = false;
                 }
-                Ok(Some((Ok(_), Ok(Some(None))))) => {
-                    let what = "its request row belongs to another entry, or the entry was changed";
-                    report.add(name, index, what, false);
-                }
-                Ok(Some((Ok(_), _))) => {}
-                Ok(None) | Err(_) => self.judging = false,
+                Ok((Ok(_), true)) => report.add(name, index, FOREIGN_REQUEST, false),
+                Ok((Ok(_), false)) => {}
+                Err(_) => self.judging = false,
             }
             before.append(*hash);
         }
@@ -351,48 +351,42 @@ impl<'a> Walk<'a> {
         report.unjudged_from.get_or_insert(before.size());
     }
 
-    /// What the entries mean, and the rows bound to them. The tree is known by now.
+    /// What the entries mean, and what stands beside them. The tree is known by now.
     fn walk_entries(
         &mut self,
         txn: &ReadTransaction,
-        name: &str,
+        file: &SegmentFile,
         header: &Header,
         tree: Tree,
         report: &mut FsckReport,
     ) -> Result<Found, ReadError> {
-        let mut found = Found { tree, digests: Vec::new(), digest_rows: BTreeMap::new() };
-        let entries = txn.open_table(ENTRIES).during("read", name)?;
-        let requests = txn.open_table(REQUESTS).during("read", name)?;
-        let digests = txn.open_table(DIGEST_ROWS).during("read", name)?;
+        let name = &file.name();
+        let mut found = Found { tree, digests: Vec::new(), wrong_digests: BTreeMap::new() };
+        let entries = EntryRows::open(txn, file)?;
         let mut before = frontier_of(&header.edge).unwrap_or_default();
         let (first, hashes) = (header.first(), std::mem::take(&mut found.tree.resolved.hashes));
         for (index, leaf) in (first..).zip(&hashes) {
             if index.is_multiple_of(PROGRESS_EVERY) {
                 (self.progress)(index, self.total);
             }
-            let stored = digests.get(index).during("read", name)?.map(|row| *row.value());
             if found.tree.resolved.is_damaged(index) {
                 // Its hash is proven, its words are lost.
                 self.judge.skip(index, leaf);
                 self.skipped = true;
-                found.digests.extend(stored.map(|digest| (digest, index)));
                 before.append(*leaf);
                 continue;
             }
-            let Some(entry) = entries.get(index).during("read", name)? else {
-                return Err(crate::Damage::new(name, index, "the entry is not found by its index").into());
-            };
-            let judged = if self.judging {
-                self.judge.judge(index, entry.value(), &before)
-            } else {
-                Ok(Judged::Opaque)
-            };
+            let row = entries.expect(index)?;
+            let row = row.parts()?;
+            let stored = row.digest.copied();
+            let judged =
+                if self.judging { self.judge.judge(index, row.entry, &before) } else { Ok(Judged::Opaque) };
             let digest = match judged {
                 Ok(Judged::Opaque) => stored,
                 Ok(Judged::Digest(digest)) => {
                     let digest = digest.and_then(|(algorithm, digest)| digest_key(algorithm, &digest));
                     if digest != stored {
-                        found.digest_rows.insert(index, digest);
+                        found.wrong_digests.insert(index, digest);
                     }
                     digest
                 }
@@ -408,31 +402,12 @@ impl<'a> Walk<'a> {
                 }
             };
             found.digests.extend(digest.map(|digest| (digest, index)));
-            if let Some(row) = requests.get(index).during("read", name)? {
-                self.check_request(name, index, leaf, row.value(), report);
+            if let Some(request) = row.request {
+                self.check_request(name, index, leaf, request, report);
             }
             before.append(*leaf);
         }
         Ok(found)
-    }
-
-    /// Rows of entries that the head row does not know.
-    fn check_past_end(
-        &self,
-        txn: &ReadTransaction,
-        name: &str,
-        end: u64,
-        report: &mut FsckReport,
-    ) -> Result<(), ReadError> {
-        let entries = txn.open_table(ENTRIES).during("read", name)?;
-        let requests = txn.open_table(REQUESTS).during("read", name)?;
-        if let Some(row) = entries.range(end..).during("read", name)?.next() {
-            report.add(name, row.during("read", name)?.0.value(), "an entry past the head row", false);
-        }
-        if let Some(row) = requests.range(end..).during("read", name)?.next() {
-            report.add(name, row.during("read", name)?.0.value(), "a request row past the head row", false);
-        }
-        Ok(())
     }
 
     fn check_request(
@@ -440,16 +415,11 @@ impl<'a> Walk<'a> {
         name: &str,
         index: u64,
         leaf: &Hash,
-        row: &[u8; REQUEST_BYTES],
+        stored: &[u8; REQUEST_BYTES],
         report: &mut FsckReport,
     ) {
-        let Some(request) = Request::check_row(row, index, leaf) else {
-            report.add(
-                name,
-                index,
-                "its request row belongs to another entry, or the entry was changed",
-                false,
-            );
+        let Some(request) = Request::check_row(stored, index, leaf) else {
+            report.add(name, index, FOREIGN_REQUEST, false);
             return;
         };
         if let Some(earlier) = self.requests.find(&request.key, index).first() {
@@ -475,16 +445,17 @@ impl<'a> Walk<'a> {
             write_sorted_digests(&writable.db, sorted).during("commit the digest table to", name)?;
         }
         report.rebuilt.tiles += (rebuild.wrong.tiles.len() + rebuild.wrong.surplus.len()) as u64;
-        report.rebuilt.digests += rebuild.digest_rows.len() as u64;
+        report.rebuilt.digests += rebuild.wrong_digests.len() as u64;
         report.rebuilt.digests += rebuild.sorted.as_ref().map_or(0, |sorted| sorted.len() as u64);
         Ok(())
     }
 }
 
-/// Derived rows of one segment that are wrong.
+/// What is wrong in one segment and follows from its entries.
 struct Rebuild {
+    first: u64,
     wrong: WrongTiles,
-    digest_rows: BTreeMap<u64, Option<DigestKey>>,
+    wrong_digests: BTreeMap<u64, Option<DigestKey>>,
     sorted: Option<Vec<DigestRow>>,
 }
 
@@ -498,7 +469,7 @@ impl Rebuild {
     fn is_empty(&self) -> bool {
         self.wrong.tiles.is_empty()
             && self.wrong.surplus.is_empty()
-            && self.digest_rows.is_empty()
+            && self.wrong_digests.is_empty()
             && self.sorted.is_none()
     }
 
@@ -510,12 +481,9 @@ impl Rebuild {
             for key in &self.wrong.surplus {
                 tiles.remove(key)?;
             }
-            let mut rows = txn.open_table(DIGEST_ROWS)?;
-            for (index, digest) in &self.digest_rows {
-                match digest {
-                    Some(digest) => rows.insert(index, digest).map(drop)?,
-                    None => rows.remove(index).map(drop)?,
-                }
+            let mut entries = EntryWriter::open(&txn, self.first)?;
+            for (index, digest) in &self.wrong_digests {
+                entries.set_digest(*index, digest.as_ref())?;
             }
         }
         if self.sorted.is_some() {
