@@ -593,8 +593,8 @@ mod tests {
                 let head = Head { size: 512, root: Hash([7; 32]), batch_first: 300 };
                 drop(meta.insert(HEAD, head.to_bytes().as_slice()).unwrap());
             }),
-            ("tile", |txn| drop(txn.open_table(TILES).unwrap().insert((0, 32), &[9; 256]).unwrap())),
-            ("missing row of a tile", |txn| drop(txn.open_table(TILES).unwrap().remove((0, 63)).unwrap())),
+            ("tile", |txn| drop(txn.open_table(TILES).unwrap().insert((255, 32), &[9; 256]).unwrap())),
+            ("missing row of a tile", |txn| drop(txn.open_table(TILES).unwrap().remove((255, 63)).unwrap())),
         ];
         for (what, change) in changes {
             let dir = tempfile::tempdir().unwrap();

@@ -3,7 +3,7 @@
 //! | table | key | value |
 //! |---|---|---|
 //! | `entries-2` | see [`crate::entry_rows`] | the entry, and with it its digest and its request |
-//! | `tiles-2` | see [`crate::tile_rows`] | full tiles, stored in the segment that holds their last leaf |
+//! | `tiles-3` | see [`crate::tile_rows`] | full tiles, stored in the segment that holds their last leaf |
 //! | `digests-2` | algorithm 1, digest 8, index u64 BE | nothing; sorted, written once when the segment closes |
 //! | `meta-1` | `header`, `head` | [`Header`], [`Head`] |
 //!

@@ -6,7 +6,8 @@ use bulla_ledger::{DirStore, Ledger, NewEntry, Options, Request, Store};
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 
-const SEGMENT: u64 = 16_384;
+/// Enough that there are tiles above those of leaves.
+const SEGMENT: u64 = 131_072;
 
 /// Bytes that a closed segment occupies whose entries have `bytes` each, all with a digest and a request.
 fn occupied_by(bytes: usize) -> u64 {
@@ -23,8 +24,8 @@ fn occupied_by(bytes: usize) -> u64 {
             ..NewEntry::default()
         }
     };
-    for first in (0..=SEGMENT).step_by(512) {
-        ledger.append((first..first + 512).map(entry).collect()).unwrap();
+    for first in (0..=SEGMENT).step_by(4096) {
+        ledger.append((first..first + 4096).map(entry).collect()).unwrap();
     }
     drop(ledger);
     // The closed segment: the active one has room for what is still to come.

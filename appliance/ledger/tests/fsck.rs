@@ -19,7 +19,9 @@ use std::io;
 use std::sync::OnceLock;
 
 const ENTRIES: TableDefinition<u32, &[u8]> = TableDefinition::new("entries-2");
-const TILES: TableDefinition<(u8, u64), &[u8; 256]> = TableDefinition::new("tiles-2");
+const TILES: TableDefinition<(u8, u64), &[u8; 256]> = TableDefinition::new("tiles-3");
+/// What stands for the level of leaves in a key.
+const LEAVES: u8 = 255;
 /// Rows of a tile.
 const ROWS: u64 = 32;
 const DIGESTS: TableDefinition<&[u8; 17], ()> = TableDefinition::new("digests-2");
@@ -222,7 +224,7 @@ fn a_damaged_tile_is_rebuilt_and_never_keeps_the_log_from_starting() {
         let store = store.copy();
         edit(&store, &file_of(&store, tile * 256 + 255), |txn| {
             let mut tiles = txn.open_table(TILES).unwrap();
-            let row = (0, tile * ROWS + 7);
+            let row = (LEAVES, tile * ROWS + 7);
             let mut bytes = *tiles.get(row).unwrap().unwrap().value();
             match damage {
                 0 => {
@@ -230,7 +232,9 @@ fn a_damaged_tile_is_rebuilt_and_never_keeps_the_log_from_starting() {
                     tiles.insert(row, &bytes).unwrap();
                 }
                 1 => drop(tiles.remove(row).unwrap()),
-                _ => tiles.retain_in((0, tile * ROWS)..(0, (tile + 1) * ROWS), |_, _| false).unwrap(),
+                _ => {
+                    tiles.retain_in((LEAVES, tile * ROWS)..(LEAVES, (tile + 1) * ROWS), |_, _| false).unwrap()
+                }
             }
         });
         let report = run_fsck(&store.shared(), false);
@@ -251,6 +255,19 @@ fn a_damaged_tile_is_rebuilt_and_never_keeps_the_log_from_starting() {
         assert_eq!(repaired.rebuilt.tiles, 1);
         assert!(run_fsck(&store.shared(), false).is_clean());
         judge_ledger(&reopen(&store.shared(), &options(SEGMENT)).unwrap(), acknowledged, &[]).unwrap();
+    }
+}
+
+#[test]
+fn a_tile_that_does_not_exist_is_named_by_its_number_and_removed() {
+    let store = fixture().store.copy();
+    for (key, name) in [((LEAVES, 9 * ROWS + 3), "tile 9 of level 0"), ((LEAVES - 1, 0), "tile 0 of level 1")]
+    {
+        edit(&store, FILES[3], |txn| drop(txn.open_table(TILES).unwrap().insert(key, &[7; 256]).unwrap()));
+        let report = run_fsck(&store.shared(), true);
+        let [problem] = report.problems.as_slice() else { panic!("{:?}", report.problems) };
+        assert!(problem.derived && problem.what.contains(name), "{problem}");
+        assert!(run_fsck(&store.shared(), false).is_clean());
     }
 }
 

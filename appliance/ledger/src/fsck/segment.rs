@@ -272,9 +272,8 @@ impl<'a> Walk<'a> {
         for index in found.wrong_digests.keys() {
             report.add(&name, *index, "the digest beside it is not the entry's", true);
         }
-        for (level, index) in
-            wrong.tiles.iter().map(|tile| (tile.level, tile.index)).chain(wrong.surplus.clone())
-        {
+        let surplus = wrong.surplus.iter().map(|key| tile_of(*key));
+        for (level, index) in wrong.tiles.iter().map(|tile| (tile.level, tile.index)).chain(surplus) {
             let shift = u32::from(level).saturating_add(1).saturating_mul(u32::from(TILE_HEIGHT));
             let first = index.checked_shl(shift).unwrap_or(u64::MAX);
             let what = format!("tile {index} of level {level} is not what the entries imply");
@@ -462,6 +461,7 @@ struct Rebuild {
 #[derive(Default)]
 struct WrongTiles {
     tiles: Vec<FullTile>,
+    /// Keys of rows of tiles that do not exist.
     surplus: Vec<(u8, u64)>,
 }
 
