@@ -14,31 +14,51 @@ use std::hash::{BuildHasher, Hash, RandomState};
 
 /// Slots of an empty table; doubled whenever half of them are taken.
 const SLOTS_MIN: usize = 64;
+/// Bits of a slot that say where its row is: one more than an offset, of which no table has 2^25.
+const ROW_BITS: u32 = 25;
+
+/// 64 bits that stand for a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct KeyHash {
+    /// Where its search begins.
+    place: u32,
+    rest: u32,
+}
+
+impl KeyHash {
+    fn new(hasher: &RandomState, key: &impl Hash) -> Self {
+        let hash = hasher.hash_one(key);
+        Self { place: hash as u32, rest: (hash >> 32) as u32 }
+    }
+
+    /// What a slot has of it, so that hardly any look at a slot of another hash leads on to a row.
+    fn tag(self) -> u32 {
+        self.rest >> ROW_BITS
+    }
+}
 
 /// Offsets by the hash of their key, newest first.
 #[derive(Debug, Default)]
 struct Offsets {
-    hasher: RandomState,
     /// Per offset its key's hash, and one more than the previous offset with the same hash; 0 for none.
-    rows: Vec<(u32, u32, u32)>,
-    /// Open addressing, a power of two: one more than the newest offset of a hash; 0 for free.
+    rows: Vec<(KeyHash, u32)>,
+    /// Open addressing, a power of two: below one more than the newest offset of a hash, above the tag; 0 for free.
     slots: Vec<u32>,
     taken: usize,
 }
 
 impl Offsets {
-    fn hash(&self, key: &impl Hash) -> (u32, u32) {
-        let hash = self.hasher.hash_one(key);
-        ((hash >> 32) as u32, hash as u32)
+    /// One more than the offset in a slot.
+    fn row_of(slot: u32) -> u32 {
+        slot & ((1 << ROW_BITS) - 1)
     }
 
     /// The slot that has this hash or would take it.
-    fn slot(&self, hash: (u32, u32)) -> usize {
+    fn slot(&self, hash: KeyHash) -> usize {
         let mask = self.slots.len() - 1;
-        let mut at = hash.1 as usize & mask;
-        while let Some(offset) = self.slots[at].checked_sub(1) {
-            let (high, low, _) = self.rows[offset as usize];
-            if (high, low) == hash {
+        let mut at = hash.place as usize & mask;
+        while let Some(offset) = Self::row_of(self.slots[at]).checked_sub(1) {
+            if self.slots[at] >> ROW_BITS == hash.tag() && self.rows[offset as usize].0 == hash {
                 break;
             }
             at = (at + 1) & mask;
@@ -47,45 +67,40 @@ impl Offsets {
     }
 
     /// Enters `offset`, which is past every offset entered before.
-    fn insert(&mut self, offset: u32, key: &impl Hash) {
+    fn insert(&mut self, offset: u32, hash: KeyHash) {
         if self.taken * 2 >= self.slots.len() {
             self.grow();
         }
-        let hash = self.hash(key);
         let at = self.slot(hash);
         // Offsets without a key in between have no slot, so nothing ever leads to their rows.
-        self.rows.resize(offset as usize, (0, 0, 0));
-        self.rows.push((hash.0, hash.1, self.slots[at]));
+        self.rows.resize(offset as usize, (KeyHash { place: 0, rest: 0 }, 0));
+        self.rows.push((hash, Self::row_of(self.slots[at])));
         self.taken += usize::from(self.slots[at] == 0);
-        self.slots[at] = offset + 1;
+        self.slots[at] = hash.tag() << ROW_BITS | (offset + 1);
     }
 
     fn grow(&mut self) {
         let slots = (self.slots.len() * 2).max(SLOTS_MIN);
         let old = std::mem::replace(&mut self.slots, vec![0; slots]);
-        for newest in old.into_iter().filter(|newest| *newest != 0) {
-            let (high, low, _) = self.rows[newest as usize - 1];
-            let at = self.slot((high, low));
-            self.slots[at] = newest;
+        for slot in old.into_iter().filter(|slot| *slot != 0) {
+            let at = self.slot(self.rows[Self::row_of(slot) as usize - 1].0);
+            self.slots[at] = slot;
         }
     }
 
-    /// Reads where `keys` lead to, for the sake of having read it. Reads that do not depend on each other wait for
+    /// Reads where `hashes` lead to, for the sake of having read it. Reads that do not depend on each other wait for
     /// the memory together; one look-up after the other waits for each, and a large table is in no cache.
-    fn warm<'k, K: Hash + 'k>(&self, keys: impl Iterator<Item = &'k K>) {
-        if self.slots.is_empty() {
-            return;
+    fn warm(&self, hashes: &[KeyHash]) {
+        if let Some(mask) = self.slots.len().checked_sub(1) {
+            let slots = hashes.iter().map(|hash| self.slots[hash.place as usize & mask]);
+            std::hint::black_box(slots.fold(0, |all, slot| all ^ slot));
         }
-        let mask = self.slots.len() - 1;
-        let newest: Vec<u32> = keys.map(|key| self.slots[self.hash(key).1 as usize & mask]).collect();
-        let rows = newest.iter().filter_map(|newest| self.rows.get(newest.checked_sub(1)? as usize));
-        std::hint::black_box(rows.fold(0, |all, row| all ^ row.0));
     }
 
     /// Offsets that may have this key, newest first.
-    fn find(&self, key: &impl Hash) -> impl Iterator<Item = u32> + '_ {
-        let newest = if self.slots.is_empty() { 0 } else { self.slots[self.slot(self.hash(key))] };
-        std::iter::successors(newest.checked_sub(1), |offset| self.rows[*offset as usize].2.checked_sub(1))
+    fn find(&self, hash: KeyHash) -> impl Iterator<Item = u32> + '_ {
+        let newest = if self.slots.is_empty() { 0 } else { Self::row_of(self.slots[self.slot(hash)]) };
+        std::iter::successors(newest.checked_sub(1), |offset| self.rows[*offset as usize].1.checked_sub(1))
     }
 }
 
@@ -93,12 +108,13 @@ impl Offsets {
 #[derive(Debug)]
 pub(crate) struct DigestMap {
     first: u64,
+    hasher: RandomState,
     offsets: Offsets,
 }
 
 impl DigestMap {
     pub(crate) fn new(first: u64) -> Self {
-        Self { first, offsets: Offsets::default() }
+        Self { first, hasher: RandomState::new(), offsets: Offsets::default() }
     }
 
     /// First index of the segment.
@@ -108,17 +124,19 @@ impl DigestMap {
 
     /// Makes ready for these keys; changes nothing but the time they take.
     pub(crate) fn warm<'k>(&self, keys: impl Iterator<Item = &'k DigestKey>) {
-        self.offsets.warm(keys);
+        let hashes: Vec<_> = keys.map(|key| KeyHash::new(&self.hasher, key)).collect();
+        self.offsets.warm(&hashes);
     }
 
     /// Enters `index`, which is past every index entered before.
     pub(crate) fn insert(&mut self, index: u64, key: &DigestKey) {
-        self.offsets.insert((index - self.first) as u32, key);
+        self.offsets.insert((index - self.first) as u32, KeyHash::new(&self.hasher, key));
     }
 
     /// Indexes that may have this digest, newest first.
     pub(crate) fn find(&self, key: &DigestKey) -> impl Iterator<Item = u64> + '_ {
-        self.offsets.find(key).map(|offset| self.first + u64::from(offset))
+        let hash = KeyHash::new(&self.hasher, key);
+        self.offsets.find(hash).map(|offset| self.first + u64::from(offset))
     }
 }
 
@@ -126,6 +144,7 @@ impl DigestMap {
 #[derive(Debug)]
 pub(crate) struct RequestWindow {
     window: u64,
+    hasher: RandomState,
     /// Oldest first. Whole generations, a quarter of the window long, are dropped, so that forgetting costs nothing
     /// per append and little memory is spent on what is forgotten.
     generations: Vec<Generation>,
@@ -139,7 +158,7 @@ struct Generation {
 
 impl RequestWindow {
     pub(crate) fn new(window: u64) -> Self {
-        Self { window, generations: Vec::new() }
+        Self { window, hasher: RandomState::new(), generations: Vec::new() }
     }
 
     /// First index whose request still counts in a log of `size` entries.
@@ -148,9 +167,10 @@ impl RequestWindow {
     }
 
     /// Makes ready for these keys; changes nothing but the time they take.
-    pub(crate) fn warm<'k>(&self, keys: impl Iterator<Item = &'k RequestHash> + Clone) {
+    pub(crate) fn warm<'k>(&self, keys: impl Iterator<Item = &'k RequestHash>) {
+        let hashes: Vec<_> = keys.map(|key| KeyHash::new(&self.hasher, key)).collect();
         for generation in &self.generations {
-            generation.offsets.warm(keys.clone());
+            generation.offsets.warm(&hashes);
         }
     }
 
@@ -167,16 +187,16 @@ impl RequestWindow {
             self.generations.push(Generation { first: index, offsets: Offsets::default() });
         }
         if let Some(last) = self.generations.last_mut() {
-            last.offsets.insert((index - last.first) as u32, key);
+            last.offsets.insert((index - last.first) as u32, KeyHash::new(&self.hasher, key));
         }
     }
 
     /// Indexes inside the window of a log of `size` entries that may carry this key, newest first: hardly ever more
     /// than one.
     pub(crate) fn find(&self, key: &RequestHash, size: u64) -> Vec<u64> {
-        let newest_first = self.generations.iter().rev();
-        let found =
-            newest_first.flat_map(|each| each.offsets.find(key).map(|offset| each.first + u64::from(offset)));
+        let (hash, newest_first) = (KeyHash::new(&self.hasher, key), self.generations.iter().rev());
+        let found = newest_first
+            .flat_map(|each| each.offsets.find(hash).map(|offset| each.first + u64::from(offset)));
         found.filter(|index| *index >= self.start(size)).collect()
     }
 }
