@@ -128,7 +128,7 @@ pub(crate) fn read_meta(
         Err(error) => return Err(error).during("read", &name)?,
     };
     let header = meta.get(HEADER).during("read", &name)?.ok_or_else(|| damaged("it has no header"))?;
-    let header = Header::parse(header.value()).map_err(damaged)?;
+    let header = Header::parse(header.value()).map_err(|what| damaged(&what))?;
     let head = meta.get(HEAD).during("read", &name)?.and_then(|head| Head::parse(head.value()));
     let head = head.ok_or_else(|| damaged("it has no well-formed head row"))?;
     if header.first() != file.first {

@@ -14,6 +14,7 @@
 use crate::edge::Edge;
 use bulla_formats::hash::{Hash, sha256};
 use redb::TableDefinition;
+use std::borrow::Cow;
 
 pub(crate) const DIGESTS: TableDefinition<&[u8; SORTED_DIGEST_BYTES], ()> = TableDefinition::new("digests-2");
 pub(crate) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta-1");
@@ -64,13 +65,16 @@ impl Header {
     }
 
     /// Refuses other versions, trailing bytes and an edge that does not have the stated root.
-    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, &'static str> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, Cow<'static, str>> {
         const SHORT: &str = "the segment header is cut short";
         let (version, rest) = bytes.split_first_chunk::<2>().ok_or(SHORT)?;
-        if u16::from_be_bytes(*version) != HEADER_VERSION {
-            return Err(
-                "the segment header has an unknown version; another version of this program wrote it",
-            );
+        let version = u16::from_be_bytes(*version);
+        if version != HEADER_VERSION {
+            return Err(format!(
+                "its layout is version {version}, and this program knows none but {HEADER_VERSION}: the version of the \
+                 program that wrote it reads it"
+            )
+            .into());
         }
         let (origin_len, rest) = rest.split_first_chunk::<4>().ok_or(SHORT)?;
         let (origin, rest) = rest.split_at_checked(u32::from_be_bytes(*origin_len) as usize).ok_or(SHORT)?;
@@ -79,7 +83,7 @@ impl Header {
         let edge = Edge::parse(rest).ok_or("the right edge in the segment header is malformed")?;
         let root = Hash(*root);
         if edge.root() != root {
-            return Err("the right edge in the segment header does not have the root stated beside it");
+            return Err("the right edge in the segment header does not have the root stated beside it".into());
         }
         Ok(Self { origin, root, edge })
     }

@@ -377,22 +377,25 @@ fn g10_a_rotten_page_of_a_closed_segment_does_not_keep_the_log_from_starting() {
     assert_eq!(hit, 1);
 }
 
-/// A segment of the version before: said in one sentence, and nothing is written to it.
+/// A segment of another version: both versions are said, and nothing is written to it.
 #[test]
-fn a_segment_of_an_earlier_version_is_refused_with_a_sentence() {
-    let store = fixture().store.copy();
-    edit(&store, FILES[3], |txn| {
-        let mut meta = txn.open_table(META).unwrap();
-        let mut header = meta.get("header").unwrap().unwrap().value().to_vec();
-        header[..2].copy_from_slice(&2u16.to_be_bytes());
-        meta.insert("header", header.as_slice()).unwrap();
-    });
-    let refused = Ledger::open(store.shared(), common::ORIGIN, options(SEGMENT)).unwrap_err();
-    assert!(refused.to_string().contains("another version of this program wrote it"), "{refused}");
-    let report = run_fsck(&store.shared(), true);
-    let said = |problem: &Problem| problem.file == FILES[3] && problem.what.contains("another version");
-    assert!(report.problems.iter().any(said), "{:?}", report.problems);
-    assert_eq!(report.rebuilt, Rebuilt::default());
+fn a_segment_of_another_version_is_refused_by_its_name() {
+    for version in [1u16, 2, 4] {
+        let store = fixture().store.copy();
+        edit(&store, FILES[3], |txn| {
+            let mut meta = txn.open_table(META).unwrap();
+            let mut header = meta.get("header").unwrap().unwrap().value().to_vec();
+            header[..2].copy_from_slice(&version.to_be_bytes());
+            meta.insert("header", header.as_slice()).unwrap();
+        });
+        let names = |text: &str| text.contains(&format!("version {version}")) && text.contains("none but 3");
+        let refused = Ledger::open(store.shared(), common::ORIGIN, options(SEGMENT)).unwrap_err().to_string();
+        assert!(names(&refused) && refused.contains(FILES[3]), "{refused}");
+        let report = run_fsck(&store.shared(), true);
+        let said = |problem: &Problem| problem.file == FILES[3] && names(&problem.what);
+        assert!(report.problems.iter().any(said), "{:?}", report.problems);
+        assert_eq!(report.rebuilt, Rebuilt::default());
+    }
 }
 
 /// Knows the entries of these tests: their digest follows from their number.
