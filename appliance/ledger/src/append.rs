@@ -332,6 +332,8 @@ impl Ledger {
             if let Some(map) = indexes.digests.last() {
                 map.warm(prepared.digests.iter().flatten());
             }
+            let requests = prepared.batch.iter().filter_map(|new| new.request.as_ref());
+            indexes.requests.warm(requests.map(|request| &request.key));
             for ((index, new), digest) in (prepared.first..).zip(&prepared.batch).zip(&prepared.digests) {
                 if let (Some(digest), Some(map)) = (digest, indexes.digests.last_mut()) {
                     map.insert(index, digest);

@@ -12,10 +12,13 @@
 use crate::tables::{DigestKey, RequestHash};
 use std::hash::{BuildHasher, Hash, RandomState};
 
-/// Slots of an empty table; doubled whenever half of them are taken.
+/// Slots of an empty table; doubled whenever five eighths of them are taken: a window of 2^20 and its quarter to forget
+/// fit into 2^21, just.
 const SLOTS_MIN: usize = 64;
 /// Bits of a slot that say where its row is: one more than an offset, of which no table has 2^25.
 const ROW_BITS: u32 = 25;
+/// Offsets that are entered anew at a time.
+const AT_A_TIME: usize = 256;
 
 /// 64 bits that stand for a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,11 +40,23 @@ impl KeyHash {
     }
 }
 
+/// What is kept of an offset.
+#[derive(Debug, Clone, Copy)]
+struct Row {
+    hash: KeyHash,
+    /// One more than the previous offset with the same hash; 0 for none.
+    previous: u32,
+}
+
+impl Row {
+    /// Of an offset that has no key. Nothing ever leads to it.
+    const NONE: Self = Self { hash: KeyHash { place: 0, rest: 0 }, previous: u32::MAX };
+}
+
 /// Offsets by the hash of their key, newest first.
 #[derive(Debug, Default)]
 struct Offsets {
-    /// Per offset its key's hash, and one more than the previous offset with the same hash; 0 for none.
-    rows: Vec<(KeyHash, u32)>,
+    rows: Vec<Row>,
     /// Open addressing, a power of two: below one more than the newest offset of a hash, above the tag; 0 for free.
     slots: Vec<u32>,
     taken: usize,
@@ -58,7 +73,7 @@ impl Offsets {
         let mask = self.slots.len() - 1;
         let mut at = hash.place as usize & mask;
         while let Some(offset) = Self::row_of(self.slots[at]).checked_sub(1) {
-            if self.slots[at] >> ROW_BITS == hash.tag() && self.rows[offset as usize].0 == hash {
+            if self.slots[at] >> ROW_BITS == hash.tag() && self.rows[offset as usize].hash == hash {
                 break;
             }
             at = (at + 1) & mask;
@@ -68,28 +83,49 @@ impl Offsets {
 
     /// Enters `offset`, which is past every offset entered before.
     fn insert(&mut self, offset: u32, hash: KeyHash) {
-        if self.taken * 2 >= self.slots.len() {
-            self.grow();
+        if self.taken * 8 >= self.slots.len() * 5 {
+            self.enter_anew((self.slots.len() * 2).max(SLOTS_MIN));
         }
-        let at = self.slot(hash);
-        // Offsets without a key in between have no slot, so nothing ever leads to their rows.
-        self.rows.resize(offset as usize, (KeyHash { place: 0, rest: 0 }, 0));
-        self.rows.push((hash, Self::row_of(self.slots[at])));
-        self.taken += usize::from(self.slots[at] == 0);
-        self.slots[at] = hash.tag() << ROW_BITS | (offset + 1);
+        self.rows.resize(offset as usize, Row::NONE);
+        self.rows.push(Row { hash, previous: 0 });
+        self.link(offset as usize);
     }
 
-    fn grow(&mut self) {
-        let slots = (self.slots.len() * 2).max(SLOTS_MIN);
-        let old = std::mem::replace(&mut self.slots, vec![0; slots]);
-        for slot in old.into_iter().filter(|slot| *slot != 0) {
-            let at = self.slot(self.rows[Self::row_of(slot) as usize - 1].0);
-            self.slots[at] = slot;
+    /// Makes an offset that has a row the newest of its hash.
+    fn link(&mut self, offset: usize) {
+        let hash = self.rows[offset].hash;
+        let at = self.slot(hash);
+        self.rows[offset].previous = Self::row_of(self.slots[at]);
+        self.taken += usize::from(self.slots[at] == 0);
+        self.slots[at] = hash.tag() << ROW_BITS | (offset as u32 + 1);
+    }
+
+    /// Enters all rows into a table of so many slots.
+    fn enter_anew(&mut self, slots: usize) {
+        // The old ones go first: two tables are more memory than one.
+        self.slots = Vec::new();
+        self.slots.resize(slots, 0);
+        self.taken = 0;
+        for first in (0..self.rows.len()).step_by(AT_A_TIME) {
+            let some = first..(first + AT_A_TIME).min(self.rows.len());
+            self.warm(&self.rows[some.clone()].iter().map(|row| row.hash).collect::<Vec<_>>());
+            for offset in some {
+                if self.rows[offset].previous != Row::NONE.previous {
+                    self.link(offset);
+                }
+            }
         }
+    }
+
+    /// Forgets the oldest offsets; the others are so many fewer from then on.
+    fn forget(&mut self, oldest: usize) {
+        self.rows.drain(..oldest);
+        self.enter_anew(self.slots.len());
     }
 
     /// Reads where `hashes` lead to, for the sake of having read it. Reads that do not depend on each other wait for
-    /// the memory together; one look-up after the other waits for each, and a large table is in no cache.
+    /// the memory together, if nothing stands between them; one look-up after the other waits for each, and a large
+    /// table is in no cache.
     fn warm(&self, hashes: &[KeyHash]) {
         if let Some(mask) = self.slots.len().checked_sub(1) {
             let slots = hashes.iter().map(|hash| self.slots[hash.place as usize & mask]);
@@ -100,7 +136,8 @@ impl Offsets {
     /// Offsets that may have this key, newest first.
     fn find(&self, hash: KeyHash) -> impl Iterator<Item = u32> + '_ {
         let newest = if self.slots.is_empty() { 0 } else { Self::row_of(self.slots[self.slot(hash)]) };
-        std::iter::successors(newest.checked_sub(1), |offset| self.rows[*offset as usize].1.checked_sub(1))
+        let previous = |offset: &u32| self.rows[*offset as usize].previous.checked_sub(1);
+        std::iter::successors(newest.checked_sub(1), previous)
     }
 }
 
@@ -124,8 +161,7 @@ impl DigestMap {
 
     /// Makes ready for these keys; changes nothing but the time they take.
     pub(crate) fn warm<'k>(&self, keys: impl Iterator<Item = &'k DigestKey>) {
-        let hashes: Vec<_> = keys.map(|key| KeyHash::new(&self.hasher, key)).collect();
-        self.offsets.warm(&hashes);
+        self.offsets.warm(&keys.map(|key| KeyHash::new(&self.hasher, key)).collect::<Vec<_>>());
     }
 
     /// Enters `index`, which is past every index entered before.
@@ -140,25 +176,24 @@ impl DigestMap {
     }
 }
 
+/// The longest window.
+pub(crate) const WINDOW_MAX: u64 = 1 << 24;
+
 /// Idempotency keys of the last `window` indexes.
 #[derive(Debug)]
 pub(crate) struct RequestWindow {
     window: u64,
     hasher: RandomState,
-    /// Oldest first. Whole generations, a quarter of the window long, are dropped, so that forgetting costs nothing
-    /// per append and little memory is spent on what is forgotten.
-    generations: Vec<Generation>,
-}
-
-#[derive(Debug)]
-struct Generation {
+    /// Index of the first offset.
     first: u64,
     offsets: Offsets,
 }
 
 impl RequestWindow {
+    /// `window` is at most [`WINDOW_MAX`]; more is as good as that.
     pub(crate) fn new(window: u64) -> Self {
-        Self { window, hasher: RandomState::new(), generations: Vec::new() }
+        let window = window.min(WINDOW_MAX);
+        Self { window, hasher: RandomState::new(), first: 0, offsets: Offsets::default() }
     }
 
     /// First index whose request still counts in a log of `size` entries.
@@ -168,36 +203,29 @@ impl RequestWindow {
 
     /// Makes ready for these keys; changes nothing but the time they take.
     pub(crate) fn warm<'k>(&self, keys: impl Iterator<Item = &'k RequestHash>) {
-        let hashes: Vec<_> = keys.map(|key| KeyHash::new(&self.hasher, key)).collect();
-        for generation in &self.generations {
-            generation.offsets.warm(&hashes);
-        }
+        self.offsets.warm(&keys.map(|key| KeyHash::new(&self.hasher, key)).collect::<Vec<_>>());
     }
 
     /// Enters `index`, which is past every index entered before.
     pub(crate) fn insert(&mut self, index: u64, key: &RequestHash) {
-        let length = (self.window / 4).clamp(1, 1 << 24);
-        let full = self.generations.last().is_none_or(|last| index >= last.first.saturating_add(length));
-        if full {
-            let start = self.start(index);
-            // A generation ends where the next one starts.
-            while self.generations.get(1).is_some_and(|next| next.first <= start) {
-                self.generations.remove(0);
-            }
-            self.generations.push(Generation { first: index, offsets: Offsets::default() });
+        if self.offsets.rows.is_empty() {
+            self.first = index;
         }
-        if let Some(last) = self.generations.last_mut() {
-            last.offsets.insert((index - last.first) as u32, KeyHash::new(&self.hasher, key));
+        // A quarter of the window at a time: forgetting each by itself would enter all the others anew each time.
+        if index - self.first >= self.window + (self.window / 4).max(1) {
+            let forgotten = (self.start(index) - self.first).min(self.offsets.rows.len() as u64);
+            self.offsets.forget(forgotten as usize);
+            self.first = if self.offsets.rows.is_empty() { index } else { self.first + forgotten };
         }
+        self.offsets.insert((index - self.first) as u32, KeyHash::new(&self.hasher, key));
     }
 
     /// Indexes inside the window of a log of `size` entries that may carry this key, newest first: hardly ever more
     /// than one.
     pub(crate) fn find(&self, key: &RequestHash, size: u64) -> Vec<u64> {
-        let (hash, newest_first) = (KeyHash::new(&self.hasher, key), self.generations.iter().rev());
-        let found = newest_first
-            .flat_map(|each| each.offsets.find(hash).map(|offset| each.first + u64::from(offset)));
-        found.filter(|index| *index >= self.start(size)).collect()
+        let found = self.offsets.find(KeyHash::new(&self.hasher, key));
+        let indexes = found.map(|offset| self.first + u64::from(offset));
+        indexes.filter(|index| *index >= self.start(size)).collect()
     }
 }
 
@@ -241,9 +269,9 @@ mod tests {
 
     #[test]
     fn g3_a_key_counts_for_exactly_the_window() {
-        for length in [1u64, 3, 10] {
+        for length in [1u64, 3, 10, 64] {
             let mut window = RequestWindow::new(length);
-            for index in 0..100u64 {
+            for index in 0..200u64 {
                 window.insert(index, &[index as u8; 16]);
                 let size = index + 1;
                 for earlier in 0..=index {
@@ -251,8 +279,40 @@ mod tests {
                     let expected = if earlier + length >= size { vec![earlier] } else { Vec::new() };
                     assert_eq!(found, expected, "{earlier} of {size}");
                 }
-                assert!(window.generations.len() <= 7);
+                assert!(window.offsets.rows.len() as u64 <= length + (length / 4).max(1));
             }
         }
+    }
+    /// Keys that come again, and indexes without a key, while whole quarters are forgotten.
+    #[test]
+    fn g3_a_window_that_forgets_finds_what_a_list_finds() {
+        for length in [1u64, 5, 40, 300] {
+            let mut window = RequestWindow::new(length);
+            let mut list: Vec<(u64, RequestHash)> = Vec::new();
+            let mut index = 7_000;
+            for number in 0..2_000u64 {
+                // Now and then further than the window reaches.
+                index += if number % 500 == 499 { 2 * length } else { 1 + number % 3 };
+                let key = [(number * number % 31) as u8; 16];
+                window.insert(index, &key);
+                list.push((index, key));
+                let size = index + 1;
+                for key in (0..32).map(|byte| [byte; 16]) {
+                    let counts = |row: &&(u64, RequestHash)| row.1 == key && row.0 + length >= size;
+                    let expected: Vec<u64> =
+                        list.iter().rev().take(300).filter(counts).map(|row| row.0).collect();
+                    assert_eq!(window.find(&key, size), expected, "{length} {number}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_window_that_is_too_long_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = std::sync::Arc::new(crate::DirStore::open(dir.path()).unwrap());
+        let options = crate::Options { request_window: WINDOW_MAX + 1, ..crate::Options::default() };
+        let refused = crate::Ledger::create(store, "test/window/0", options).unwrap_err();
+        assert!(refused.to_string().contains("at most 2^24 entries, not for 16777217"), "{refused}");
     }
 }

@@ -19,7 +19,7 @@ use crate::control::{self, Control};
 use crate::edge::{Edge, FullTile};
 use crate::entry_rows::EntryRows;
 use crate::error::{Damage, During, ReadError, StorageFault};
-use crate::index::{DigestMap, RequestWindow};
+use crate::index::{DigestMap, RequestWindow, WINDOW_MAX};
 use crate::openings::Openings;
 use crate::queue::{self, Queue};
 use crate::segment::{SegmentFile, begin, create, current_segments, frontier_of, read_meta, scan};
@@ -39,7 +39,7 @@ pub struct Options {
     /// A segment closes at the first batch end at or past a multiple of this. Default 2^20: it bounds the repair
     /// after a crash (0.7 s) and the memory of the active segment's indexes. At least 1, at most 2^24.
     pub segment_entries: u64,
-    /// For how many indexes an idempotency key counts. Default 2^20.
+    /// For how many indexes an idempotency key counts. Default 2^20, at most 2^24.
     pub request_window: u64,
     /// Bytes that must stay free; below, appends are refused before anything is promised. Default 256 MiB.
     pub reserve_bytes: u64,
@@ -77,6 +77,9 @@ pub enum OpenError {
     /// An option is outside its range.
     #[error("a segment takes 1 to 2^24 entries, not {0}")]
     SegmentEntries(u64),
+    /// An option is outside its range.
+    #[error("an idempotency key counts for at most 2^24 entries, not for {0}")]
+    RequestWindow(u64),
     /// A file was written by a version of the program that stores it in another way.
     #[error(
         "{file} has the table {table}, which this version does not understand; start the version that wrote it"
@@ -207,6 +210,9 @@ impl Ledger {
 fn prepare_store(store: &dyn Store, options: &Options) -> Result<(Vec<String>, Vec<String>), OpenError> {
     if !(1..=1 << 24).contains(&options.segment_entries) {
         return Err(OpenError::SegmentEntries(options.segment_entries));
+    }
+    if options.request_window > WINDOW_MAX {
+        return Err(OpenError::RequestWindow(options.request_window));
     }
     let names = store.list().during("list", "the log directory")?;
     let (torn, names): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| name.ends_with(NEW));

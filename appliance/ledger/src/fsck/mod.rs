@@ -71,7 +71,8 @@ impl EntryJudge for TreeOnly {
 pub struct FsckOptions {
     /// Rebuild what is derived (tiles, digests) and wrong. Without it nothing is written.
     pub repair: bool,
-    /// For how many indexes an idempotency key must be unique; as in [`crate::Options`].
+    /// For how many indexes an idempotency key must be unique; as in [`crate::Options`], where more than 2^24 is not
+    /// allowed and here is as good as 2^24.
     pub request_window: u64,
 }
 
