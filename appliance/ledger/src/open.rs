@@ -43,7 +43,8 @@ pub struct Options {
     pub request_window: u64,
     /// Bytes that must stay free; below, appends are refused before anything is promised. Default 256 MiB.
     pub reserve_bytes: u64,
-    /// Page cache of the segment that takes entries, bytes. Default 32 MiB: appends touch its right edge only.
+    /// Page cache of the segment that takes entries, bytes. Default 8 MiB: appends touch its right edge only, and the
+    /// processor's own caches forget what is only taken up again after 32 MiB of others.
     pub active_cache_bytes: usize,
     /// Page cache of each closed segment that is open for reading, bytes. Default 1 MiB: the inner pages; random reads
     /// find the others in the kernel's cache.
@@ -58,7 +59,7 @@ impl Default for Options {
             segment_entries: 1 << 20,
             request_window: 1 << 20,
             reserve_bytes: 256 << 20,
-            active_cache_bytes: 32 << 20,
+            active_cache_bytes: 8 << 20,
             closed_cache_bytes: 1 << 20,
             two_phase_commit: false,
         }
