@@ -206,10 +206,70 @@ fn g8_a_refused_claim_says_why_and_the_next_one_is_another() -> Result<()> {
     let pin = "4e".repeat(32);
     let fresh = unborn()?;
     let other = fresh.try_run(&["enroll", "--once", &registrar[0], &registrar[1], "--pin", &pin])?;
-    ensure!(other.status.code() == Some(3) && words(&other).contains("no connection"), "{}", words(&other));
+    ensure!(
+        other.status.code() == Some(3) && words(&other).contains("another key than the pinned one"),
+        "{}",
+        words(&other)
+    );
     // An enrolment under way is not taken elsewhere by mistake.
     let other = rig.try_run(&["enroll", "--once", &registrar[0], &registrar[1], "--pin", &pin])?;
     ensure!(other.status.code() == Some(1) && words(&other).contains("is under way"), "{}", words(&other));
+    Ok(())
+}
+
+#[test]
+fn g8_strangers_fill_neither_the_registrars_disk_nor_its_patience() -> Result<()> {
+    let (mut fleet, rig) = (Fleet::found()?, unborn()?);
+    fleet.believe(&rig)?;
+    fleet.serve(&[])?;
+    let ek = fleet.enroll(&rig)?.after("TPM")?;
+    fleet.list(&ek, "S-1")?;
+    // What the box has sent, with other nonces: everything in it is public.
+    let file = fs::read(rig.directory().join("box/state.enrolling/enrolling.json"))?;
+    let file: serde_json::Value = serde_json::from_slice(&file)?;
+    let mut request = base64_decode(file["request"].as_str().context("a request")?)?;
+    let pin: Vec<u8> = (0..64)
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&fleet.registrar()[3][at..at + 2], 16).unwrap())
+        .collect();
+    let at = request.windows(32).position(|part| part == pin).context("the pin")? + 34;
+    let post = |path: &str, body: &[u8]| -> Result<String> {
+        fs::write(rig.file("body"), body)?;
+        let url = format!("{}/v1/enrolments{path}", fleet.registrar()[1]);
+        let posted = Command::new("curl")
+            .args([
+                "-sk",
+                "--noproxy",
+                "*",
+                "-w",
+                "%{http_code}",
+                "-o",
+                "/dev/null",
+                "--data-binary",
+                "@body",
+            ])
+            .args(["-H", "Content-Type: application/octet-stream", &url])
+            .current_dir(rig.sealer.directory())
+            .output()?;
+        Ok(words(&posted))
+    };
+    for nonce in 0..20 {
+        request[at] = nonce;
+        assert_eq!(post("", &request)?, "200");
+    }
+    let listed = fleet.ok(&["enrolments", "list", "--json", "--dir", "fleet"])?;
+    let listed: serde_json::Value = serde_json::from_str(&listed)?;
+    assert_eq!(listed["enrolments"].as_array().context("rows")?.len(), 8);
+    // Neither what is too long, nor what is none.
+    assert_eq!(post("", &vec![0; 2 << 20])?, "413");
+    for (path, body) in [("", &b"none"[..]), ("/evidence", b"none"), ("/evidence", &request)] {
+        assert_eq!(post(path, body)?, if body.len() > 16 << 10 { "413" } else { "200" }, "{path}");
+    }
+    // The box itself gets through, before and after a restart.
+    fleet.enroll(&rig)?.ends(3, "somebody has to approve")?;
+    fleet.kill();
+    fleet.serve(&[])?;
+    fleet.enroll(&rig)?.ends(3, "somebody has to approve")?;
     Ok(())
 }
 

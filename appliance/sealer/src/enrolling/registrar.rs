@@ -17,6 +17,7 @@ use rustls::crypto::{CryptoProvider, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -91,6 +92,19 @@ impl Registrar {
         anyhow::anyhow!("{} does not answer within {} seconds", self.address, PATIENCE.as_secs())
     }
 
+    fn no_connection(&self, error: io::Error) -> anyhow::Error {
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+        if matches!(inner, Some(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)))
+        {
+            return anyhow::anyhow!(
+                "{} has another key than the pinned one: compare --pin with what `bulla-fleet serve` prints, or look for \
+                 who stands between",
+                self.address
+            );
+        }
+        anyhow::Error::new(error).context(format!("no connection to {}", self.address))
+    }
+
     async fn open(&self) -> Result<Connection> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let verifier = Arc::new(Pinned { pin: self.pin, provider: Arc::clone(&provider) });
@@ -104,10 +118,8 @@ impl Registrar {
         let tcp = TcpStream::connect((self.host.as_str(), self.port))
             .await
             .with_context(|| format!("cannot reach {}", self.address))?;
-        let stream = TlsConnector::from(Arc::new(tls))
-            .connect(name, tcp)
-            .await
-            .with_context(|| format!("no connection to {}", self.address))?;
+        let stream = TlsConnector::from(Arc::new(tls)).connect(name, tcp).await;
+        let stream = stream.map_err(|error| self.no_connection(error))?;
         let channel = stream.get_ref().1.export_keying_material([0; 32], EXPORTER, None)?;
         let (sender, connection) = handshake(TokioIo::new(stream)).await?;
         // Ends with the connection; what went wrong is told to whoever sends.

@@ -84,6 +84,15 @@ impl Shelf {
         files::write_private(&self.dir.join(record.transcript().to_string()), &record.encode())
     }
 
+    /// Removes a record. The caller holds the lock.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn forget(&self, transcript: &Hash) -> Result<(), Failure> {
+        let path = self.dir.join(transcript.to_string());
+        fs::remove_file(&path).map_err(|error| Failure::file("remove", &path, error))
+    }
+
     /// All of them, in the order they came.
     ///
     /// # Errors

@@ -80,7 +80,9 @@ async fn answered(
     match done.await {
         Ok(Ok(answer)) => {
             if let Answer::Refused(refused) = &answer {
-                crate::say(&format!("refused ({}): {}\n", refused.code, refused.sentence));
+                // It may quote what a stranger sent.
+                let sentence: String = refused.sentence.chars().filter(|c| !c.is_control()).collect();
+                crate::say(&format!("refused ({}): {sentence}\n", refused.code));
             }
             ([(header::CONTENT_TYPE, "application/octet-stream")], answer.encode()).into_response()
         }

@@ -17,9 +17,14 @@ use bulla_formats::hash::Hash;
 use bulla_formats::origin::Origin;
 use bulla_roster::inventory::State;
 use bulla_roster::roster::Roster;
+use rasn::types::OctetString;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
+
+/// Most requests of one TPM that nothing proves yet: its certificate is no secret, so anybody can send them.
+const UNPROVEN_MAX: usize = 8;
 
 /// The registrar and everything it looks into.
 pub struct Office {
@@ -27,6 +32,8 @@ pub struct Office {
     authority: FleetCa,
     shelf: Shelf,
     roster: Copied,
+    /// Requests by the endorsement key they name, oldest first.
+    unproven: BTreeMap<OctetString, VecDeque<Hash>>,
 }
 
 /// The roster of the fleet directory, read again when its file is another.
@@ -95,7 +102,30 @@ impl Book for Books<'_> {
 impl Office {
     /// Opens it over a fleet directory.
     pub fn open(fleet: &Path, registrar: Registrar, authority: FleetCa) -> Result<Self, Failure> {
-        Ok(Office { registrar, authority, shelf: Shelf::open(fleet)?, roster: Copied::open(fleet)? })
+        let (shelf, roster) = (Shelf::open(fleet)?, Copied::open(fleet)?);
+        let mut office = Office { registrar, authority, shelf, roster, unproven: BTreeMap::new() };
+        let _lock = office.shelf.lock()?;
+        for record in office.shelf.all()? {
+            office.make_room(&record)?;
+        }
+        Ok(office)
+    }
+
+    /// Counts a request that nothing proves yet, and forgets the oldest of its TPM when they are too many. The box whose
+    /// it was asks again.
+    fn make_room(&mut self, record: &Record) -> Result<(), Failure> {
+        if record.stage() != Stage::Requested {
+            return Ok(());
+        }
+        let requests = self.unproven.entry(record.request().ek_public).or_default();
+        requests.push_back(record.transcript());
+        while requests.len() > UNPROVEN_MAX {
+            let Some(oldest) = requests.pop_front() else { break };
+            if self.shelf.get(&oldest)?.is_some_and(|record| record.stage() == Stage::Requested) {
+                self.shelf.forget(&oldest)?;
+            }
+        }
+        Ok(())
     }
 
     /// A box asks to be enrolled.
@@ -151,6 +181,7 @@ impl Office {
         }
         if let Some(record) = &step.keep {
             self.shelf.put(record)?;
+            self.make_room(record)?;
         }
         Ok(step.answer)
     }
