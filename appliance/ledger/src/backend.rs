@@ -171,13 +171,10 @@ pub(crate) struct Writable {
 impl Writable {
     /// A new database in the file `name`, which is emptied first.
     pub(crate) fn create(store: &dyn Store, name: &str, cache_bytes: usize) -> Result<Self, StorageFault> {
-        let fresh = Self::new(store.create(name).during("create", name)?, name, cache_bytes)?;
-        fresh.db.trust();
-        Ok(fresh)
+        Self::new(store.create(name).during("create", name)?, name, cache_bytes)
     }
 
-    /// The database in the existing file `name`, repaired to its last commit if it was not closed cleanly. Who has
-    /// verified it says so ([`Held::trust`]).
+    /// The database in the existing file `name`, repaired to its last commit if it was not closed cleanly.
     pub(crate) fn open(store: &dyn Store, name: &str, cache_bytes: usize) -> Result<Self, StorageFault> {
         let file = store.open(name).during("open", name)?;
         refuse_empty(file.as_ref()).during("open", name)?;
@@ -191,13 +188,13 @@ impl Writable {
         let backend = Fenced { file, fence: fence.clone() };
         let open = || Database::builder().set_cache_size(cache_bytes).create_with_backend(backend);
         let db = contain_fault("open", name, || open().during("open", name))?;
-        Ok(Self { db: Held::new(db), fence })
+        Ok(Self { db: Held::writable(db), fence })
     }
 
     /// Lets go of the file without another byte written to it.
     pub(crate) fn abandon(self) {
         self.fence.shut();
-        self.db.distrust();
+        self.db.let_go();
     }
 }
 
@@ -207,7 +204,7 @@ pub(crate) fn open_frozen(store: &dyn Store, name: &str, cache_bytes: usize) -> 
     let overlay = Overlay::new(file).during("open", name)?;
     refuse_empty(&overlay).during("open", name)?;
     let open = || Database::builder().set_cache_size(cache_bytes).create_with_backend(overlay);
-    Ok(Held::new(contain_fault("open", name, || open().during("open", name))?))
+    Ok(Held::frozen(contain_fault("open", name, || open().during("open", name))?))
 }
 
 /// redb would make an empty file a new database; under a final name it is a lost one.

@@ -79,7 +79,7 @@ impl Companion {
     ) -> Result<(), StorageFault> {
         let mut state = self.lock();
         if matches!(*state, State::Closed) {
-            *state = State::Open(self.existing()?);
+            *state = State::Open(Writable::open(self.store.as_ref(), self.kind.name, CACHE_BYTES)?);
         }
         if !matches!(*state, State::Open(_)) {
             *state = State::Open(self.fresh_file()?);
@@ -102,7 +102,7 @@ impl Companion {
         let name = self.kind.name;
         let mut state = self.lock();
         if matches!(*state, State::Closed) {
-            *state = State::Open(self.existing()?);
+            *state = State::Open(Writable::open(self.store.as_ref(), name, CACHE_BYTES)?);
         }
         let txn = match &mut *state {
             State::Absent | State::Closed => return Ok(None),
@@ -115,14 +115,7 @@ impl Companion {
         let txn = txn.during("read", name)?;
         // Readers do not hold up the writer's next commit.
         drop(state);
-        let looked = contain_fault("read", name, || look(&txn).during("read", name));
-        if looked.is_err()
-            && let State::Open(open) = &*self.lock()
-        {
-            // At worst the next start verifies what was sound.
-            open.db.distrust();
-        }
-        looked.map(Some)
+        contain_fault("read", name, || look(&txn).during("read", name)).map(Some)
     }
 
     /// A table that the file has besides this one.
@@ -241,13 +234,6 @@ impl Companion {
         txn.set_two_phase_commit(self.kind.two_phase);
         change(&txn)?;
         Ok(txn.commit()?)
-    }
-
-    /// Believed until it shows that it should not be: nothing reads it through at a start.
-    fn existing(&self) -> Result<Writable, StorageFault> {
-        let open = Writable::open(self.store.as_ref(), self.kind.name, CACHE_BYTES)?;
-        open.db.trust();
-        Ok(open)
     }
 
     fn new_name(&self) -> String {

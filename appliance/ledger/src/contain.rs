@@ -4,8 +4,10 @@
 //! a panic. No such page may take down a thread, let alone the writer.
 //!
 //! A *commit* that meets one may panic in a destructor while it unwinds, and that ends the process: nothing contains
-//! it. So nothing is committed to a database that is only looked at, nor to one that has panicked, not even by
-//! closing it ([`Held`]); and a repair, which commits, verifies every page before.
+//! it. So nothing is committed to a database that is only looked at, not even by closing it ([`Held`]); and a repair,
+//! which commits, verifies every page before. A file that takes entries is closed in order all the same: what panics
+//! while it is read are pages of its tables, what closing reads is the tree of freed pages, and a file that was not
+//! closed in order cannot be opened again around a page that has rotted.
 //!
 //! Refuses: to conclude anything from a panic but that a page could not be read. To judge the one bit of redb's header
 //! that says which of its two commits is the newest: a repair that goes back one commit leaves the same header as a flip
@@ -80,32 +82,19 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    /// One that nothing is known of, or that is only looked at.
-    pub(crate) fn new(db: Database) -> Self {
+    /// One that takes writes.
+    pub(crate) fn writable(db: Database) -> Self {
+        Self { db: Some(db), in_order: AtomicBool::new(true) }
+    }
+
+    /// One that is only looked at.
+    pub(crate) fn frozen(db: Database) -> Self {
         Self { db: Some(db), in_order: AtomicBool::new(false) }
     }
 
-    /// From here on it is closed in order: what it holds has been verified, or was written by us.
-    pub(crate) fn trust(&self) {
-        self.in_order.store(true, Relaxed);
-    }
-
-    /// Nothing will be committed by closing it: the next open verifies every page, and repairs or refuses.
-    pub(crate) fn distrust(&self) {
+    /// Nothing will be committed by closing it.
+    pub(crate) fn let_go(&self) {
         self.in_order.store(false, Relaxed);
-    }
-
-    /// [`contain`]; a database that panicked is not trusted any more.
-    pub(crate) fn contain<T>(
-        &self,
-        name: &str,
-        index: u64,
-        look: impl FnOnce() -> Result<T, ReadError>,
-    ) -> Result<T, ReadError> {
-        contained(look).unwrap_or_else(|_| {
-            self.distrust();
-            Err(Damage::new(name, index, GAVE_UP).into())
-        })
     }
 }
 
@@ -156,8 +145,8 @@ mod tests {
             self.0.1.load(Relaxed)
         }
 
-        fn database(&self) -> Held {
-            Held::new(Database::builder().create_with_backend(self.clone()).unwrap())
+        fn database(&self) -> Database {
+            Database::builder().create_with_backend(self.clone()).unwrap()
         }
     }
 
@@ -184,14 +173,13 @@ mod tests {
         }
     }
 
-    /// Writes one row, does `then`, closes; returns whether closing wrote anything.
-    fn closing_writes(then: impl FnOnce(&Held)) -> bool {
+    /// Writes one row and closes; returns whether closing wrote anything.
+    fn closing_writes(hold: impl FnOnce(Database) -> Held) -> bool {
         let file = Counted::default();
-        let held = file.database();
+        let held = hold(file.database());
         let txn = held.begin_write().unwrap();
         txn.open_table(TABLE).unwrap().insert(1, [7; 9].as_slice()).unwrap();
         txn.commit().unwrap();
-        then(&held);
         let before = file.writes();
         drop(held);
         let wrote = file.writes() > before;
@@ -203,24 +191,20 @@ mod tests {
     }
 
     #[test]
-    fn only_a_trusted_database_is_written_to_when_it_is_closed() {
-        assert!(!closing_writes(|_| ()));
-        assert!(closing_writes(Held::trust));
-        assert!(!closing_writes(|held| {
-            held.trust();
-            held.distrust();
-        }));
-        assert!(!closing_writes(|held| {
-            held.trust();
-            let looked: Result<(), _> = held.contain("t.redb", 7, || panic!("a page of nonsense"));
-            assert!(looked.unwrap_err().to_string().contains("damaged page"));
+    fn what_is_only_looked_at_is_not_written_to_when_it_is_closed() {
+        assert!(closing_writes(Held::writable));
+        assert!(!closing_writes(Held::frozen));
+        assert!(!closing_writes(|db| {
+            let held = Held::writable(db);
+            held.let_go();
+            held
         }));
     }
 
     #[test]
     fn a_thread_that_unwinds_can_let_go_too() {
         let file = Counted::default();
-        let held = file.database();
+        let held = Held::writable(file.database());
         let before = file.writes();
         let ended = contained(move || {
             let _held = held;

@@ -194,7 +194,6 @@ impl Ledger {
             return Err(Damage::new(&active.name(), head.batch_first, what).into());
         }
         drop(txn);
-        writable.db.trust();
         if !wrong_tiles.is_empty() {
             notes.push(format!("{}: {} tiles rebuilt from the entries", active.name(), wrong_tiles.len()));
             rebuild_tiles(&writable, &wrong_tiles).during("commit tiles to", &active.name())?;

@@ -154,8 +154,7 @@ impl Shared {
         if let Some(active) = segments.active.as_ref().filter(|_| at + 1 == segments.files.len()) {
             // The guard stays until `look` is done: the writer closes the database only when nobody reads.
             let name = file.name();
-            let held = &active.db;
-            return held.contain(&name, index, || look(&segment::begin(held, &name)?, &file));
+            return contain(&name, index, || look(&segment::begin(&active.db, &name)?, &file));
         }
         drop(segments);
         let (name, db) = (file.name(), self.frozen(&file)?);

@@ -437,8 +437,6 @@ impl<'a> Walk<'a> {
             return Ok(());
         }
         let writable = Writable::open(self.store, name, CACHE_BYTES)?;
-        // Only where every page has its checksum.
-        writable.db.trust();
         rebuild.write(&writable.db).during("commit rebuilt tables to", name)?;
         if let Some(sorted) = &rebuild.sorted {
             write_sorted_digests(&writable.db, sorted).during("commit the digest table to", name)?;
