@@ -123,6 +123,19 @@ impl Rig {
         Ok((tpm, directory))
     }
 
+    /// The same by the maker of another rig's TPM: one CA for both.
+    pub fn manufacture_tpm_like(other: &Rig) -> Result<(Swtpm, TempDir)> {
+        let directory = tempfile::Builder::new().prefix("bulla-rig-").tempdir()?;
+        let ca = directory.path().join("tpm/ca");
+        std::fs::create_dir_all(&ca)?;
+        for file in std::fs::read_dir(other.directory().join("tpm/ca"))? {
+            let file = file?;
+            std::fs::copy(file.path(), ca.join(file.file_name()))?;
+        }
+        let tpm = Swtpm::manufacture(&directory.path().join("tpm"))?;
+        Ok((tpm, directory))
+    }
+
     /// Like [`Rig::create`], on a TPM made before.
     pub fn create_on(options: &RigOptions<'_>, tpm: Option<(Swtpm, TempDir)>) -> Result<Self> {
         let mut rig = Self::unborn_on(options, tpm)?;
