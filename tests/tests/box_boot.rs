@@ -2,33 +2,14 @@
 //! log by `bulla-fleet`; and what a verifier then says of the box's seals.
 #![allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
+use bulla_tests::rig::fleet::{event_log, replay};
 use bulla_tests::rig::{Rig, RigOptions, Role, bulla_program, fleet_program};
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-
-fn log(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../provisioning/appraisal/tests/logs").join(name)
-}
 
 fn fleet(arguments: &[&str]) -> Result<Output> {
     Ok(Command::new(fleet_program()?).args(arguments).output()?)
-}
-
-/// Extends the TPM's PCRs with every measurement of a log, in its order, as the firmware did.
-fn boot(tcti: &str, log: &Path) -> Result<()> {
-    let shown = fleet(&["reference", "show", "--json", &log.to_string_lossy()])?;
-    let shown: serde_json::Value = serde_json::from_slice(&shown.stdout)?;
-    let events = shown["events"].as_array().context("events")?;
-    let measured = events.iter().filter(|event| event["measured"] == true);
-    let extensions: Vec<String> = measured
-        .map(|event| format!("{}:sha256={}", event["pcr"], event["sha256"].as_str().unwrap()))
-        .collect();
-    ensure!(extensions.len() > 20, "a real boot measures more");
-    let extended = Command::new("tpm2_pcrextend").args(["-T", tcti]).args(&extensions).output()?;
-    ensure!(extended.status.success(), "{}", String::from_utf8_lossy(&extended.stderr));
-    Ok(())
 }
 
 struct Sealed {
@@ -49,7 +30,7 @@ impl Sealed {
     }
 
     fn add(&self, trust: &str, name: &str, image: &str, out: &str, more: &[&str]) -> Result<Output> {
-        let (trust, out, image) = (self.path(trust), self.path(out), log(image));
+        let (trust, out, image) = (self.path(trust), self.path(out), event_log(image));
         let image = image.to_string_lossy().into_owned();
         let arguments =
             ["reference", "add", "--trust", &trust, "--name", name, "--log", &image, "--out", &out];
@@ -60,7 +41,7 @@ impl Sealed {
 /// A box on a TPM that booted the second image, and an attested seal of it.
 fn sealed() -> Result<Sealed> {
     let (tpm, directory) = Rig::manufacture_tpm()?;
-    boot(&tpm.tcti(), &log("image-v2.eventlog"))?;
+    replay(&tpm.tcti(), &event_log("image-v2.eventlog"))?;
     let mut rig = Rig::create_on(&RigOptions::default(), Some((tpm, directory)))?;
     rig.sealer.start()?;
     let answer =
@@ -115,7 +96,7 @@ fn whoever_looks_for_the_difference_is_told_pcr_and_measurement() -> Result<()> 
     let made = fleet(&["init", "--dir", &fleet_dir, "--fleet", "bank.example"])?;
     ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let trust = format!("{fleet_dir}/trust.json");
-    let (old, new) = (log("image-v2.eventlog"), log("image-v3.eventlog"));
+    let (old, new) = (event_log("image-v2.eventlog"), event_log("image-v3.eventlog"));
     let (old, new) = (old.to_string_lossy(), new.to_string_lossy());
     let run = |arguments: &[&str]| -> Result<(Option<i32>, String, String)> {
         let ended = fleet(arguments)?;

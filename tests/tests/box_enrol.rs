@@ -4,16 +4,12 @@
 
 use anyhow::{Context as _, Result, ensure};
 use bulla_formats::json::base64_decode;
-use bulla_tests::rig::fleet::{Fleet, words};
+use bulla_tests::rig::fleet::{Fleet, event_log, replay, words};
 use bulla_tests::rig::{Rig, RigOptions, Role, bulla_program};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
-
-fn log(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../provisioning/appraisal/tests/logs").join(name)
-}
 
 fn unborn() -> Result<Rig> {
     Rig::unborn_on(&RigOptions::default(), Some(Rig::manufacture_tpm()?))
@@ -273,19 +269,9 @@ fn g8_strangers_fill_neither_the_registrars_disk_nor_its_patience() -> Result<()
     Ok(())
 }
 
-/// Extends the TPM's PCRs with every measurement of a log, in its order, as the firmware did.
-fn boot(fleet: &Fleet, rig: &Rig, log: &Path) -> Result<()> {
-    let shown = fleet.ok(&["reference", "show", "--json", &log.to_string_lossy()])?;
-    let shown: serde_json::Value = serde_json::from_str(&shown)?;
-    let events = shown["events"].as_array().context("events")?;
-    let measured = events.iter().filter(|event| event["measured"] == true);
-    let extensions: Vec<String> = measured
-        .map(|event| format!("{}:sha256={}", event["pcr"], event["sha256"].as_str().unwrap()))
-        .collect();
-    let tcti = rig.tpm.as_ref().context("the rig has a TPM")?.tcti();
-    let extended = Command::new("tpm2_pcrextend").args(["-T", &tcti]).args(&extensions).output()?;
-    ensure!(extended.status.success(), "{}", words(&extended));
-    // The box is told where its firmware left the log.
+/// The box's TPM has booted this, and the box is told where its firmware left the log.
+fn boot(rig: &Rig, log: &Path) -> Result<()> {
+    replay(&rig.tpm.as_ref().context("the rig has a TPM")?.tcti(), log)?;
     let path = rig.file("box.toml");
     let text = fs::read_to_string(&path)?;
     fs::write(&path, text.replace("[tpm]\n", &format!("[tpm]\nevent_log = {:?}\n", log.to_string_lossy())))?;
@@ -296,7 +282,7 @@ fn boot(fleet: &Fleet, rig: &Rig, log: &Path) -> Result<()> {
 fn g8_a_boot_that_nobody_knows_is_refused_and_the_pcr_named() -> Result<()> {
     let mut fleet = Fleet::found()?;
     let (good, bad, liar) = (unborn()?, unborn()?, unborn()?);
-    let (image_2, image_3) = (log("image-v2.eventlog"), log("image-v3.eventlog"));
+    let (image_2, image_3) = (event_log("image-v2.eventlog"), event_log("image-v3.eventlog"));
     for rig in [&good, &bad, &liar] {
         fleet.believe(rig)?;
     }
@@ -304,10 +290,10 @@ fn g8_a_boot_that_nobody_knows_is_refused_and_the_pcr_named() -> Result<()> {
     let named = ["--name", "image 2", "--log", &image, "--out", "fleet/trust.json"];
     fleet.ok(&[&["reference", "add", "--trust", "fleet/trust.json"], &named[..]].concat())?;
     fleet.serve(&[])?;
-    boot(&fleet, &good, &image_2)?;
-    boot(&fleet, &bad, &image_3)?;
+    boot(&good, &image_2)?;
+    boot(&bad, &image_3)?;
     // Booted the unknown image, and shows the log of the good one.
-    boot(&fleet, &liar, &image_3)?;
+    boot(&liar, &image_3)?;
     let path = liar.file("box.toml");
     fs::write(&path, fs::read_to_string(&path)?.replace("image-v3", "image-v2"))?;
     for (rig, serial) in [(&good, "S-1"), (&bad, "S-2"), (&liar, "S-3")] {

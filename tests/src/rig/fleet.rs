@@ -6,13 +6,33 @@ use super::{Rig, fleet_program};
 use anyhow::{Context as _, Result, ensure};
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
 
 /// The fleet domain of every box that the rig configures.
 const FLEET: &str = "demo.bulla.test";
+
+/// The event log of a real boot: `image-v2.eventlog`, `image-v3.eventlog`.
+pub fn event_log(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../provisioning/appraisal/tests/logs").join(name)
+}
+
+/// Extends the PCRs of a TPM with every measurement of an event log, in its order, as the firmware did.
+pub fn replay(tcti: &str, log: &Path) -> Result<()> {
+    let shown = Command::new(fleet_program()?).args(["reference", "show", "--json"]).arg(log).output()?;
+    let shown: serde_json::Value = serde_json::from_slice(&shown.stdout)?;
+    let events = shown["events"].as_array().context("events")?;
+    let measured = events.iter().filter(|event| event["measured"] == true);
+    let extension =
+        |event: &serde_json::Value| Some(format!("{}:sha256={}", event["pcr"], event["sha256"].as_str()?));
+    let extensions = measured.map(extension).collect::<Option<Vec<_>>>().context("a digest is no text")?;
+    ensure!(extensions.len() > 20, "a real boot measures more");
+    let extended = Command::new("tpm2_pcrextend").args(["-T", tcti]).args(&extensions).output()?;
+    ensure!(extended.status.success(), "{}", words(&extended));
+    Ok(())
+}
 
 /// Both outputs.
 pub fn words(output: &Output) -> String {
