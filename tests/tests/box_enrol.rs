@@ -256,6 +256,15 @@ fn g8_strangers_fill_neither_the_registrars_disk_nor_its_patience() -> Result<()
     let listed = fleet.ok(&["enrolments", "list", "--json", "--dir", "fleet"])?;
     let listed: serde_json::Value = serde_json::from_str(&listed)?;
     assert_eq!(listed["enrolments"].as_array().context("rows")?.len(), 8);
+    // Nobody lists or removes over the network.
+    let transcript = listed["enrolments"][0]["transcript"].as_str().context("a transcript")?;
+    for (method, path) in [("GET", ""), ("DELETE", ""), ("DELETE", &*format!("/{transcript}"))] {
+        let url = format!("{}/v1/enrolments{path}", fleet.registrar()[1]);
+        let asked = Command::new("curl")
+            .args(["-sk", "--noproxy", "*", "-w", "%{http_code}", "-X", method, &url])
+            .output()?;
+        assert_eq!(words(&asked), "405", "{method} {path}");
+    }
     // Neither what is too long, nor what is none.
     assert_eq!(post("", &vec![0; 2 << 20])?, "413");
     for (path, body) in [("", &b"none"[..]), ("/evidence", b"none"), ("/evidence", &request)] {
