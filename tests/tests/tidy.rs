@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Which crates of the workspace a crate may depend on, for whatever purpose.
-const EDGES: [(&str, &[&str]); 18] = [
+const EDGES: [(&str, &[&str]); 19] = [
     ("bulla-timestamps", &[]),
     ("bulla-formats", &[]),
     ("bulla-protocol", &["bulla-formats"]),
     ("bulla-ledger", &["bulla-formats"]),
     ("bulla-keys", &["bulla-formats", "bulla-enrolment"]),
     ("bulla-manual", &["bulla-formats"]),
+    ("bulla-page", &[]),
     (
         "bulla-box",
         &["bulla-enrolment", "bulla-formats", "bulla-protocol", "bulla-ledger", "bulla-keys", "bulla-manual"],
@@ -66,6 +67,7 @@ const EDGES: [(&str, &[&str]); 18] = [
             "bulla-enrolment",
             "bulla-box",
             "bulla",
+            "bulla-page",
         ],
     ),
 ];
@@ -284,8 +286,9 @@ const IMPURE: [&str; 9] = [
 
 #[test]
 fn pure_crates_are_pure() {
-    const PURE: [&str; 4] = [
+    const PURE: [&str; 5] = [
         "appliance/formats/src",
+        "appliance/page/src",
         "appliance/protocol/src",
         "appliance/timestamps/src",
         "provisioning/enrolment/src",

@@ -53,10 +53,12 @@ const FOR_TESTS: &[&str] = &[
     "openssl",       // the stranger that has to agree with our verifier
     "mount",         // mounts them
     "python3-venv",  // the environment of schemathesis, which holds the API against its OpenAPI document
+    "poppler-utils", // prints a page to a raster, and reads its words
     "procps",        // kill, with signals other than the shell's
     "strace",        // makes single system calls fail, kills a box at the flush it is told
     "tpm2-tools",    // the other stranger
     "xfsprogs",      // xfs_io, which cuts the power of a file system
+    "zbar-tools",    // reads the codes of a printed page
 ];
 
 /// Packages only fuzzing needs; tests have them too.
