@@ -15,6 +15,7 @@ pub mod keys;
 pub mod ledger;
 pub mod note;
 pub mod packages;
+pub mod printed;
 pub mod requests;
 pub mod roster;
 pub mod seal;
@@ -34,7 +35,7 @@ pub struct Target {
 }
 
 /// All targets, by name.
-pub const ALL: [Target; 20] = [
+pub const ALL: [Target; 21] = [
     Target { name: "archive", run: archive::run, seeds: archive::seeds },
     Target { name: "audit", run: audit::run, seeds: audit::seeds },
     Target { name: "ceremony", run: ceremony::run, seeds: ceremony::seeds },
@@ -48,6 +49,7 @@ pub const ALL: [Target; 20] = [
     Target { name: "ledger", run: ledger::run, seeds: ledger::seeds },
     Target { name: "note", run: note::run, seeds: note::seeds },
     Target { name: "packages", run: packages::run, seeds: packages::seeds },
+    Target { name: "printed", run: printed::run, seeds: printed::seeds },
     Target { name: "requests", run: requests::run, seeds: requests::seeds },
     Target { name: "roster", run: roster::run, seeds: roster::seeds },
     Target { name: "seal", run: seal::run, seeds: seal::seeds },
