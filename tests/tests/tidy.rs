@@ -12,7 +12,7 @@ use std::process::Command;
 /// Which crates of the workspace a crate may depend on, for whatever purpose.
 const EDGES: [(&str, &[&str]); 19] = [
     ("bulla-timestamps", &[]),
-    ("bulla-formats", &[]),
+    ("bulla-formats", &["bulla-timestamps"]),
     ("bulla-protocol", &["bulla-formats"]),
     ("bulla-ledger", &["bulla-formats"]),
     ("bulla-keys", &["bulla-formats", "bulla-enrolment"]),
@@ -20,9 +20,18 @@ const EDGES: [(&str, &[&str]); 19] = [
     ("bulla-page", &[]),
     (
         "bulla-box",
-        &["bulla-enrolment", "bulla-formats", "bulla-protocol", "bulla-ledger", "bulla-keys", "bulla-manual"],
+        &[
+            "bulla-enrolment",
+            "bulla-formats",
+            "bulla-protocol",
+            "bulla-ledger",
+            "bulla-keys",
+            "bulla-manual",
+            "bulla-page",
+            "bulla-timestamps",
+        ],
     ),
-    ("bulla", &["bulla-formats", "bulla-ledger", "bulla-manual"]),
+    ("bulla", &["bulla-formats", "bulla-ledger", "bulla-manual", "bulla-page"]),
     ("bulla-appraisal", &["bulla-formats"]),
     ("bulla-approvals", &["bulla-formats"]),
     ("bulla-ceremony", &["bulla-formats"]),

@@ -6,10 +6,16 @@
 //! Invariants: the tree is recomputed from the bytes handed in, whatever they turn out to be, so that one bad
 //! entry does not make its successors look bad; memory is bounded by [`BOUNDARIES_MAX`].
 
+mod outages;
+
+use crate::body::anchor::AnchorBody;
 use crate::body::attestation::{AttestationBody, CheckpointClaim, CounterClaim, CounterEvidence};
+use crate::body::clock::ClockBody;
 use crate::body::incident::IncidentBody;
 use crate::body::integrity::IntegrityBody;
 use crate::body::key_epoch::KeyEpochBody;
+use crate::body::manifest::ManifestBody;
+use crate::body::mode_change::ModeChangeBody;
 use crate::body::operator_action::OperatorActionBody;
 use crate::body::seal::{ClientMethod, SealBody};
 use crate::body::self_test::{self, SelfTestBody};
@@ -25,6 +31,8 @@ use crate::origin::{Origin, OriginError};
 use crate::sig::{Algorithm, PublicKey, SignatureError};
 use crate::tpm::{self, NvPublic, TpmError};
 use crate::trust::TrustFile;
+pub use outages::OutageError;
+use outages::Outages;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Most batch boundaries remembered for attestations and integrity entries to refer to. An attestation follows its
@@ -111,6 +119,12 @@ pub enum AuditError {
     /// A self-test entry does not fit the log.
     #[error("the self-test: {0}")]
     SelfTest(&'static str),
+    /// An anchor does not fit the log.
+    #[error("the anchor: {0}")]
+    Anchor(&'static str),
+    /// Modes and outages do not add up.
+    #[error(transparent)]
+    Outage(#[from] OutageError),
     /// TPM evidence in an attestation does not hold.
     #[error("the attestation's {what}: {error}")]
     Tpm {
@@ -168,6 +182,7 @@ pub struct LogAuditor {
     evidence: BTreeMap<u64, Hash>,
     /// Leaf hashes of the newest synthetic seals.
     self_tests: BTreeMap<u64, Hash>,
+    outages: Outages,
     attested_head: u64,
     counter_index: Option<Vec<u8>>,
     summary: AuditSummary,
@@ -188,6 +203,7 @@ impl LogAuditor {
             epoch: None,
             evidence: BTreeMap::new(),
             self_tests: BTreeMap::new(),
+            outages: Outages::default(),
             attested_head: 0,
             counter_index: None,
             summary: AuditSummary::default(),
@@ -215,15 +231,21 @@ impl LogAuditor {
     pub fn entry(&mut self, bytes: &[u8]) -> Result<Entry, AuditError> {
         let index = self.size();
         let judged = self.judge(index, bytes);
-        self.frontier.append(leaf_hash(bytes));
+        let is_seal = judged.as_ref().is_ok_and(|entry| entry.kind() == Some(Kind::Seal));
+        self.take(leaf_hash(bytes), is_seal);
         self.summary.entries += 1;
         judged
     }
 
     /// Takes the hash of an entry whose bytes are lost: the tree goes on, and what rests on that entry is refused.
     pub fn skip(&mut self, leaf: Hash) {
-        self.frontier.append(leaf);
+        self.take(leaf, false);
         self.summary.entries += 1;
+    }
+
+    fn take(&mut self, leaf: Hash, is_seal: bool) {
+        self.frontier.append(leaf);
+        self.outages.leaf(leaf, is_seal);
     }
 
     fn judge(&mut self, index: u64, bytes: &[u8]) -> Result<Entry, AuditError> {
@@ -245,6 +267,7 @@ impl LogAuditor {
             Some(Kind::KeyEpoch) => self.key_epoch(&entry)?,
             _ => self.signed_in_epoch(&entry)?,
         }
+        self.outages.mode(&entry)?;
         match entry.kind() {
             Some(Kind::Seal) => self.seal(index, &entry, &SealBody::decode(&content.body)?),
             Some(Kind::Attestation) => self.attestation(index, &AttestationBody::decode(&content.body)?)?,
@@ -253,7 +276,19 @@ impl LogAuditor {
             Some(Kind::Incident) => IncidentBody::decode(&content.body).map(drop)?,
             Some(Kind::Integrity) => self.integrity(index, &IntegrityBody::decode(&content.body)?)?,
             Some(Kind::SelfTest) => self.self_test(&SelfTestBody::decode(&content.body)?)?,
-            Some(Kind::Anchor) => drop(self.evidence.insert(index, entry.leaf_hash())),
+            Some(Kind::Anchor) => self.anchor(index, &entry, &AnchorBody::decode(&content.body)?)?,
+            Some(Kind::ModeChange) => {
+                let body = ModeChangeBody::decode(&content.body)?;
+                let key = &self.identity.as_ref().ok_or(AuditError::NoBeginning)?.attestation_key;
+                self.outages.change(index, &entry, &body, self.origin.as_str(), key)?;
+            }
+            Some(Kind::Manifest) => {
+                let body = ManifestBody::decode(&content.body)?;
+                let root = self.boundary(body.statement.head.size);
+                let key = &self.identity.as_ref().ok_or(AuditError::NoBeginning)?.attestation_key;
+                self.outages.manifest(index, &body, self.origin.as_str(), root, key)?;
+            }
+            Some(Kind::Clock) => ClockBody::decode(&content.body).map(drop)?,
             // Judged above, or reserved and unknown kinds: opaque leaves.
             _ => {}
         }
@@ -274,6 +309,7 @@ impl LogAuditor {
                 self.boundaries.pop_front();
             }
             self.boundaries.push_back(named);
+            self.outages.boundary(index);
         }
         Ok(())
     }
@@ -377,6 +413,19 @@ impl LogAuditor {
         if body.findings.iter().any(|finding| finding.entries.is_some_and(|it| it.last >= body.head.size)) {
             return Err(AuditError::Integrity("it names entries that its head does not have"));
         }
+        Ok(())
+    }
+
+    fn anchor(&mut self, index: u64, entry: &Entry, body: &AnchorBody) -> Result<(), AuditError> {
+        let oldest = self.boundaries.front().map_or(0, |boundary| boundary.0);
+        let head = &body.head;
+        if head.size > index || (head.size >= oldest && self.boundary(head.size) != Some(head.root())) {
+            return Err(AuditError::Anchor("its head is no state this log was in between two batches"));
+        }
+        if body.leads(self.origin.as_str()).is_err() {
+            return Err(AuditError::Anchor("its path does not lead from its head to its batch"));
+        }
+        self.evidence.insert(index, entry.leaf_hash());
         Ok(())
     }
 

@@ -15,17 +15,6 @@ pub const LEAVES_MAX: usize = 32;
 /// Most erasures in one `.seal` file.
 pub const ERASURES_MAX: usize = 16;
 
-/// An erasure as a `.seal` file carries it, nothing of it judged.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Erasure {
-    /// DER of the operator-action entry.
-    pub entry: Vec<u8>,
-    /// A checkpoint that covers it, a signed note.
-    pub checkpoint: String,
-    /// Inclusion proof of that entry.
-    pub entry_proof: Vec<Vec<u8>>,
-}
-
 /// The body that records an erasure of at most [`LEAVES_MAX`] seals. `reason` holds no personal data.
 pub fn erase_body(leaves: &[Hash], reason: String) -> OperatorActionBody {
     let parameter = |leaf: &Hash| Parameter { name: LEAF.to_owned(), value: leaf.to_string() };

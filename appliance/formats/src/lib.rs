@@ -5,6 +5,7 @@
 //! arguments; effects are the caller's. `docs/formats.md` is the normative description.
 #![forbid(unsafe_code)]
 
+pub mod anchoring;
 pub mod audit;
 pub mod backup;
 pub mod body;
@@ -16,6 +17,7 @@ pub mod entry;
 pub mod erasure;
 pub mod hash;
 pub mod json;
+pub mod manifest_file;
 pub mod merkle;
 pub mod note;
 pub mod origin;
@@ -27,3 +29,4 @@ pub mod tile;
 pub mod tpm;
 pub mod trust;
 pub mod verify;
+pub mod witness;

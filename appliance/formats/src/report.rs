@@ -113,6 +113,8 @@ pub enum Fact {
     Sealed,
     /// Under a checkpoint that a TPM quote covers.
     Attested,
+    /// In a tree that as many independent operators vouch for as the trust file asks.
+    Anchored,
 }
 
 impl Fact {
@@ -121,6 +123,7 @@ impl Fact {
         match self {
             Fact::Sealed => "sealed",
             Fact::Attested => "attested",
+            Fact::Anchored => "anchored",
         }
     }
 }

@@ -5,21 +5,27 @@
 //! Refuses to do: believe anything. [`crate::verify`] judges; this file only unpacks.
 //! Invariant: [`SealFile::encode`] of a decoded file decodes to the same value.
 
-use crate::erasure::{ERASURES_MAX, Erasure};
+mod parts;
+
+use crate::erasure::ERASURES_MAX;
 use crate::json::{self, JsonError, base64_decode, base64_encode};
 use crate::note::SignedNote;
 use crate::revocation::{REVOCATIONS_MAX, RevocationEvidence};
-use serde::{Deserialize, Serialize};
+pub(crate) use parts::PcrWire;
 use serde_json::{Map, Value};
 
 /// Largest `.seal` file in bytes.
 pub const SEAL_BYTES_MAX: usize = 4 << 20;
 /// Most heads in one file.
 pub const HEADS_MAX: usize = 16;
+/// Most anchors in one file.
+pub const ANCHORS_MAX: usize = 16;
+/// Most manifests in one file.
+pub const MANIFESTS_MAX: usize = 16;
 /// The value of the member `bulla`.
 pub const SEAL_VERSION: &str = "seal/v1";
 
-const KNOWN_MEMBERS: [&str; 10] = [
+const KNOWN_MEMBERS: [&str; 13] = [
     "bulla",
     "critical",
     "origin",
@@ -29,6 +35,9 @@ const KNOWN_MEMBERS: [&str; 10] = [
     "heads",
     "openings",
     "erasures",
+    "anchors",
+    "evidence",
+    "manifests",
     "revocations",
 ];
 
@@ -59,6 +68,26 @@ pub struct Head {
     pub pcrs: Option<Vec<(u8, [u8; 32])>>,
 }
 
+/// An entry of the log and the proof of its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placed {
+    /// DER of the entry.
+    pub entry: Vec<u8>,
+    /// A checkpoint that covers it, a signed note.
+    pub checkpoint: String,
+    /// Inclusion proof of that entry.
+    pub entry_proof: Vec<Vec<u8>>,
+}
+
+/// An anchor and the path from the token to what it anchors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnchorEvidence {
+    /// DER of an [`crate::body::anchor::AnchorBody`].
+    pub body: Vec<u8>,
+    /// Inclusion proof of the token in the anchored tree.
+    pub entry_proof: Vec<Vec<u8>>,
+}
+
 /// An unpacked `.seal` file, nothing of it judged.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SealFile {
@@ -75,47 +104,17 @@ pub struct SealFile {
     /// DER of each opening handed out with this file.
     pub openings: Vec<Vec<u8>>,
     /// The box's word that openings were destroyed; empty when nothing is known of that.
-    pub erasures: Vec<Erasure>,
+    pub erasures: Vec<Placed>,
+    /// What authorities said of trees that the token stands in; empty while none is known.
+    pub anchors: Vec<AnchorEvidence>,
+    /// DER of the entry that the token names as the newest time evidence before it.
+    pub evidence: Option<Vec<u8>>,
+    /// Manifests of the outage in which the token was made.
+    pub manifests: Vec<Placed>,
     /// The fleet's word that this log was given up; empty when nothing is known of that.
     pub revocations: Vec<RevocationEvidence>,
     /// Members of later versions, kept as they are.
     pub unknown: Map<String, Value>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct HeadWire {
-    checkpoint: String,
-    entry_proof: Vec<String>,
-    epoch_proof: Vec<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pcrs: Option<Vec<PcrWire>>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct ErasureWire {
-    entry: String,
-    checkpoint: String,
-    entry_proof: Vec<String>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct PcrWire {
-    pub(crate) pcr: u8,
-    pub(crate) value: String,
-}
-
-impl PcrWire {
-    pub(crate) fn read(&self) -> Option<(u8, [u8; 32])> {
-        if self.value.bytes().any(|b| b.is_ascii_uppercase()) {
-            return None;
-        }
-        let mut value = [0; 32];
-        hex::decode_to_slice(&self.value, &mut value).ok()?;
-        (self.pcr < 24).then_some((self.pcr, value))
-    }
 }
 
 impl SealFile {
@@ -151,24 +150,31 @@ impl SealFile {
             .iter()
             .map(|value| Ok(base64_decode(value.as_str().ok_or(SealFileError::Member("openings"))?)?))
             .collect::<Result<Vec<_>, SealFileError>>()?;
-        let heads =
-            list("heads", take("heads"))?.into_iter().map(decode_head).collect::<Result<Vec<_>, _>>()?;
+        let heads = list("heads", take("heads"))?
+            .into_iter()
+            .map(parts::decode_head)
+            .collect::<Result<Vec<_>, _>>()?;
         if heads.is_empty() || heads.len() > HEADS_MAX {
             return Err(SealFileError::Member("heads"));
         }
-        let erasures = match members.get("erasures") {
-            None => Vec::new(),
-            Some(Value::Array(items)) if items.len() <= ERASURES_MAX => {
-                items.iter().map(decode_erasure).collect::<Result<_, _>>()?
-            }
-            Some(_) => return Err(SealFileError::Member("erasures")),
+        let bounded = |name: &'static str, most: usize| match members.get(name) {
+            None => Ok(&[][..]),
+            Some(Value::Array(items)) if items.len() <= most => Ok(&items[..]),
+            Some(_) => Err(SealFileError::Member(name)),
         };
-        let revocations = match members.get("revocations") {
-            None => Vec::new(),
-            Some(Value::Array(items)) if items.len() <= REVOCATIONS_MAX => {
-                items.iter().map(decode_revocation).collect::<Result<_, _>>()?
-            }
-            Some(_) => return Err(SealFileError::Member("revocations")),
+        let placed = |name: &'static str, most: usize| -> Result<Vec<Placed>, SealFileError> {
+            bounded(name, most)?.iter().map(|item| parts::decode_placed(name, item)).collect()
+        };
+        let erasures = placed("erasures", ERASURES_MAX)?;
+        let manifests = placed("manifests", MANIFESTS_MAX)?;
+        let anchors = bounded("anchors", ANCHORS_MAX)?;
+        let anchors = anchors.iter().map(parts::decode_anchor).collect::<Result<_, _>>()?;
+        let revocations = bounded("revocations", REVOCATIONS_MAX)?;
+        let revocations = revocations.iter().map(parts::decode_revocation).collect::<Result<_, _>>()?;
+        let evidence = match members.get("evidence") {
+            None => None,
+            Some(Value::String(text)) => Some(base64_decode(text)?),
+            Some(_) => return Err(SealFileError::Member("evidence")),
         };
         members.retain(|name, _| !KNOWN_MEMBERS.contains(&name.as_str()));
         Ok(SealFile {
@@ -179,6 +185,9 @@ impl SealFile {
             heads,
             openings,
             erasures,
+            anchors,
+            evidence,
+            manifests,
             revocations,
             unknown: members,
         })
@@ -193,13 +202,19 @@ impl SealFile {
         put("entry", base64_encode(&self.entry).into());
         put("epoch", base64_encode(&self.epoch).into());
         put("enrolment", base64_encode(&self.enrolment).into());
-        put("heads", self.heads.iter().map(encode_head).collect());
+        put("heads", self.heads.iter().map(parts::encode_head).collect());
         put("openings", self.openings.iter().map(|o| Value::from(base64_encode(o))).collect());
-        if !self.erasures.is_empty() {
-            put("erasures", self.erasures.iter().map(encode_erasure).collect());
-        }
-        if !self.revocations.is_empty() {
-            put("revocations", self.revocations.iter().map(encode_revocation).collect());
+        let mut list = |name: &str, items: Vec<Value>| {
+            if !items.is_empty() {
+                put(name, items.into());
+            }
+        };
+        list("erasures", self.erasures.iter().map(parts::encode_placed).collect());
+        list("anchors", self.anchors.iter().map(parts::encode_anchor).collect());
+        list("manifests", self.manifests.iter().map(parts::encode_placed).collect());
+        list("revocations", self.revocations.iter().map(parts::encode_revocation).collect());
+        if let Some(evidence) = &self.evidence {
+            put("evidence", base64_encode(evidence).into());
         }
         for (name, value) in &self.unknown {
             put(name, value.clone());
@@ -214,7 +229,7 @@ impl SealFile {
         text
     }
 
-    /// Takes over what `other`, a file of the same entry, has more: heads, openings, erasures, revocations, unknown members. Nothing of
+    /// Takes over what `other`, a file of the same entry, has more: heads, openings, erasures, anchors, manifests, revocations, time evidence, unknown members. Nothing of
     /// value is given up: only a full list of heads lets a bare checkpoint go, and only for a quoted one.
     /// Returns whether anything was added; `None` when the two are not of the same entry.
     pub fn upgrade(&mut self, other: SealFile) -> Option<bool> {
@@ -224,7 +239,8 @@ impl SealFile {
         let counts = |file: &Self| {
             let proven = file.revocations.iter().filter(|said| said.entry_proof.is_some()).count();
             let lists = [file.heads.len(), file.openings.len(), file.erasures.len(), file.unknown.len()];
-            (lists, file.revocations.len(), proven)
+            let more = [file.anchors.len(), file.manifests.len(), usize::from(file.evidence.is_some())];
+            (lists, more, file.revocations.len(), proven)
         };
         let before = counts(self);
         let mut changed = false;
@@ -251,12 +267,15 @@ impl SealFile {
                 self.openings.push(opening);
             }
         }
-        for erasure in other.erasures {
-            let known = self.erasures.iter().any(|mine| mine.entry == erasure.entry);
-            if !known && self.erasures.len() < ERASURES_MAX {
-                self.erasures.push(erasure);
+        merge_placed(&mut self.erasures, other.erasures, ERASURES_MAX);
+        merge_placed(&mut self.manifests, other.manifests, MANIFESTS_MAX);
+        for anchor in other.anchors {
+            let known = self.anchors.iter().any(|mine| mine.body == anchor.body);
+            if !known && self.anchors.len() < ANCHORS_MAX {
+                self.anchors.push(anchor);
             }
         }
+        self.evidence = self.evidence.take().or(other.evidence);
         for said in other.revocations {
             match self.revocations.iter().position(|mine| mine.statement == said.statement) {
                 Some(at) if self.revocations[at].entry_proof.is_none() => self.revocations[at] = said,
@@ -268,6 +287,15 @@ impl SealFile {
             self.unknown.entry(name).or_insert(value);
         }
         Some(changed || before != counts(self))
+    }
+}
+
+fn merge_placed(mine: &mut Vec<Placed>, others: Vec<Placed>, most: usize) {
+    for other in others {
+        let known = mine.iter().any(|known| known.entry == other.entry);
+        if !known && mine.len() < most {
+            mine.push(other);
+        }
     }
 }
 
@@ -286,91 +314,4 @@ fn check_critical(critical: Option<&Value>) -> Result<(), SealFileError> {
         }
     }
     Ok(())
-}
-
-fn decode_erasure(value: &Value) -> Result<Erasure, SealFileError> {
-    const NAME: &str = "erasures";
-    if !value.is_object() {
-        return Err(SealFileError::Member(NAME));
-    }
-    let wire = ErasureWire::deserialize(value).map_err(|_| SealFileError::Member(NAME))?;
-    if wire.entry_proof.len() > 64 {
-        return Err(SealFileError::Member(NAME));
-    }
-    let entry_proof = wire.entry_proof.iter().map(|item| base64_decode(item)).collect::<Result<_, _>>()?;
-    Ok(Erasure { entry: base64_decode(&wire.entry)?, checkpoint: wire.checkpoint, entry_proof })
-}
-
-fn encode_erasure(erasure: &Erasure) -> Value {
-    let wire = ErasureWire {
-        entry: base64_encode(&erasure.entry),
-        checkpoint: erasure.checkpoint.clone(),
-        entry_proof: erasure.entry_proof.iter().map(|item| base64_encode(item)).collect(),
-    };
-    serde_json::to_value(wire).expect("strings always serialise")
-}
-
-fn decode_revocation(value: &Value) -> Result<RevocationEvidence, SealFileError> {
-    const NAME: &str = "revocations";
-    let members = value.as_object().ok_or(SealFileError::Member(NAME))?;
-    if members.keys().any(|name| !["statement", "entryProof"].contains(&name.as_str())) {
-        return Err(SealFileError::Member(NAME));
-    }
-    let read = |value: &Value| -> Result<Vec<u8>, SealFileError> {
-        Ok(base64_decode(value.as_str().ok_or(SealFileError::Member(NAME))?)?)
-    };
-    let statement = read(members.get("statement").ok_or(SealFileError::Member(NAME))?)?;
-    let entry_proof = match members.get("entryProof") {
-        None => None,
-        Some(Value::Array(items)) if items.len() <= 64 => {
-            Some(items.iter().map(read).collect::<Result<_, _>>()?)
-        }
-        Some(_) => return Err(SealFileError::Member(NAME)),
-    };
-    Ok(RevocationEvidence { statement, entry_proof })
-}
-
-fn encode_revocation(said: &RevocationEvidence) -> Value {
-    let mut members = Map::new();
-    members.insert("statement".to_owned(), base64_encode(&said.statement).into());
-    if let Some(proof) = &said.entry_proof {
-        let proof: Value = proof.iter().map(|item| base64_encode(item)).collect();
-        members.insert("entryProof".to_owned(), proof);
-    }
-    Value::Object(members)
-}
-
-fn decode_head(value: Value) -> Result<Head, SealFileError> {
-    if !value.is_object() || value.get("pcrs").is_some_and(|pcrs| !json::is_array_of_objects(pcrs)) {
-        return Err(SealFileError::Member("heads"));
-    }
-    let wire: HeadWire = serde_json::from_value(value).map_err(|_| SealFileError::Member("heads"))?;
-    let proof = |items: &[String]| -> Result<Vec<Vec<u8>>, SealFileError> {
-        if items.len() > 64 {
-            return Err(SealFileError::Member("heads"));
-        }
-        items.iter().map(|item| Ok(base64_decode(item)?)).collect()
-    };
-    let pcrs = wire
-        .pcrs
-        .as_ref()
-        .map(|list| list.iter().map(PcrWire::read).collect::<Option<Vec<_>>>())
-        .map(|list| list.ok_or(SealFileError::Member("heads")))
-        .transpose()?;
-    let (entry_proof, epoch_proof) = (proof(&wire.entry_proof)?, proof(&wire.epoch_proof)?);
-    Ok(Head { checkpoint: wire.checkpoint, entry_proof, epoch_proof, pcrs })
-}
-
-fn encode_head(head: &Head) -> Value {
-    let proof = |items: &[Vec<u8>]| items.iter().map(|item| base64_encode(item)).collect();
-    let pcrs = head.pcrs.as_ref().map(|list| {
-        list.iter().map(|(pcr, value)| PcrWire { pcr: *pcr, value: hex::encode(value) }).collect()
-    });
-    let wire = HeadWire {
-        checkpoint: head.checkpoint.clone(),
-        entry_proof: proof(&head.entry_proof),
-        epoch_proof: proof(&head.epoch_proof),
-        pcrs,
-    };
-    serde_json::to_value(wire).expect("strings and numbers always serialise")
 }

@@ -23,6 +23,12 @@ pub mod label {
     pub const EPOCH_SUCCESSOR: &str = "bulla/epoch-successor/v1";
     /// Checkpoint text, covered by a quote of the attestation key.
     pub const CHECKPOINT_QUOTE: &str = "bulla/quote/checkpoint/v1";
+    /// Mode statement, covered by a quote of the attestation key.
+    pub const MODE_QUOTE: &str = "bulla/quote/mode/v1";
+    /// Manifest statement, covered by a quote of the attestation key.
+    pub const MANIFEST_QUOTE: &str = "bulla/quote/manifest/v1";
+    /// Batch of checkpoints, hashed by time-stamp authorities.
+    pub const ANCHOR: &str = "bulla/anchor/v1";
     /// Rollback counter, certified by the attestation key together with the head it stands for.
     pub const COUNTER: &str = "bulla/certify/counter/v1";
     /// Key certification (TPM2_Certify) by the attestation key.

@@ -1,8 +1,10 @@
-//! Trust file v1 and v2: whom the verifier believes. Everything in it counts, so unknown members are refused.
+//! Trust file v1 to v3: whom the verifier believes. Everything in it counts, so unknown members are refused.
 //!
 //! Refuses to do: merge, fetch or expire; whoever uses it decides when it is too old.
 //! Invariants: a [`TrustFile`] has at least one root and a well-formed fleet domain; one that was read has only revocations
 //! that a root of its own vouches for.
+
+mod authorities;
 
 use crate::der;
 use crate::hash::{Hash, sha256};
@@ -11,6 +13,7 @@ use crate::origin::check_fleet;
 use crate::revocation::{Revocation, RevocationError};
 use crate::seal_file::PcrWire;
 use crate::sig::label;
+pub use authorities::{Authorities, TrustedTsa, TrustedWitness};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -20,6 +23,8 @@ pub const TRUST_BYTES_MAX: usize = 1 << 20;
 pub const TRUST_VERSION: &str = "trust/v1";
 /// The same, of a file that was written from a roster.
 pub const TRUST_VERSION_2: &str = "trust/v2";
+/// The same, of a file that names time-stamp authorities or witnesses.
+pub const TRUST_VERSION_3: &str = "trust/v3";
 /// Most revocations in one trust file.
 pub const TRUST_REVOCATIONS_MAX: usize = 1024;
 
@@ -30,7 +35,7 @@ pub enum TrustError {
     #[error(transparent)]
     Json(#[from] JsonError),
     /// Not as the format says.
-    #[error("it is not a trust file of version 1 or 2: {0}")]
+    #[error("it is not a trust file of version 1, 2 or 3: {0}")]
     Malformed(String),
     /// It holds something this version does not understand, and in a trust file everything counts.
     #[error("it needs a newer verifier: {0}")]
@@ -51,7 +56,7 @@ pub struct Reference {
 pub struct Policy {
     /// Whether keys without a TPM are acceptable.
     pub accept_software: bool,
-    /// Facts that must hold: `sealed`, `attested`.
+    /// Facts that must hold: `sealed`, `attested`, `anchored`.
     pub require_facts: Vec<String>,
 }
 
@@ -68,8 +73,10 @@ pub struct TrustFile {
     pub references: Vec<Reference>,
     /// Policy.
     pub policy: Policy,
-    /// What the fleet's roster said when the file was written; in version 2 only.
+    /// What the fleet's roster said when the file was written; never in version 1, always in version 2.
     pub roster: Option<FromRoster>,
+    /// Whose time is believed; exactly in version 3.
+    pub authorities: Option<Authorities>,
 }
 
 /// What a trust file takes from the fleet's roster.
@@ -100,6 +107,8 @@ struct TrustWire {
     references: Vec<ReferenceWire>,
     tsa_roots: Vec<Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    witnesses: Option<Vec<Value>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     roster: Option<RosterWire>,
     revocations: Vec<Value>,
     policy: PolicyWire,
@@ -117,22 +126,29 @@ struct ReferenceWire {
 struct PolicyWire {
     accept_software: bool,
     require_facts: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    operators: Option<u64>,
 }
 
 impl TrustFile {
     /// Reads a trust file.
     pub fn decode(bytes: &[u8]) -> Result<Self, TrustError> {
         let value = json::parse(bytes, TRUST_BYTES_MAX)?;
-        let of_roster = match value.get("bulla").and_then(Value::as_str) {
-            Some(TRUST_VERSION) => false,
-            Some(TRUST_VERSION_2) => true,
+        let version = match value.get("bulla").and_then(Value::as_str) {
+            Some(TRUST_VERSION) => 1,
+            Some(TRUST_VERSION_2) => 2,
+            Some(TRUST_VERSION_3) => 3,
             Some(other) if other.starts_with("trust/") => {
                 return Err(TrustError::NotUnderstood(format!("it is of version {other:?}")));
             }
             _ => return Err(TrustError::Malformed("its member \"bulla\" is not \"trust/v1\"".into())),
         };
-        if value.get("roster").map(Value::is_object) != of_roster.then_some(true) {
-            return Err(TrustError::Malformed("it names a roster exactly in version 2".into()));
+        let of_roster = value.get("roster").is_some();
+        if value.get("roster").is_some_and(|roster| !roster.is_object()) || of_roster && version == 1 {
+            return Err(TrustError::Malformed("its roster is no object, or in a file of version 1".into()));
+        }
+        if version == 2 && !of_roster {
+            return Err(TrustError::Malformed("it is of version 2 and names no roster".into()));
         }
         let references_ok = value.get("references").is_some_and(|references| {
             json::is_array_of_objects(references)
@@ -149,8 +165,8 @@ impl TrustFile {
         }
         let wire: TrustWire =
             serde_json::from_value(value).map_err(|error| TrustError::Malformed(error.to_string()))?;
-        if !wire.tsa_roots.is_empty() || (!of_roster && !wire.revocations.is_empty()) {
-            let what = "it names TSA roots or, in version 1, revocations, which this version does not judge";
+        if (version < 3 && !wire.tsa_roots.is_empty()) || (!of_roster && !wire.revocations.is_empty()) {
+            let what = "it names TSA roots before version 3, or revocations without a roster";
             return Err(TrustError::NotUnderstood(what.into()));
         }
         if wire.issued_millis > crate::entry::NUMBER_MAX {
@@ -174,6 +190,19 @@ impl TrustFile {
             .roster
             .map(|roster| read_roster(&roster, &wire.revocations, &wire.fleet, &roots))
             .transpose()?;
+        if let Some(fact) = policy.require_facts.iter().find(|fact| *fact == "anchored")
+            && version < 3
+        {
+            let what = format!("its policy requires the fact {fact:?} and it names no authorities");
+            return Err(TrustError::NotUnderstood(what));
+        }
+        let authorities = match (version, &wire.witnesses, wire.policy.operators) {
+            (3, Some(witnesses), Some(operators)) => {
+                Some(Authorities::read(&wire.tsa_roots, witnesses, operators)?)
+            }
+            (1 | 2, None, None) => None,
+            _ => return Err(malformed("witnesses and operators belong to version 3, and only there")),
+        };
         Ok(TrustFile {
             fleet: wire.fleet,
             issued_millis: wire.issued_millis,
@@ -181,6 +210,7 @@ impl TrustFile {
             references,
             policy,
             roster,
+            authorities,
         })
     }
 
@@ -188,12 +218,18 @@ impl TrustFile {
     pub fn encode(&self) -> String {
         let revocations = self.roster.iter().flat_map(|roster| &roster.revocations);
         let wire = TrustWire {
-            bulla: if self.roster.is_some() { TRUST_VERSION_2 } else { TRUST_VERSION }.to_owned(),
+            bulla: match (&self.authorities, &self.roster) {
+                (Some(_), _) => TRUST_VERSION_3,
+                (None, Some(_)) => TRUST_VERSION_2,
+                (None, None) => TRUST_VERSION,
+            }
+            .to_owned(),
             fleet: self.fleet.clone(),
             issued_millis: self.issued_millis,
             roots: self.roots.iter().map(|root| base64_encode(root)).collect(),
             references: self.references.iter().map(write_reference).collect(),
-            tsa_roots: Vec::new(),
+            tsa_roots: self.authorities.as_ref().map_or_else(Vec::new, Authorities::write_tsas),
+            witnesses: self.authorities.as_ref().map(Authorities::write_witnesses),
             roster: self
                 .roster
                 .as_ref()
@@ -202,6 +238,7 @@ impl TrustFile {
             policy: PolicyWire {
                 accept_software: self.policy.accept_software,
                 require_facts: self.policy.require_facts.clone(),
+                operators: self.authorities.as_ref().map(|all| all.operators),
             },
         };
         let mut text = serde_json::to_string_pretty(&wire).expect("strings and numbers always serialise");
@@ -251,7 +288,7 @@ fn read_roster(
 }
 
 /// Facts a policy of this version can require.
-pub const FACTS: [&str; 2] = ["sealed", "attested"];
+pub const FACTS: [&str; 3] = ["sealed", "attested", "anchored"];
 
 /// Fingerprint of a trust file, to be read out over the phone: [`spoken`] of
 /// SHA-256("bulla/trust-fingerprint/v1" || 0x00 || the file's bytes).
@@ -302,6 +339,7 @@ mod tests {
             references: vec![Reference { name: "image 1".into(), pcrs: vec![(0, [1; 32]), (7, [2; 32])] }],
             policy: Policy { accept_software: false, require_facts: vec!["attested".into()] },
             roster: None,
+            authorities: None,
         }
     }
 

@@ -6,9 +6,12 @@
 //! the first failed check ends the walk and is named in the report. The order and the names of the
 //! checks are normative: `docs/formats.md` section 9.
 
+mod manifest;
 mod memory;
 mod own;
+mod revoked;
 mod shared;
+mod time;
 
 use crate::body::seal::{DocumentDigest, Opening, SealBody};
 use crate::enrolment::VerifiedEnrolment;
@@ -18,6 +21,7 @@ use crate::note::Checkpoint;
 use crate::report::{Check, Fact, Interval, Outcome, Report, Verdict};
 use crate::seal_file::{SealFile, SealFileError};
 use crate::trust::TrustFile;
+pub use manifest::{ManifestVerification, verify_manifest};
 pub use memory::{CHECKPOINTS_REMEMBERED, ENROLMENTS_REMEMBERED, EPOCHS_REMEMBERED};
 use memory::{Key, Memory};
 use std::sync::Arc;
@@ -219,14 +223,20 @@ impl Walk<'_> {
         for erasure in &file.erasures {
             erased.push(self.erasure(erasure, part, &enrolment, &entry, openings.len())?);
         }
-        self.revocation(&file, &enrolment, &entry, &checkpoints)?;
+        let anchored = self.anchors(&file, part, &enrolment, &entry)?;
+        let evidence = self.time_evidence(&file, part, &enrolment, &entry)?;
+        for manifest in &file.manifests {
+            self.manifest(manifest, part, &enrolment, &entry)?;
+        }
+        let (interval, anchored_fact) = self.interval(&entry, &anchored, &evidence);
+        self.revocation(&file, &enrolment, &entry, &checkpoints, interval.before)?;
         let mut facts = vec![Fact::Sealed];
         if attested && boot_state_known {
             facts.push(Fact::Attested);
         }
-        // No anchor and no external time evidence exists in this version of the format's bodies:
-        // the interval has only its advisory middle.
-        let interval = Interval { after: None, before: None, local: entry.content().time };
+        if anchored_fact {
+            facts.push(Fact::Anchored);
+        }
         Ok(VerifiedSeal { enrolment, entry, body, openings, erased, checkpoints, facts, interval })
     }
 

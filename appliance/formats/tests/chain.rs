@@ -307,7 +307,7 @@ fn unknown_kinds_are_not_understood_but_only_with_sound_proofs() {
 fn members_of_later_versions() {
     let (log, index) = software();
     let mut file = log.seal_file(index, false);
-    file.unknown.insert("anchors".into(), serde_json::json!([{"tsa": "later"}]));
+    file.unknown.insert("witnesses".into(), serde_json::json!([{"tsa": "later"}]));
     assert_eq!(verdict(&file, &log.trust()), Verdict::Valid);
     let kept = SealFile::decode(file.encode().as_bytes()).unwrap();
     assert_eq!(kept, file);
@@ -316,7 +316,7 @@ fn members_of_later_versions() {
     assert_eq!(plain.unknown, file.unknown);
     assert_eq!(plain.upgrade(file.clone()), Some(false), "nothing new the second time");
 
-    let critical = file.encode().replacen('{', "{\n  \"critical\": [\"anchors\"],", 1);
+    let critical = file.encode().replacen('{', "{\n  \"critical\": [\"witnesses\"],", 1);
     let found = verify(critical.as_bytes(), &log.trust(), Some(&digest(DOCUMENT)));
     assert_eq!(found.report.verdict, Verdict::NotUnderstood);
     let known = file.encode().replacen('{', "{\n  \"critical\": [\"heads\"],", 1);

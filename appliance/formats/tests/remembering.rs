@@ -6,9 +6,9 @@ mod common;
 use bulla_formats::body::operator_action::OperatorActionBody;
 use bulla_formats::enrolment::Hardware;
 use bulla_formats::entry::Kind;
-use bulla_formats::erasure::{Erasure, erase_body};
+use bulla_formats::erasure::erase_body;
 use bulla_formats::report::Verdict;
-use bulla_formats::seal_file::SealFile;
+use bulla_formats::seal_file::{Placed, SealFile};
 use bulla_formats::trust::{Reference, TrustFile};
 use bulla_formats::verify::{Verifier, verify};
 use bulla_formats::{der, note::SignedNote};
@@ -39,7 +39,7 @@ fn full(hardware: Hardware) -> (Log, SealFile) {
     let erasing = log.append(log.content(Kind::OperatorAction as u16, der::encode(&body)));
     let head = log.head(erasing, log.size(), false);
     let entry = log.entries[usize::try_from(erasing).unwrap()].bytes().to_vec();
-    file.erasures.push(Erasure { entry, checkpoint: head.checkpoint, entry_proof: head.entry_proof });
+    file.erasures.push(Placed { entry, checkpoint: head.checkpoint, entry_proof: head.entry_proof });
     (log, file)
 }
 

@@ -20,6 +20,7 @@ pub fn of_fleet(fleet: &str, root: [u8; 32], hardware: Hardware) -> TrustFile {
         references: Vec::new(),
         policy: Policy { accept_software, require_facts: vec!["sealed".to_owned()] },
         roster: None,
+        authorities: None,
     }
 }
 

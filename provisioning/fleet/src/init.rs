@@ -304,6 +304,7 @@ fn finish(args: &InitArgs, exchange: &Exchange, transcript: &Transcript) -> Resu
         references: Vec::new(),
         policy: Policy { accept_software: false, require_facts: vec!["sealed".to_owned()] },
         roster: None,
+        authorities: None,
     };
     let trust = trust.encode();
     let fingerprint = fingerprint(trust.as_bytes());

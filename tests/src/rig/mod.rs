@@ -175,6 +175,7 @@ impl Rig {
                 references: Vec::new(),
                 policy: Default::default(),
                 roster: None,
+                authorities: None,
             },
             directory,
         })

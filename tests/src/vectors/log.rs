@@ -18,12 +18,12 @@ use bulla_formats::body::seal::{
 use bulla_formats::der::{self, Octets32};
 use bulla_formats::enrolment::{Enrolment, EnrolmentContent, FleetCertificate, Hardware};
 use bulla_formats::entry::{EntryContent, Kind, LocalTime, Mode, Residency, TreeState};
-use bulla_formats::erasure::{Erasure, erase_body};
+use bulla_formats::erasure::erase_body;
 use bulla_formats::hash::{Hash, leaf_hash, sha256};
 use bulla_formats::merkle::{Frontier, inclusion_proof, root};
 use bulla_formats::note::{SignedNote, checkpoint_text, log_line, quote_line};
 use bulla_formats::origin::Origin;
-use bulla_formats::seal_file::{Head, SealFile};
+use bulla_formats::seal_file::{Head, Placed, SealFile};
 use bulla_formats::sig::{Algorithm, label, labelled, labelled_with_origin};
 use ed25519_dalek::SigningKey;
 
@@ -136,9 +136,9 @@ impl<'a> Log<'a> {
         self.append(self.entry(&content));
     }
 
-    fn erasures(&self) -> Vec<Erasure> {
+    fn erasures(&self) -> Vec<Placed> {
         let (index, size) = (self.plan.size - 1, self.plan.size);
-        let erasure = || Erasure {
+        let erasure = || Placed {
             entry: self.entries[index as usize].clone(),
             checkpoint: self.checkpoint(size, false, &Vec::new()),
             entry_proof: self.proof(index, size),
@@ -437,6 +437,9 @@ impl<'a> Log<'a> {
             heads: heads.iter().map(|(size, pcrs)| self.head(*size, pcrs.as_ref())).collect(),
             openings: plan.commitments.iter().map(der::encode).collect(),
             erasures: self.erasures(),
+            anchors: Vec::new(),
+            evidence: None,
+            manifests: Vec::new(),
             revocations: Vec::new(),
             unknown: serde_json::Map::new(),
         }

@@ -310,6 +310,7 @@ impl Plan {
                 require_facts: Vec::new(),
             },
             roster: None,
+            authorities: None,
         };
         run(&self.hooks.trust, &mut trust);
         let mut trust_text = trust.encode();

@@ -2,11 +2,16 @@
 //!
 //! Kinds without a module here are reserved in [`crate::entry::Kind`] and opaque to this version.
 
+pub mod anchor;
 pub mod attestation;
+pub mod clock;
 pub mod incident;
 pub mod integrity;
 pub mod key_epoch;
+pub mod manifest;
+pub mod mode_change;
 pub mod operator_action;
+pub mod probe;
 pub mod seal;
 pub mod self_test;
 pub mod succession;

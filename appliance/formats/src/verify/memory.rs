@@ -6,10 +6,11 @@
 //! under and those bytes, so other bytes never meet an old answer. Each [`Store`] holds at most its number of items, none
 //! of them of more bytes than it takes; when it is full it forgets everything and begins anew.
 
+use crate::anchoring::Judged;
 use crate::body::key_epoch::KeyEpochBody;
 use crate::endorsement::AttestationKey;
 use crate::enrolment::VerifiedEnrolment;
-use crate::entry::Entry;
+use crate::entry::{ENTRY_BYTES_MAX, Entry};
 use crate::hash::{Hash, sha256};
 use crate::note::Checkpoint;
 use crate::sig::PublicKey;
@@ -20,7 +21,7 @@ use std::sync::Arc;
 pub const ENROLMENTS_REMEMBERED: usize = 16;
 /// Most key-epoch entries remembered.
 pub const EPOCHS_REMEMBERED: usize = 64;
-/// Most checkpoints remembered, and most quotes and most paths of key-epoch entries.
+/// Most checkpoints remembered, and most quotes, anchors and paths of key-epoch entries.
 pub const CHECKPOINTS_REMEMBERED: usize = 4_096;
 /// Longest enrolment or key-epoch entry remembered, in bytes.
 const ENTRY_BYTES: usize = 32_768;
@@ -110,6 +111,7 @@ pub(super) struct Memory {
     pub(super) checkpoints: Store<Checkpoint>,
     pub(super) epoch_paths: Store<()>,
     pub(super) quotes: Store<Quoted>,
+    pub(super) anchors: Store<Vec<(String, Judged)>>,
 }
 
 impl Memory {
@@ -123,6 +125,7 @@ impl Memory {
             checkpoints: Store::new(CHECKPOINTS_REMEMBERED, NOTE_BYTES),
             epoch_paths: Store::new(CHECKPOINTS_REMEMBERED, NOTE_BYTES),
             quotes: Store::new(CHECKPOINTS_REMEMBERED, NOTE_BYTES),
+            anchors: Store::new(CHECKPOINTS_REMEMBERED, ENTRY_BYTES_MAX),
         }
     }
 
@@ -136,6 +139,7 @@ impl Memory {
             + self.checkpoints.items.len()
             + self.epoch_paths.items.len()
             + self.quotes.items.len()
+            + self.anchors.items.len()
     }
 }
 

@@ -1,4 +1,4 @@
-//! The checks of what is a seal's own: token, its path, boot state, openings, erasures, revocations, document, policy.
+//! The checks of what is a seal's own: token, its path, boot state, openings, erasures, document, policy.
 //!
 //! Refuses to do: remember any of it. Invariant: every one of these is judged for every seal.
 
@@ -7,16 +7,14 @@ use super::{QuotedPcrs, Stop, VerifiedSeal, Walk};
 use crate::body::key_epoch::{Endorsement, KeyEpochBody};
 use crate::body::operator_action::OperatorActionBody;
 use crate::body::seal::{DocumentDigest, Observation, Opening, SealBody};
-use crate::der::Octets32;
 use crate::enrolment::VerifiedEnrolment;
-use crate::entry::{Entry, Kind, Residency, TreeState};
-use crate::erasure::{Erasure, erased_leaves};
+use crate::entry::{Entry, Kind, Residency};
+use crate::erasure::erased_leaves;
 use crate::hash::Hash;
 use crate::merkle::verify_inclusion;
 use crate::note::Checkpoint;
 use crate::report::{Verdict, describe, utc};
-use crate::revocation::{Cause, Revocation, RevocationContent, RevocationError};
-use crate::seal_file::{Head, SealFile};
+use crate::seal_file::{Head, Placed, SealFile};
 use crate::trust::Reference;
 use std::sync::Arc;
 
@@ -31,17 +29,7 @@ impl Walk<'_> {
         let entry = Entry::decode(&file.entry);
         let entry = self.need(name, "the token", entry)?;
         let content = entry.content();
-        self.demand(
-            name,
-            content.epoch == epoch.body.statement.epoch
-                && content.residency == epoch.entry.content().residency,
-            "it is of another epoch than the key-epoch entry, or its key lived elsewhere",
-        )?;
-        self.demand(
-            name,
-            content.index > epoch.entry.content().index,
-            "it stands before the key-epoch entry of its epoch",
-        )?;
+        self.follows(name, &entry, epoch)?;
         // Before the kind is looked at: what nobody signed is refused, never "made by a newer version".
         let signed = entry.verify_signature(enrolment.origin().as_str(), &epoch.sealing_key);
         self.need("token-signature", "the token", signed)?;
@@ -70,6 +58,21 @@ impl Walk<'_> {
         );
         self.pass("token-signature", format!("signed by the sealing key of epoch {}", entry.content().epoch));
         Ok((entry, body))
+    }
+
+    /// Whether `entry` is of this epoch, and after its beginning.
+    pub(super) fn follows(&mut self, name: &'static str, entry: &Entry, epoch: &Epoch) -> Result<(), Stop> {
+        let (content, beginning) = (entry.content(), epoch.entry.content());
+        self.demand(
+            name,
+            content.epoch == epoch.body.statement.epoch && content.residency == beginning.residency,
+            "it is of another epoch than the key-epoch entry, or its key lived elsewhere",
+        )?;
+        self.demand(
+            name,
+            content.index > beginning.index,
+            "it stands before the key-epoch entry of its epoch",
+        )
     }
 
     pub(super) fn inclusion(
@@ -142,7 +145,7 @@ impl Walk<'_> {
     /// it: the sealing key that signed it may be of an epoch this file knows nothing of.
     pub(super) fn erasure(
         &mut self,
-        erasure: &Erasure,
+        erasure: &Placed,
         part: Key,
         enrolment: &VerifiedEnrolment,
         token: &Entry,
@@ -160,13 +163,7 @@ impl Walk<'_> {
             return Err(self.fail(NAME, "its action is not an erasure of leaves", Verdict::Refused));
         };
         self.demand(NAME, leaves.contains(&token.leaf_hash()), "it is the erasure of other seals")?;
-        let note_part = part.with(&[erasure.checkpoint.as_bytes()]);
-        let checkpoint =
-            self.checkpoint(NAME, "its checkpoint", &erasure.checkpoint, note_part, enrolment)?;
-        let proof = self.proof(NAME, &erasure.entry_proof)?;
-        let included =
-            verify_inclusion(index, checkpoint.size(), &entry.leaf_hash(), &proof, &checkpoint.root());
-        self.need(NAME, "its path", included)?;
+        self.placed(NAME, erasure, part, enrolment, &entry)?;
         let still =
             if opened > 0 { format!("; this file still carries {opened} of them") } else { String::new() };
         let detail = format!("erased: openings of this seal were destroyed by the box, entry {index}{still}");
@@ -174,71 +171,22 @@ impl Walk<'_> {
         Ok(index)
     }
 
-    /// Whether the log was given up, and if so, whether this token is good all the same.
-    pub(super) fn revocation(
+    /// Whether `entry`, the one of `placed`, stands under the checkpoint that comes with it.
+    pub(super) fn placed(
         &mut self,
-        file: &SealFile,
+        name: &'static str,
+        placed: &Placed,
+        part: Key,
         enrolment: &VerifiedEnrolment,
-        token: &Entry,
-        checkpoints: &[Arc<Checkpoint>],
-    ) -> Result<(), Stop> {
-        const NAME: &str = "revocation";
-        let (origin, index) = (enrolment.origin().as_str(), token.content().index);
-        let trust = self.trust;
-        let listed = trust.revocation(origin);
-        let mut stated: Vec<RevocationContent> = listed.iter().map(|said| said.content.clone()).collect();
-        let mut shown: Vec<TreeState> = checkpoints
-            .iter()
-            .map(|head| TreeState { size: head.size(), root: Octets32::new(head.root().0) })
-            .collect();
-        for evidence in &file.revocations {
-            let said = Revocation::decode(&evidence.statement).map_err(RevocationError::from);
-            let said = said.and_then(|said| said.verify(&trust.fleet, &trust.roots));
-            let content = self.need(NAME, "the revocation in the file", said)?.content().clone();
-            self.demand(NAME, content.origin == origin, "the file carries the revocation of another log")?;
-            if let Some(proof) = &evidence.entry_proof {
-                let proof = self.proof(NAME, proof)?;
-                let (good, leaf) = (&content.good, token.leaf_hash());
-                let included = verify_inclusion(index, good.size, &leaf, &proof, &Hash(*good.root));
-                self.need(NAME, "the token's path to the last good tree", included)?;
-                shown.push(good.clone());
-            }
-            stated.push(content);
-        }
-        for said in stated.iter().filter(|said| said.cause == Cause::Compromise) {
-            if !shown.contains(&said.good) {
-                let detail = format!(
-                    "the log was compromised, invalid from {} (version {} of the roster); nothing shows that entry {index} \
-                     stands in its last good tree of {} entries",
-                    utc(said.invalid_from),
-                    said.roster,
-                    said.good.size
-                );
-                return Err(self.fail(NAME, detail, Verdict::Indeterminate));
-            }
-        }
-        // What weighs most is told.
-        let compromise = stated.iter().find(|said| said.cause == Cause::Compromise);
-        match (compromise.or(stated.first()), &trust.roster) {
-            (Some(said), _) if said.cause == Cause::Compromise => self.pass(
-                NAME,
-                format!(
-                    "compromised, invalid from {}, but entry {index} stands in the last good tree of {} entries",
-                    utc(said.invalid_from),
-                    said.good.size
-                ),
-            ),
-            (Some(said), _) => self.pass(
-                NAME,
-                format!("{} from {}: what it sealed stays good", past(said.cause), utc(said.invalid_from)),
-            ),
-            (None, Some(roster)) => {
-                self.pass(NAME, format!("none of this log by version {} of the roster", roster.version));
-            }
-            // A trust file of version 1 says nothing of revocations.
-            (None, None) => {}
-        }
-        Ok(())
+        entry: &Entry,
+    ) -> Result<Arc<Checkpoint>, Stop> {
+        let note_part = part.with(&[placed.checkpoint.as_bytes()]);
+        let checkpoint = self.checkpoint(name, "its checkpoint", &placed.checkpoint, note_part, enrolment)?;
+        let proof = self.proof(name, &placed.entry_proof)?;
+        let (index, leaf) = (entry.content().index, entry.leaf_hash());
+        let included = verify_inclusion(index, checkpoint.size(), &leaf, &proof, &checkpoint.root());
+        self.need(name, "its path", included)?;
+        Ok(checkpoint)
     }
 
     pub(super) fn document(
@@ -284,15 +232,6 @@ impl Walk<'_> {
         }
         self.pass(NAME, format!("{} required fact(s) hold", policy.require_facts.len()));
         Ok(())
-    }
-}
-
-/// What became of a log for that cause.
-fn past(cause: Cause) -> &'static str {
-    match cause {
-        Cause::Compromise => "compromised",
-        Cause::Retirement => "retired",
-        Cause::Replaced => "replaced",
     }
 }
 

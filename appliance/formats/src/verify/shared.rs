@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 impl Walk<'_> {
     /// The outcome of a check of `bytes` bytes that `key` names: recalled, or judged now and kept if it passes.
-    fn recalled<T>(
+    pub(super) fn recalled<T>(
         &mut self,
         store: fn(&mut Memory) -> &mut Store<T>,
         key: Key,

@@ -187,6 +187,7 @@ impl Log {
             references: Vec::new(),
             policy: Policy { accept_software: true, require_facts: Vec::new() },
             roster: None,
+            authorities: None,
         }
     }
 
@@ -460,6 +461,9 @@ impl Log {
             heads: vec![self.head(index, self.size(), quoted)],
             openings: self.openings[at].clone(),
             erasures: Vec::new(),
+            anchors: Vec::new(),
+            evidence: None,
+            manifests: Vec::new(),
             revocations: Vec::new(),
             unknown: serde_json::Map::new(),
         }

@@ -12,10 +12,9 @@ use base64::display::Base64Display;
 use base64::engine::general_purpose::STANDARD;
 use bulla_formats::body::seal::{Assurance, ClientMethod, Field, Observation, Opening, SealBody};
 use bulla_formats::entry::EntryContent;
-use bulla_formats::erasure::Erasure;
 use bulla_formats::hash::Hash;
 use bulla_formats::revocation::RevocationEvidence;
-use bulla_formats::seal_file::{Head, SEAL_VERSION, SealFile};
+use bulla_formats::seal_file::{AnchorEvidence, Head, Placed, SEAL_VERSION, SealFile};
 use serde::ser::{Serialize, SerializeMap as _, SerializeSeq as _, Serializer};
 
 /// Media type of a `.seal` file.
@@ -247,12 +246,19 @@ impl Serialize for SealView<'_> {
         members.serialize_entry("heads", &file.heads.iter().map(HeadView).collect::<Vec<_>>())?;
         members.serialize_entry("openings", &Base64List(&file.openings))?;
         if !file.erasures.is_empty() {
-            members
-                .serialize_entry("erasures", &file.erasures.iter().map(ErasureView).collect::<Vec<_>>())?;
+            members.serialize_entry("erasures", &views(&file.erasures, PlacedView))?;
+        }
+        if !file.anchors.is_empty() {
+            members.serialize_entry("anchors", &views(&file.anchors, AnchorView))?;
+        }
+        if !file.manifests.is_empty() {
+            members.serialize_entry("manifests", &views(&file.manifests, PlacedView))?;
         }
         if !file.revocations.is_empty() {
-            let views: Vec<_> = file.revocations.iter().map(RevocationView).collect();
-            members.serialize_entry("revocations", &views)?;
+            members.serialize_entry("revocations", &views(&file.revocations, RevocationView))?;
+        }
+        if let Some(evidence) = &file.evidence {
+            members.serialize_entry("evidence", &base64(evidence))?;
         }
         for (name, value) in &file.unknown {
             members.serialize_entry(name, value)?;
@@ -274,6 +280,21 @@ impl Serialize for Base64List<'_> {
             list.serialize_element(&base64(bytes))?;
         }
         list.end()
+    }
+}
+
+fn views<'a, T, V>(items: &'a [T], view: fn(&'a T) -> V) -> Vec<V> {
+    items.iter().map(view).collect()
+}
+
+struct AnchorView<'a>(&'a AnchorEvidence);
+
+impl Serialize for AnchorView<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut members = serializer.serialize_map(Some(2))?;
+        members.serialize_entry("body", &base64(&self.0.body))?;
+        members.serialize_entry("entryProof", &Base64List(&self.0.entry_proof))?;
+        members.end()
     }
 }
 
@@ -307,9 +328,9 @@ impl Serialize for HeadView<'_> {
     }
 }
 
-struct ErasureView<'a>(&'a Erasure);
+struct PlacedView<'a>(&'a Placed);
 
-impl Serialize for ErasureView<'_> {
+impl Serialize for PlacedView<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut members = serializer.serialize_map(Some(3))?;
         members.serialize_entry("entry", &base64(&self.0.entry))?;
@@ -346,11 +367,14 @@ mod tests {
             enrolment: vec![],
             heads: vec![head, quoted],
             openings: vec![vec![9; 10]],
-            erasures: vec![Erasure {
+            erasures: vec![Placed {
                 entry: vec![5; 7],
                 checkpoint: "x\n".into(),
                 entry_proof: vec![vec![6; 32]],
             }],
+            anchors: vec![AnchorEvidence { body: vec![3; 9], entry_proof: vec![vec![4; 32]] }],
+            evidence: Some(vec![2; 3]),
+            manifests: vec![Placed { entry: vec![1], checkpoint: "y\n".into(), entry_proof: vec![] }],
             revocations: vec![
                 RevocationEvidence { statement: vec![7; 5], entry_proof: Some(vec![vec![8; 32]]) },
                 RevocationEvidence { statement: vec![7; 6], entry_proof: None },

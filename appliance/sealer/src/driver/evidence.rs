@@ -9,10 +9,9 @@ use bulla_formats::body::attestation::AttestationBody;
 use bulla_formats::body::seal::{Opening, SealBody};
 use bulla_formats::der;
 use bulla_formats::entry::{Entry, Kind};
-use bulla_formats::erasure::Erasure;
 use bulla_formats::hash::Hash;
 use bulla_formats::note::{SignedNote, checkpoint_text, log_line, quote_line};
-use bulla_formats::seal_file::{Head, SealFile};
+use bulla_formats::seal_file::{Head, Placed, SealFile};
 use bulla_ledger::ReadError;
 
 /// The file of an entry committed a moment ago, under the checkpoint of its own batch.
@@ -45,7 +44,7 @@ pub fn current(shared: &Shared, index: u64, with_openings: bool) -> Result<SealF
 }
 
 /// The log's word that the openings of this seal are erased, under the newest head.
-fn erasure(shared: &Shared, entry: &Entry) -> Result<Option<Erasure>, LookupError> {
+fn erasure(shared: &Shared, entry: &Entry) -> Result<Option<Placed>, LookupError> {
     let committed = SealBody::decode(&entry.content().body).is_ok_and(|body| !body.commitments.is_empty());
     if !committed || erase::is_open(shared, entry.content().index)? {
         return Ok(None);
@@ -54,7 +53,7 @@ fn erasure(shared: &Shared, entry: &Entry) -> Result<Option<Erasure>, LookupErro
     let Some(published) = shared.published().filter(|published| published.snapshot.size() > index) else {
         return Ok(None);
     };
-    Ok(Some(Erasure {
+    Ok(Some(Placed {
         entry: shared.reader.entry(index)?,
         checkpoint: published.note.clone(),
         entry_proof: proof(published.snapshot.inclusion_proof(index))?,
@@ -109,6 +108,9 @@ fn file(
         heads: vec![head],
         openings,
         erasures: Vec::new(),
+        anchors: Vec::new(),
+        evidence: None,
+        manifests: Vec::new(),
         revocations: Vec::new(),
         unknown: serde_json::Map::new(),
     }

@@ -274,6 +274,7 @@ fn a_roster_is_of_one_root() {
         references: Vec::new(),
         policy: Policy::default(),
         roster: None,
+        authorities: None,
     };
     assert!(roster.check_root(&trust(FLEET, "the root")).is_ok());
     for other in [trust(FLEET, "another root"), trust("bank.test", "the root")] {

@@ -5,9 +5,8 @@
 //! genuine seal says the same as one that has seen nothing.
 
 use crate::genuine::{SEALS, SIGNED, TRUST};
-use bulla_formats::erasure::Erasure;
 use bulla_formats::hash::leaf_hash;
-use bulla_formats::seal_file::SealFile;
+use bulla_formats::seal_file::{Placed, SealFile};
 use bulla_formats::verify::{Verifier, verify};
 
 const PARTS: u8 = 9;
@@ -35,7 +34,7 @@ fn part(file: &SealFile, part: u8) -> Option<Vec<u8>> {
 /// Puts the input into the file; `None` when there is no place for it.
 fn replaced(mut file: SealFile, part: u8, bytes: &[u8]) -> Option<SealFile> {
     let head = file.heads.first_mut()?;
-    let erasure: Option<&mut Erasure> = file.erasures.first_mut();
+    let erasure: Option<&mut Placed> = file.erasures.first_mut();
     match part {
         0 => file.entry = bytes.to_vec(),
         1 => file.epoch = bytes.to_vec(),

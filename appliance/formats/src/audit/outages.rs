@@ -1,0 +1,195 @@
+//! Audit of modes and outages: every entry's mode is the one the log says is in force, every outage is told from its
+//! beginning to its end.
+//!
+//! Refuses to do: judge whether the world was really out of reach; the findings of the entries say what the box saw.
+//! Invariants: modes are judged from the first mode change on (logs from before there were any have none); memory is
+//! bounded by the number of batches in the outage under way, at most [`super::BOUNDARIES_MAX`].
+
+use crate::body::manifest::{ManifestBody, Phase};
+use crate::body::mode_change::{ModeChangeBody, Vouched};
+use crate::endorsement::AttestationKey;
+use crate::entry::{Entry, Kind, Mode};
+use crate::hash::Hash;
+use crate::merkle::Frontier;
+use crate::tpm::{self, TpmError};
+use std::collections::VecDeque;
+
+/// What does not add up.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OutageError {
+    /// The entry is in another mode than the log is in.
+    #[error("its mode is {found}, and the log is in mode {expected} since its last mode change")]
+    Mode {
+        /// Mode in the entry.
+        found: Mode,
+        /// Mode in force.
+        expected: Mode,
+    },
+    /// A mode change or manifest does not fit what came before.
+    #[error("{0}")]
+    Story(&'static str),
+    /// Its quote does not hold.
+    #[error("its quote: {0}")]
+    Quote(#[from] TpmError),
+}
+
+/// The outage under way, or ended and not yet followed by `online` or the next.
+#[derive(Debug, Clone)]
+struct Outage {
+    number: u64,
+    drill: bool,
+    first: u64,
+    manifests: u64,
+    closed: bool,
+    /// Tree over its leaves, and the seals among them.
+    leaves: Frontier,
+    seals: u64,
+    /// Size of the log, root over the outage's leaves and seals among them, between its batches.
+    boundaries: VecDeque<(u64, Hash, u64)>,
+}
+
+/// The modes and outages of one log, entry by entry.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Outages {
+    mode: Option<Mode>,
+    numbered: u64,
+    outage: Option<Outage>,
+}
+
+const fn story<T>(what: &'static str) -> Result<T, OutageError> {
+    Err(OutageError::Story(what))
+}
+
+impl Outages {
+    /// Between two batches: the log has `size` entries.
+    pub(super) fn boundary(&mut self, size: u64) {
+        let Some(outage) = self.outage.as_mut().filter(|outage| !outage.closed) else { return };
+        if outage.leaves.size() > 0 {
+            if outage.boundaries.len() == super::BOUNDARIES_MAX {
+                outage.boundaries.pop_front();
+            }
+            outage.boundaries.push_back((size, outage.leaves.root(), outage.seals));
+        }
+    }
+
+    /// The next leaf, whatever it is.
+    pub(super) fn leaf(&mut self, leaf: Hash, is_seal: bool) {
+        if let Some(outage) = self.outage.as_mut().filter(|outage| !outage.closed) {
+            outage.leaves.append(leaf);
+            outage.seals += u64::from(is_seal);
+        }
+    }
+
+    /// Whether the entry's mode is the one in force. A mode change is in its own new mode.
+    pub(super) fn mode(&self, entry: &Entry) -> Result<(), OutageError> {
+        let found = entry.content().mode;
+        match self.mode {
+            Some(expected) if entry.kind() != Some(Kind::ModeChange) && found != expected => {
+                Err(OutageError::Mode { found, expected })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The mode change at `index`.
+    pub(super) fn change(
+        &mut self,
+        index: u64,
+        entry: &Entry,
+        body: &ModeChangeBody,
+        origin: &str,
+        key: &AttestationKey,
+    ) -> Result<(), OutageError> {
+        let said = &body.statement;
+        if said.origin != origin || said.head.size > index {
+            return story("the mode change is of another log, or of a tree that was not yet there");
+        }
+        if self.mode.is_some_and(|mode| mode != said.from) || entry.content().mode != said.to {
+            return story(
+                "the mode change does not begin in the mode in force, or its own mode is not the new one",
+            );
+        }
+        quote(&body.vouched, &said.qualifying_data(), key)?;
+        if said.below == Mode::Emergency && said.outages == self.numbered + 1 && !self.is_open() {
+            self.numbered = said.outages;
+            self.outage = Some(Outage {
+                number: said.outages,
+                drill: entry.content().drill,
+                first: index,
+                manifests: 0,
+                closed: false,
+                leaves: Frontier::new(),
+                seals: 0,
+                boundaries: VecDeque::new(),
+            });
+        }
+        if said.outages != self.numbered || (said.below == Mode::Emergency && !self.is_open()) {
+            return story("the outage it names is neither the one under way nor the next");
+        }
+        if let (Some(state), Some(outage)) = (&said.outage, &mut self.outage) {
+            if state.first.is_some_and(|first| first != outage.first) || state.manifests != outage.manifests {
+                return story("what it says of the outage is not what the log says");
+            }
+            outage.drill = entry.content().drill;
+        }
+        if matches!(said.below, Mode::Online | Mode::Degraded) && self.is_open() {
+            return story("the box calls itself online before the outage has its closing manifest");
+        }
+        self.mode = Some(said.to);
+        Ok(())
+    }
+
+    fn is_open(&self) -> bool {
+        self.outage.as_ref().is_some_and(|outage| !outage.closed)
+    }
+
+    /// The manifest at `index`; `root` is the log's where the manifest says it was.
+    pub(super) fn manifest(
+        &mut self,
+        index: u64,
+        body: &ManifestBody,
+        origin: &str,
+        root: Option<Hash>,
+        key: &AttestationKey,
+    ) -> Result<(), OutageError> {
+        let said = &body.statement;
+        let Some(outage) = self.outage.as_mut().filter(|outage| !outage.closed) else {
+            return story("the manifest is of an outage that has not begun, or is closed already");
+        };
+        if said.origin != origin || said.head.size > index || root != Some(said.head.root()) {
+            return story("the manifest's head is no state this log was in between two batches");
+        }
+        if (said.outage, said.first, said.drill) != (outage.number, outage.first, outage.drill) {
+            return story("the manifest names another outage than the one under way");
+        }
+        if said.sequence != outage.manifests || (said.phase == Phase::Open) != (outage.manifests == 0) {
+            return story("the manifest is not the next of its outage");
+        }
+        let at = outage.boundaries.binary_search_by_key(&said.head.size, |boundary| boundary.0).ok();
+        let (entries, seals) = match at.and_then(|at| outage.boundaries.get(at)) {
+            Some((_, root, seals)) => (*root, *seals),
+            None => return story("the manifest's head is not one of its outage"),
+        };
+        if (Hash(*said.entries), said.seals) != (entries, seals) {
+            return story("the manifest's root or number of seals is not that of the outage's entries");
+        }
+        quote(&body.vouched, &said.qualifying_data(), key)?;
+        outage.manifests += 1;
+        if said.phase == Phase::Close {
+            outage.closed = true;
+            outage.boundaries.clear();
+        }
+        Ok(())
+    }
+}
+
+fn quote(vouched: &Vouched, qualifying: &Hash, key: &AttestationKey) -> Result<(), OutageError> {
+    match (vouched, key) {
+        (Vouched::None(_), _) => Ok(()),
+        (Vouched::Quote(quote), AttestationKey::Tpm(key)) => {
+            let facts = tpm::verify_quote(key, &quote.attest, &quote.signature, &qualifying.0)?;
+            Ok(facts.check_pcrs(&quote.pcr_values())?)
+        }
+        (Vouched::Quote(_), AttestationKey::Software(_)) => story("a box without TPM has no quote"),
+    }
+}
