@@ -1,11 +1,14 @@
-//! The decisions of a box, without doing anything: rollback rule, attestation windows, key epochs, the queue.
+//! The decisions of a box, without doing anything: rollback rule, attestation windows, key epochs, the queue, modes,
+//! anchoring, the clock.
 //!
 //! Refuses to do: I/O, clocks, randomness. Time comes in as an argument; what is to be done comes
 //! out as values, *persist* before *after*, so that the shell cannot reorder them and a simulation
 //! can crash between any two.
 #![forbid(unsafe_code)]
 
+pub mod authority;
 pub mod epoch;
+pub mod mode;
 pub mod queue;
 pub mod rollback;
 pub mod window;
