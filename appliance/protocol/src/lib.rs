@@ -6,6 +6,7 @@
 //! can crash between any two.
 #![forbid(unsafe_code)]
 
+pub mod anchoring;
 pub mod authority;
 pub mod epoch;
 pub mod mode;

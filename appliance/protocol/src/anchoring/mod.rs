@@ -1,0 +1,546 @@
+//! When which authority is asked to anchor the log, and when the log says so.
+//!
+//! What is anchored is a tree: a proof over its size covers every entry in it. One *round* at a time asks as many
+//! operators as policy wants for a proof over the same tree; the proofs that came go into one `anchor` entry when all
+//! are there, or when the rest has failed for now: those come with a later round. Entries wait until there are enough
+//! of them, or they are old enough, or somebody waits; questions that can wait are spread over an authority's quota, so
+//! that a flood of impatient clients shares them. Closing manifests jump that queue, not the quota.
+//!
+//! Refuses to do: I/O, clocks, randomness (jitter comes as a number); ask beyond a quota.
+//! Invariants: a question leaves only after the state that counts it is durable; one question at a time to each
+//! authority; while entries wait and some authority may be asked, a question is under way or `next_wakeup` names a
+//! time; anchored is what the log says is anchored.
+
+mod quota;
+mod types;
+
+pub use quota::Quota;
+pub use types::{
+    AnchorAuthority, AnchorConfig, AnchorEffect, AnchorEvent, AnchorFacts, AnchorStart, AnchorState,
+    AuthorityFacts, AuthorityState, Refused,
+};
+
+use crate::authority::Failure;
+use quota::Slots;
+
+/// First pause after the disk or the log failed; doubles up to 64 times this.
+const RETRY_MILLIS: u64 = 1_000;
+/// However long an authority wants to be left alone, it is tried again after a day.
+const BLOCKED_MAX: u64 = 86_400_000;
+
+/// One authority.
+#[derive(Debug, Clone)]
+struct Line {
+    id: String,
+    operator: usize,
+    timeout: u64,
+    period: u64,
+    slots: Slots,
+    failures: u32,
+    failure: Option<Failure>,
+    not_before: u64,
+    blocked_until: u64,
+}
+
+/// One operator.
+#[derive(Debug, Clone)]
+struct Operator {
+    name: String,
+    /// Largest tree that the log shows a proof of this operator for.
+    anchored: u64,
+    /// Since when there is something beyond it.
+    lacking_since: Option<u64>,
+}
+
+#[derive(Debug, Clone)]
+struct Flight {
+    ticket: u64,
+    authority: usize,
+    deadline: u64,
+}
+
+/// A state on its way to the disk, and who may be asked once it is there.
+#[derive(Debug, Clone)]
+struct Persisting {
+    ticket: u64,
+    since: u64,
+    asks: Vec<usize>,
+}
+
+/// Questions over one tree.
+#[derive(Debug, Clone)]
+struct Round {
+    size: u64,
+    /// Since when there is something beyond it.
+    beyond: Option<u64>,
+    tried: Vec<usize>,
+    flights: Vec<Flight>,
+    proofs: Vec<usize>,
+    /// The anchor entry on its way.
+    logging: Option<u64>,
+}
+
+/// A pause that doubles.
+#[derive(Debug, Clone, Default)]
+struct Retry {
+    failures: u32,
+    at: u64,
+}
+
+impl Retry {
+    fn failed(&mut self, now: u64) {
+        self.at = now.saturating_add(RETRY_MILLIS << self.failures.min(6));
+        self.failures = self.failures.saturating_add(1);
+    }
+}
+
+/// Decides whom to ask, and when.
+#[derive(Debug, Clone)]
+pub struct AnchorPlanner {
+    config: AnchorConfig,
+    needed: usize,
+    lines: Vec<Line>,
+    operators: Vec<Operator>,
+    site: Slots,
+    now: u64,
+    size: u64,
+    worth: u64,
+    expedite: u64,
+    urgent: u64,
+    round: Option<Round>,
+    persisting: Option<Persisting>,
+    /// The state on disk misses something other than a question.
+    dirty: bool,
+    persist_retry: Retry,
+    log_retry: Retry,
+    last_anchor: Option<u64>,
+    ticket: u64,
+}
+
+impl AnchorPlanner {
+    /// A planner of a box that starts. `now` is in milliseconds of a clock that only goes forward, the same for all
+    /// calls.
+    pub fn new(config: AnchorConfig, start: &AnchorStart, now: u64) -> Self {
+        let mut operators: Vec<Operator> = Vec::new();
+        let mut lines = Vec::new();
+        for each in &config.authorities {
+            let name = &each.authority.operator;
+            let operator = operators.iter().position(|known| known.name == *name).unwrap_or_else(|| {
+                operators.push(Operator { name: name.clone(), anchored: 0, lacking_since: None });
+                operators.len() - 1
+            });
+            let mut slots = Slots::new(each.quota, each.timeout.saturating_mul(2));
+            let known = start.state.authorities.iter().find(|state| state.id == each.authority.id);
+            let remaining = |millis: u64| millis.saturating_sub(start.elapsed);
+            let taken = known.into_iter().flat_map(|state| &state.taken);
+            slots.restore(taken.map(|millis| remaining(*millis)).filter(|millis| *millis > 0), now);
+            lines.push(Line {
+                id: each.authority.id.clone(),
+                operator,
+                timeout: each.timeout,
+                period: each.quota.map_or(0, |quota| quota.period),
+                slots,
+                failures: 0,
+                failure: None,
+                not_before: 0,
+                blocked_until: now.saturating_add(known.map_or(0, |state| remaining(state.blocked))),
+            });
+        }
+        let longest = config.authorities.iter().map(|each| each.timeout).max().unwrap_or(0);
+        let mut site = Slots::new(config.site_quota, longest.saturating_mul(2));
+        let taken = start.state.site.iter().map(|millis| millis.saturating_sub(start.elapsed));
+        site.restore(taken.filter(|millis| *millis > 0), now);
+        let needed = config.operators.clamp(1, operators.len().max(1));
+        let mut planner = AnchorPlanner {
+            config,
+            needed,
+            lines,
+            operators,
+            site,
+            now,
+            size: 0,
+            worth: 0,
+            expedite: 0,
+            urgent: 0,
+            round: None,
+            persisting: None,
+            dirty: false,
+            persist_retry: Retry::default(),
+            log_retry: Retry::default(),
+            last_anchor: None,
+            ticket: 0,
+        };
+        planner.reread(&start.anchored);
+        planner
+    }
+
+    /// By how many operators entries are to be anchored.
+    pub fn needed(&self) -> usize {
+        self.needed
+    }
+
+    /// The largest tree that so many operators have anchored, as the log says.
+    pub fn anchored(&self, operators: usize) -> u64 {
+        let mut sizes: Vec<u64> = self.operators.iter().map(|operator| operator.anchored).collect();
+        sizes.sort_unstable_by(|a, b| b.cmp(a));
+        operators.checked_sub(1).and_then(|place| sizes.get(place)).copied().unwrap_or(0)
+    }
+
+    /// The tree that questions are being asked about: its checkpoint must be at hand.
+    pub fn open_batch(&self) -> Option<u64> {
+        self.round.as_ref().map(|round| round.size)
+    }
+
+    /// What a status page shows.
+    pub fn facts(&self) -> AnchorFacts {
+        let now = self.now;
+        let behind = |operators| self.worth.saturating_sub(self.anchored(operators));
+        let complete = self.anchored(self.needed) >= self.worth;
+        let lacking = self.operators.iter().filter_map(|operator| operator.lacking_since);
+        let asking = self.round.iter().flat_map(|round| &round.flights);
+        let asking: Vec<usize> = asking.map(|flight| flight.authority).collect();
+        let allowed = |at: Option<u64>| at.map(|at| at.saturating_sub(now));
+        AnchorFacts {
+            unanchored: if self.lines.is_empty() {
+                Vec::new()
+            } else {
+                (1..=self.needed).map(behind).collect()
+            },
+            waiting: lacking.min().filter(|_| !complete).map(|since| now.saturating_sub(since)),
+            last_anchor: self.last_anchor.map(|at| now.saturating_sub(at)),
+            next_attempt: self.next_question().map(|at| at.saturating_sub(now)),
+            authorities: (0..self.lines.len())
+                .map(|place| AuthorityFacts {
+                    id: self.lines[place].id.clone(),
+                    failures: self.lines[place].failures,
+                    failure: self.lines[place].failure,
+                    quota_left: self.lines[place].slots.left(now),
+                    asking: asking.contains(&place),
+                    allowed_in: allowed(self.available_at(place)),
+                })
+                .collect(),
+        }
+    }
+
+    /// What follows from `event`. `random` is any number that nobody can foresee; it spreads retries.
+    pub fn handle(&mut self, event: AnchorEvent, now: u64, random: u64) -> Vec<AnchorEffect> {
+        self.now = self.now.max(now);
+        let mut effects = Vec::new();
+        self.take(event, random, &mut effects);
+        self.time_out(random);
+        self.plan(&mut effects);
+        effects
+    }
+
+    /// When to send a [`AnchorEvent::Tick`] if nothing happens before.
+    pub fn next_wakeup(&self) -> Option<u64> {
+        let deadlines = self.round.iter().flat_map(|round| &round.flights).map(|flight| flight.deadline);
+        let times = deadlines.chain([self.persist_retry.at, self.log_retry.at]).chain(self.question_times());
+        times.filter(|at| *at > self.now).min()
+    }
+
+    fn take(&mut self, event: AnchorEvent, random: u64, effects: &mut Vec<AnchorEffect>) {
+        match event {
+            AnchorEvent::Tick => {}
+            AnchorEvent::Head { size, worth } => {
+                if self.size == 0 {
+                    // Nobody knows how long what is there at a start has waited.
+                    self.expedite = worth.min(size);
+                }
+                self.size = self.size.max(size);
+                self.worth = self.worth.max(worth.min(size));
+                self.note_lacking();
+            }
+            AnchorEvent::Expedite { index } => self.expedite = self.expedite.max(index.saturating_add(1)),
+            AnchorEvent::Urgent { index } => self.urgent = self.urgent.max(index.saturating_add(1)),
+            AnchorEvent::Reachable { authority } => {
+                if let Some(line) = self.lines.get_mut(authority) {
+                    line.not_before = 0;
+                }
+            }
+            AnchorEvent::Answered { ticket, result } => self.answered(ticket, result, random),
+            AnchorEvent::Persisted { ticket } => self.persisted(ticket, effects),
+            AnchorEvent::NotPersisted { ticket } => {
+                if let Some(lost) = self.persisting.take_if(|each| each.ticket == ticket) {
+                    self.dirty = true;
+                    self.persist_retry.failed(self.now);
+                    self.give_back(lost);
+                }
+            }
+            AnchorEvent::Logged { ticket } => {
+                if let Some(round) = self.round.take_if(|round| round.logging == Some(ticket)) {
+                    self.log_retry = Retry::default();
+                    self.last_anchor = Some(self.now);
+                    self.count(&round);
+                }
+            }
+            AnchorEvent::NotLogged { ticket } => {
+                if let Some(round) = self.round.as_mut().filter(|round| round.logging == Some(ticket)) {
+                    round.logging = None;
+                    self.log_retry.failed(self.now);
+                }
+            }
+            AnchorEvent::Reread { anchored } => {
+                self.reread(&anchored);
+                if let Some(mut round) = self.round.take() {
+                    round.logging = None;
+                    let covered =
+                        |place: &usize| self.operators[self.lines[*place].operator].anchored >= round.size;
+                    if round.proofs.is_empty() || !round.proofs.iter().all(covered) {
+                        self.round = Some(round);
+                    }
+                }
+            }
+        }
+    }
+
+    fn reread(&mut self, anchored: &[(String, u64)]) {
+        for operator in &mut self.operators {
+            let sizes = anchored.iter().filter(|(name, _)| *name == operator.name).map(|(_, size)| *size);
+            operator.anchored = sizes.max().unwrap_or(0);
+        }
+        self.note_lacking();
+    }
+
+    fn note_lacking(&mut self) {
+        for operator in &mut self.operators {
+            if self.worth <= operator.anchored {
+                operator.lacking_since = None;
+            } else if operator.lacking_since.is_none() {
+                operator.lacking_since = Some(self.now);
+            }
+        }
+        if let Some(round) = self.round.as_mut().filter(|round| round.size < self.worth) {
+            round.beyond = round.beyond.or(Some(self.now));
+        }
+    }
+
+    /// A round's proofs are in the log.
+    fn count(&mut self, round: &Round) {
+        for place in &round.proofs {
+            let operator = &mut self.operators[self.lines[*place].operator];
+            operator.anchored = operator.anchored.max(round.size);
+            operator.lacking_since = round.beyond.filter(|_| self.worth > operator.anchored);
+        }
+        self.note_lacking();
+    }
+
+    fn answered(&mut self, ticket: u64, result: Result<(), Refused>, random: u64) {
+        let Some(round) = &mut self.round else { return };
+        let Some(place) = round.flights.iter().position(|flight| flight.ticket == ticket) else { return };
+        let authority = round.flights.swap_remove(place).authority;
+        match result {
+            Ok(()) => {
+                round.proofs.push(authority);
+                let line = &mut self.lines[authority];
+                (line.failures, line.failure, line.not_before) = (0, None, 0);
+            }
+            Err(refused) => self.failed(authority, refused, random),
+        }
+    }
+
+    fn failed(&mut self, authority: usize, refused: Refused, random: u64) {
+        let (config, now) = (&self.config, self.now);
+        let line = &mut self.lines[authority];
+        let doubled = config.backoff.saturating_mul(1 << line.failures.min(32));
+        let pause = doubled.min(config.backoff_max).max(1);
+        let jitter = random.rotate_left(u32::try_from(authority % 64).unwrap_or(0)) % (pause / 2 + 1);
+        line.not_before = now.saturating_add(pause - pause / 2 + jitter);
+        line.failures = line.failures.saturating_add(1);
+        line.failure = Some(refused.failure);
+        let blocked = match (refused.retry_after, refused.failure) {
+            (Some(millis), _) => millis,
+            (None, Failure::Quota) => line.period.max(config.backoff_max),
+            (None, _) => return,
+        };
+        line.blocked_until = now.saturating_add(blocked.min(BLOCKED_MAX));
+        self.dirty = true;
+    }
+
+    fn time_out(&mut self, random: u64) {
+        let late = |flight: &&Flight| flight.deadline <= self.now;
+        let flights = self.round.iter().flat_map(|round| &round.flights);
+        let tickets: Vec<u64> = flights.filter(late).map(|flight| flight.ticket).collect();
+        for ticket in tickets {
+            let refused = Refused { failure: Failure::Timeout, retry_after: None };
+            self.answered(ticket, Err(refused), random);
+        }
+    }
+
+    fn persisted(&mut self, ticket: u64, effects: &mut Vec<AnchorEffect>) {
+        let Some(done) = self.persisting.take_if(|each| each.ticket == ticket) else { return };
+        self.persist_retry = Retry::default();
+        let slow = |place: &&usize| self.now.saturating_sub(done.since) > self.lines[**place].timeout;
+        if done.asks.iter().any(|place| slow(&place)) {
+            // The slots count from the decision, and it is too long ago; decide anew.
+            self.give_back(done);
+            return;
+        }
+        let Some(round) = &mut self.round else { return };
+        for authority in done.asks {
+            self.ticket += 1;
+            let (ticket, timeout) = (self.ticket, self.lines[authority].timeout);
+            let deadline = self.now.saturating_add(timeout);
+            round.flights.push(Flight { ticket, authority, deadline });
+            effects.push(AnchorEffect::Ask { ticket, authority, size: round.size, timeout });
+        }
+    }
+
+    fn give_back(&mut self, never_asked: Persisting) {
+        for authority in never_asked.asks {
+            self.lines[authority].slots.give_back();
+            self.site.give_back();
+            if let Some(round) = &mut self.round {
+                round.tried.retain(|tried| *tried != authority);
+            }
+        }
+    }
+
+    /// Whether this operator's newest proof is too old for what has come since.
+    fn is_due(&self, operator: &Operator) -> bool {
+        let lacks = self.worth.saturating_sub(operator.anchored);
+        let aged = operator.lacking_since.is_some_and(|since| self.now >= self.ripe(since));
+        let wanted = self.expedite.max(self.urgent).min(self.size) > operator.anchored;
+        wanted || (lacks > 0 && (lacks >= self.config.window_entries || aged))
+    }
+
+    /// Whether there is anything beyond this operator's newest proof that is to be anchored.
+    fn lacks(&self, operator: &Operator) -> bool {
+        operator.lacking_since.is_some() || self.is_due(operator)
+    }
+
+    fn ripe(&self, since: u64) -> u64 {
+        since.saturating_add(self.config.window_age)
+    }
+
+    /// When this authority may be asked, `None` for never.
+    fn available_at(&self, place: usize) -> Option<u64> {
+        let line = &self.lines[place];
+        let quota = line.slots.available_at()?.max(self.site.available_at()?);
+        // After a failure even what is urgent keeps its distance, or a flapping line would eat the quota.
+        let urgent =
+            self.urgent.min(self.size) > self.operators[line.operator].anchored && line.failures == 0;
+        let spaced = if urgent { 0 } else { line.slots.spaced_at().max(self.site.spaced_at()) };
+        Some(quota.max(spaced).max(line.not_before).max(line.blocked_until))
+    }
+
+    /// Starts a round, goes on with it, ends it; persists what must be.
+    fn plan(&mut self, effects: &mut Vec<AnchorEffect>) {
+        if self.round.is_none() && self.should_begin() {
+            let (size, beyond) = (self.size, None);
+            let (tried, flights, proofs) = (Vec::new(), Vec::new(), Vec::new());
+            self.round = Some(Round { size, beyond, tried, flights, proofs, logging: None });
+        }
+        if self.persisting.is_none() && self.now >= self.persist_retry.at {
+            let asks = self.choose();
+            if self.dirty || !asks.is_empty() {
+                self.ticket += 1;
+                self.dirty = false;
+                self.persisting = Some(Persisting { ticket: self.ticket, since: self.now, asks });
+                effects.push(AnchorEffect::Persist { ticket: self.ticket, state: self.state() });
+            }
+        }
+        self.end_round(effects);
+    }
+
+    fn should_begin(&self) -> bool {
+        let fresh = self.operators.iter().filter(|operator| !self.is_due(operator)).count();
+        let due = |place: &usize| self.is_due(&self.operators[self.lines[*place].operator]);
+        let available = |place: &usize| self.available_at(*place).is_some_and(|at| at <= self.now);
+        fresh < self.needed && (0..self.lines.len()).any(|place| due(&place) && available(&place))
+    }
+
+    /// Picks whom to ask now, takes their slots and marks them as tried.
+    fn choose(&mut self) -> Vec<usize> {
+        let mut chosen = Vec::new();
+        while let Some(place) = self.next_candidate(&chosen) {
+            self.lines[place].slots.take(self.now);
+            self.site.take(self.now);
+            chosen.push(place);
+            if let Some(round) = &mut self.round {
+                round.tried.push(place);
+            }
+        }
+        chosen
+    }
+
+    fn next_candidate(&self, chosen: &[usize]) -> Option<usize> {
+        let round = self.round.as_ref().filter(|round| round.logging.is_none())?;
+        let operator_of = |place: &usize| self.lines[*place].operator;
+        let asked = round.flights.iter().map(|flight| &flight.authority).chain(&round.proofs).chain(chosen);
+        let engaged: Vec<usize> = asked.map(operator_of).collect();
+        // Who has anchored all that is worth it has nothing to add to this round.
+        let covers = |place: usize| {
+            let wanted = self.worth.max(self.expedite.max(self.urgent).min(self.size)).min(round.size);
+            self.operators[place].anchored >= wanted
+        };
+        let satisfied = (0..self.operators.len()).filter(|place| covers(*place) && !engaged.contains(place));
+        if satisfied.count() + engaged.len() >= self.needed {
+            return None;
+        }
+        let candidates = (0..self.lines.len()).filter(|place| {
+            let operator = operator_of(place);
+            let free = !round.tried.contains(place) && !engaged.contains(&operator) && !covers(operator);
+            free && self.available_at(*place).is_some_and(|at| at <= self.now)
+        });
+        candidates.max_by_key(|place| {
+            let line = &self.lines[*place];
+            let due = self.is_due(&self.operators[line.operator]);
+            (due, line.slots.left(self.now).unwrap_or(u32::MAX), std::cmp::Reverse(*place))
+        })
+    }
+
+    fn end_round(&mut self, effects: &mut Vec<AnchorEffect>) {
+        let asking = self.persisting.as_ref().is_some_and(|each| !each.asks.is_empty());
+        let Some(round) = &mut self.round else { return };
+        if asking || !round.flights.is_empty() || round.logging.is_some() {
+            return;
+        }
+        if round.proofs.is_empty() {
+            // Nobody could be asked, or all failed: the next round is over what the log is then. While the disk
+            // fails, the round waits for it.
+            if self.now >= self.persist_retry.at {
+                self.round = None;
+            }
+        } else if self.now >= self.log_retry.at {
+            self.ticket += 1;
+            round.logging = Some(self.ticket);
+            let authorities = round.proofs.clone();
+            effects.push(AnchorEffect::LogAnchor { ticket: self.ticket, size: round.size, authorities });
+        }
+    }
+
+    fn state(&self) -> AnchorState {
+        let authorities = self.lines.iter().map(|line| AuthorityState {
+            id: line.id.clone(),
+            taken: line.slots.remaining(self.now),
+            blocked: line.blocked_until.saturating_sub(self.now),
+        });
+        AnchorState { authorities: authorities.collect(), site: self.site.remaining(self.now) }
+    }
+
+    /// Times at which a round may begin, or find another authority.
+    fn question_times(&self) -> impl Iterator<Item = u64> {
+        let waits = self.operators.iter().any(|operator| self.lacks(operator));
+        let ripe = self.operators.iter().filter_map(|operator| Some(self.ripe(operator.lacking_since?)));
+        let available = (0..self.lines.len()).filter_map(|place| self.available_at(place));
+        ripe.chain(available).filter(move |_| waits)
+    }
+
+    /// When the next question may be asked, as far as anybody knows now.
+    fn next_question(&self) -> Option<u64> {
+        let complete = self.operators.iter().filter(|operator| !self.lacks(operator)).count();
+        if complete >= self.needed {
+            return None;
+        }
+        let at = |place: usize| {
+            let operator = &self.operators[self.lines[place].operator];
+            let ripe = if self.is_due(operator) { self.now } else { self.ripe(operator.lacking_since?) };
+            Some(self.available_at(place)?.max(ripe))
+        };
+        (0..self.lines.len()).filter_map(at).min()
+    }
+}
+
+#[cfg(test)]
+mod tests;
