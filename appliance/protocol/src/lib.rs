@@ -12,4 +12,5 @@ pub mod epoch;
 pub mod mode;
 pub mod queue;
 pub mod rollback;
+pub mod time;
 pub mod window;
