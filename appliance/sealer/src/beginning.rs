@@ -5,6 +5,7 @@
 
 use crate::config::Config;
 use crate::driver::body::{self, EntryMaker};
+use crate::driver::clock::Clock;
 use crate::driver::clock::now_millis;
 use crate::identity::{
     Created, IDENTITY_VERSION, IdentityFile, Predecessor, log_directory, make_private_dir, options,
@@ -15,12 +16,13 @@ use bulla_formats::body::key_epoch::KeyEpochBody;
 use bulla_formats::body::succession::SuccessionBody;
 use bulla_formats::der;
 use bulla_formats::enrolment::{Enrolment, EnrolmentContent, Hardware};
-use bulla_formats::entry::{Kind, Mode, Residency, TreeState};
+use bulla_formats::entry::{Kind, Residency, TreeState};
 use bulla_formats::hash::empty_root;
 use bulla_formats::json::base64_encode;
 use bulla_formats::origin::Origin;
 use bulla_keys::{EpochKey, KeyService, SealingKey};
 use bulla_ledger::{DirStore, Intent, Ledger, NewEntry};
+use bulla_protocol::mode::ModeRecord;
 use ed25519_dalek::{Signer as _, SigningKey};
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -115,7 +117,10 @@ pub fn write(
     };
     let mut maker = EntryMaker {
         origin,
-        mode: Mode::AirGapped,
+        clock: &Clock::new(None),
+        mode: ModeRecord::first_mode(!config.anchors.is_empty()),
+        drill: false,
+        evidence: None,
         epoch: 0,
         residency,
         key: &key,

@@ -90,7 +90,7 @@ pub fn run(config: &Config, repair: bool, out: &mut impl Write) -> Result<bool> 
 
 fn pass(store: &Arc<dyn Store>, config: &Config, origin: &Origin, repair: bool) -> Result<FsckReport> {
     let (root, _, hardware) = identity::fleet_root(config)?;
-    let trust = trust::of_fleet(origin.fleet(), root, hardware);
+    let trust = trust::of_fleet(origin.fleet(), root, hardware, None);
     let mut judge = Judge(LogAuditor::new(origin.clone(), Some(&trust)));
     let watched = std::io::stderr().is_terminal();
     let mut progress = |done: u64, total: u64| {

@@ -4,14 +4,20 @@
 
 use crate::config::Config;
 use crate::driver::clock::now_millis;
+use crate::driver::outage::authority;
 use crate::identity;
 use anyhow::{Context, Result};
 use bulla_formats::enrolment::Hardware;
-use bulla_formats::trust::{Policy, TrustFile, fingerprint};
+use bulla_formats::trust::{Authorities, Policy, TrustFile, fingerprint};
 use std::path::Path;
 
 /// The trust file of a fleet of one.
-pub fn of_fleet(fleet: &str, root: [u8; 32], hardware: Hardware) -> TrustFile {
+pub fn of_fleet(
+    fleet: &str,
+    root: [u8; 32],
+    hardware: Hardware,
+    authorities: Option<Authorities>,
+) -> TrustFile {
     let accept_software = hardware == Hardware::Software;
     TrustFile {
         fleet: fleet.to_owned(),
@@ -20,14 +26,15 @@ pub fn of_fleet(fleet: &str, root: [u8; 32], hardware: Hardware) -> TrustFile {
         references: Vec::new(),
         policy: Policy { accept_software, require_facts: vec!["sealed".to_owned()] },
         roster: None,
-        authorities: None,
+        authorities,
     }
 }
 
 /// Writes the trust file to `out`; returns its fingerprint.
 pub fn export(config: &Config, out: &Path) -> Result<String> {
     let (root, origin, hardware) = identity::fleet_root(config)?;
-    let text = of_fleet(origin.fleet(), root, hardware).encode();
+    let authorities = authority::trusted(&config.anchors)?;
+    let text = of_fleet(origin.fleet(), root, hardware, authorities).encode();
     std::fs::write(out, &text).with_context(|| format!("cannot write {}", out.display()))?;
     Ok(fingerprint(text.as_bytes()))
 }

@@ -41,6 +41,11 @@ pub async fn readyz(State(api): State<Shared>) -> Result<Response, Problem> {
             "an operator has locked the box; /v1/status says why, POST /v1/unlock ends it",
         )
         .retry_after(30)),
+        Condition::Limited => Err(Problem::new(
+            Kind::Locked,
+            "a limit of emergency operation is reached; the box seals again when the outage is over",
+        )
+        .retry_after(60)),
         Condition::KeyAway { reason } => Err(Problem::new(
             Kind::Locked,
             format!("the sealing key cannot sign ({reason}); the box asks again by itself"),

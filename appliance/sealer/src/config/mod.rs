@@ -4,8 +4,10 @@
 //! their ranges are errors that say what to write instead. `docs/box.toml` is the commented sample.
 //! Invariant: a [`Config`] has passed every check of [`Config::parse`]; later code does not check again.
 
+mod outage;
 mod sections;
 
+pub use outage::*;
 pub use sections::*;
 
 use crate::backup::recipient;
@@ -82,6 +84,12 @@ pub struct Config {
     /// How the box examines itself.
     #[serde(default)]
     pub selfcheck: SelfCheckConfig,
+    /// What happens when the world is away.
+    #[serde(default)]
+    pub outage: OutageConfig,
+    /// Who vouches for the log from outside.
+    #[serde(default)]
+    pub anchors: AnchorsConfig,
     /// Logging.
     #[serde(default)]
     pub log: LogConfig,
@@ -196,6 +204,7 @@ impl Config {
             })?;
         }
         self.check_provider()?;
+        outage::check(&self.outage, &self.anchors)?;
         self.check_ranges()
     }
 
@@ -314,6 +323,8 @@ mod tests {
         assert_eq!(format!("{:?}", sample.queue), format!("{:?}", small.queue));
         assert_eq!(format!("{:?}", sample.tls), format!("{:?}", small.tls));
         assert_eq!(format!("{:?}", sample.log), format!("{:?}", small.log));
+        assert_eq!(format!("{:?}", sample.outage), format!("{:?}", small.outage));
+        assert_eq!(format!("{:?}", sample.anchors), format!("{:?}", small.anchors));
         assert_eq!(format!("{:?}", sample.selfcheck), format!("{:?}", small.selfcheck));
         assert_eq!(sample.sealing.batch_max, small.sealing.batch_max);
         assert_eq!(sample.sealing.reserve_bytes, small.sealing.reserve_bytes);
@@ -346,6 +357,8 @@ mod tests {
             "tls",
             "limits",
             "selfcheck",
+            "outage",
+            "anchors",
             "log",
         ] {
             let base = format!("{SMALL}[software]\naccept = true\n");
@@ -371,6 +384,18 @@ mod tests {
             ("[attestation]\npcrs = [24]\n", "attestation.pcrs"),
             ("[backup]\nrecipients = [\"age1nobody\"]\n", "backup.recipients"),
             ("[attestation]\nwindow_seconds = 0\n", "attestation.window_seconds"),
+            ("[outage]\nprobe_seconds = 60\n", "outage.probe_seconds"),
+            ("[outage]\nwording_id = \"x/1\"\n", "outage.wording_id"),
+            ("[outage]\nmedia = [\"usb\"]\n", "outage.media"),
+            ("[anchors]\noperators = 0\n", "anchors.operators"),
+            (
+                "[[anchors.tsa]]\nname = \"a\"\noperator = \"A\"\nurl = \"ftp://a\"\nroots = \"/a\"\n",
+                "anchors.url",
+            ),
+            (
+                "[[anchors.witness]]\nname = \"w\"\noperator = \"W\"\nurl = \"http://w\"\nkey = \"w+1+AA\"\n",
+                "anchors.witness.key",
+            ),
             ("[selfcheck]\nscrub_bytes_per_second = 1\n", "selfcheck.scrub_bytes_per_second"),
         ] {
             let error = with(&format!("[software]\naccept = true\n{more}")).unwrap_err().to_string();

@@ -6,7 +6,7 @@
 
 use super::clock::{Steady, local_time};
 use super::epochs::PreparedEpoch;
-use super::{Command, Condition, Published, Shared, body};
+use super::{Command, Condition, Published, Shared, body, outage};
 use bulla_formats::body::attestation::{AttestationBody, CheckpointClaim, CounterClaim, CounterEvidence};
 use bulla_formats::body::incident::IncidentBody;
 use bulla_formats::der;
@@ -88,6 +88,7 @@ pub struct Attestor {
     pub(super) keys: KeyService,
     pub(super) control: Control,
     pub(super) queue: mpsc::Sender<Command>,
+    pub(super) outage: outage::Handle,
     pub(super) planner: WindowPlanner,
     pub(super) pcrs: Vec<u8>,
     pub(super) event_log: Option<PathBuf>,
@@ -277,6 +278,9 @@ impl Attestor {
         };
         let claim = CheckpointClaim { origin, text: head.text.clone().into_bytes().into() };
         let quote = self.keys.quote(claim.qualifying_data().0, &self.pcrs)?;
+        if let Some(clock) = outage::tpm_clock(&quote.attest) {
+            self.outage.tpm(clock);
+        }
         let attestation = AttestationBody {
             head: TreeState::new(size, root),
             log_signature: head.signature.to_vec().into(),
@@ -342,7 +346,7 @@ impl Attestor {
 }
 
 /// SHA-256 of the firmware's event log, where there is one.
-fn event_log_hash(path: Option<&Path>) -> Option<der::Octets32> {
+pub(super) fn event_log_hash(path: Option<&Path>) -> Option<der::Octets32> {
     let log = std::fs::read(path?).ok()?;
     Some(der::Octets32::new(bulla_formats::hash::sha256(&[&log]).0))
 }

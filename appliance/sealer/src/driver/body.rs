@@ -2,11 +2,12 @@
 //!
 //! Refuses to do: decide when; it only knows how. Invariant: an [`EntryMaker`] numbers without gaps.
 
+use super::clock::Clock;
 use bulla_formats::body::key_epoch::{
     Certification, Endorsement, EpochKey, EpochStatement, PcrValue, Purpose, TpmQuote,
 };
 use bulla_formats::der::{self, DerError};
-use bulla_formats::entry::{Entry, EntryContent, Kind, Mode, Residency, TreeState};
+use bulla_formats::entry::{Entry, EntryContent, EntryRef, Kind, Mode, Residency, TreeState};
 use bulla_formats::hash::Hash;
 use bulla_formats::origin::Origin;
 use bulla_keys::{KeyError, KeyService, Role, SealingKey};
@@ -15,8 +16,14 @@ use bulla_keys::{KeyError, KeyService, Role, SealingKey};
 pub struct EntryMaker<'a> {
     /// The log.
     pub origin: &'a Origin,
+    /// Says what time it is.
+    pub clock: &'a Clock,
     /// Mode in force.
     pub mode: Mode,
+    /// Whether the entries belong to a drill.
+    pub drill: bool,
+    /// The newest time evidence before the batch.
+    pub evidence: Option<EntryRef>,
     /// Epoch of `key`.
     pub epoch: u64,
     /// Where `key` lives.
@@ -49,13 +56,13 @@ impl EntryMaker<'_> {
             version: 1,
             index: self.next_index,
             lamport: self.lamport + 1,
-            time: super::clock::local_time(),
+            time: self.clock.local_time(),
             mode: self.mode,
-            drill: false,
+            drill: self.drill,
             epoch: self.epoch,
             residency: self.residency,
             previous: self.previous.clone(),
-            evidence: None,
+            evidence: self.evidence.clone(),
             kind: kind as u16,
             body: body.into(),
         };

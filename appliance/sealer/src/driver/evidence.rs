@@ -4,14 +4,16 @@
 
 use super::epochs::EpochEvidence;
 use super::writer::Sealed;
-use super::{LookupError, Published, Shared, erase, search};
+use super::{LookupError, Published, Shared, anchored, erase, search};
+use bulla_formats::body::anchor::AnchorBody;
 use bulla_formats::body::attestation::AttestationBody;
 use bulla_formats::body::seal::{Opening, SealBody};
-use bulla_formats::der;
+use bulla_formats::der::{self, Octets32};
 use bulla_formats::entry::{Entry, Kind};
 use bulla_formats::hash::Hash;
+use bulla_formats::manifest_file::{FiledAnchor, MANIFEST_ANCHORS_MAX, ManifestFile, Place};
 use bulla_formats::note::{SignedNote, checkpoint_text, log_line, quote_line};
-use bulla_formats::seal_file::{Head, Placed, SealFile};
+use bulla_formats::seal_file::{AnchorEvidence, Head, Placed, SealFile};
 use bulla_ledger::ReadError;
 
 /// The file of an entry committed a moment ago, under the checkpoint of its own batch.
@@ -40,7 +42,70 @@ pub fn current(shared: &Shared, index: u64, with_openings: bool) -> Result<SealF
     let openings = if with_openings { openings(shared, index)? } else { Vec::new() };
     let mut file = file(shared, entry.bytes().to_vec(), &epoch, head, openings);
     file.erasures.extend(erasure(shared, &entry)?);
+    file.anchors = anchors(shared, index)?;
+    if let Some(named) = &entry.content().evidence {
+        file.evidence = Some(shared.reader.entry(named.index)?);
+    }
+    file.manifests.extend(manifest(shared, index)?);
     Ok(file)
+}
+
+/// Most anchors that a file is given: the first that enough operators vouch by.
+const ANCHORS: usize = 4;
+
+/// What authorities said of trees that hold this entry.
+fn anchors(shared: &Shared, index: u64) -> Result<Vec<AnchorEvidence>, LookupError> {
+    let operators = shared.trust.authorities.as_ref().map_or(1, |all| all.operators as usize);
+    let bodies = anchored::covering(shared, index, operators, ANCHORS)?;
+    let evidence = |body: AnchorBody| {
+        let entry_proof = proof(shared.reader.inclusion_proof(index, body.head.size))?;
+        Ok(AnchorEvidence { body: der::encode(&body), entry_proof })
+    };
+    bodies.into_iter().map(evidence).collect()
+}
+
+/// The closing manifest of the outage in which this entry was made; while it lasts, its newest one.
+fn manifest(shared: &Shared, index: u64) -> Result<Option<Placed>, LookupError> {
+    let Some(at) = shared.manifests.of(index) else { return Ok(None) };
+    let Some(published) = shared.published().filter(|published| published.snapshot.size() > at) else {
+        return Ok(None);
+    };
+    Ok(Some(Placed {
+        entry: shared.reader.entry(at)?,
+        checkpoint: published.note.clone(),
+        entry_proof: proof(published.snapshot.inclusion_proof(at))?,
+    }))
+}
+
+/// The manifest at `index` as a file of its own, with the best evidence there is now.
+pub fn manifest_file(shared: &Shared, index: u64) -> Result<ManifestFile, LookupError> {
+    let entry = shared.entry(index)?;
+    if entry.kind() != Some(Kind::Manifest) {
+        return Err(LookupError::Unknown);
+    }
+    let epoch = shared.epochs.find(entry.content().epoch, index)?;
+    let octets = |path: Vec<Vec<u8>>| -> Vec<Octets32> {
+        path.iter().filter_map(|hash| hash.as_slice().try_into().ok()).map(Octets32::new).collect()
+    };
+    let place = match shared.published().filter(|published| published.snapshot.size() > index) {
+        Some(published) => Some(Place {
+            checkpoint: published.note.clone(),
+            entry_proof: octets(proof(published.snapshot.inclusion_proof(index))?),
+        }),
+        None => None,
+    };
+    let anchors = anchors(shared, index)?
+        .into_iter()
+        .map(|anchor| FiledAnchor { body: anchor.body.into(), entry_proof: octets(anchor.entry_proof) });
+    Ok(ManifestFile {
+        version: 1,
+        origin: shared.origin.as_str().to_owned(),
+        entry: entry.bytes().to_vec().into(),
+        epoch: epoch.bytes.clone().into(),
+        enrolment: shared.enrolment_der.clone().into(),
+        place,
+        anchors: anchors.take(MANIFEST_ANCHORS_MAX).collect(),
+    })
 }
 
 /// The log's word that the openings of this seal are erased, under the newest head.

@@ -6,6 +6,7 @@
 //! Refuses to do: answer before the entry is durable; seal while a rollback is suspected.
 //! Invariant: a [`Receipt`] exists only for an entry that a `bulla_ledger::Committed` covers (G1).
 
+mod anchored;
 mod attest;
 mod backup;
 pub mod body;
@@ -17,10 +18,12 @@ mod evidence;
 pub mod fuzzing;
 mod keeper;
 mod lock;
+pub mod outage;
 mod queueing;
 mod scrub;
 mod search;
 mod self_test;
+pub mod standing;
 mod start;
 mod status;
 mod writer;
@@ -43,6 +46,7 @@ use bulla_formats::trust::TrustFile;
 use bulla_ledger::{Queue, QueueId, QueueOutcome, QueueState, ReadError, Reader, Request, Snapshot};
 use ed25519_dalek::SigningKey;
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -215,6 +219,8 @@ struct Published {
     text: String,
     signature: [u8; 64],
     note: String,
+    /// Seals of the outage under way, up to this head.
+    outage_seals: Option<u64>,
 }
 
 /// What threads and handlers share.
@@ -245,6 +251,14 @@ struct Shared {
     lock: RwLock<Option<Lock>>,
     /// Grows when queued requests have left the queue.
     settled: watch::Sender<u64>,
+    clock: clock::Clock,
+    /// One past the newest entry that is worth an anchor.
+    worth: AtomicU64,
+    /// Where anchors stand.
+    anchors: anchored::Anchors,
+    manifests: outage::Manifests,
+    outage: RwLock<Option<outage::Facts>>,
+    standing: RwLock<standing::Standing>,
 }
 
 enum Command {
@@ -260,6 +274,7 @@ enum Command {
     /// The device of the sealing key answers again.
     KeyAnswers,
     Lock(LockChange, oneshot::Sender<Result<LockAnswer, SealError>>),
+    Mode(standing::ModeOrder, oneshot::Sender<Result<standing::ModeLogged, SealError>>),
     Stop,
 }
 
@@ -270,6 +285,7 @@ pub struct Sealer {
     queue: mpsc::Sender<Command>,
     attestor: attest::Handle,
     keeper: keeper::Handle,
+    outage: outage::Handle,
     threads: Arc<Mutex<Vec<std::thread::JoinHandle<()>>>>,
     scrub: scrub::Stop,
     self_testing: Arc<tokio::sync::Mutex<()>>,
@@ -511,6 +527,7 @@ impl Sealer {
         self.attestor.stop();
         self.shared.search.stop();
         self.keeper.stop();
+        self.outage.stop();
         let _ = self.queue.send(Command::Stop).await;
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(|p| p.into_inner()));
         let join = move || {
@@ -569,6 +586,7 @@ impl Shared {
         let condition = self.unlocked_condition();
         match (&condition, self.lock()) {
             (Condition::Sealing | Condition::KeyAway { .. }, Some(lock)) => Condition::Locked(lock),
+            (Condition::Sealing, None) if self.standing().limited => Condition::Limited,
             _ => condition,
         }
     }
@@ -590,7 +608,7 @@ impl Shared {
             // The writer is asked all the same: it may be able to recover.
             Condition::Poisoned { .. } | Condition::DiskFull => Ok(()),
             // The writer knows whether to queue it.
-            Condition::Locked(_) | Condition::KeyAway { .. } => Ok(()),
+            Condition::Locked(_) | Condition::Limited | Condition::KeyAway { .. } => Ok(()),
             Condition::RollbackSuspected { finding } => Err(SealError::RollbackSuspected { finding }),
         }
     }

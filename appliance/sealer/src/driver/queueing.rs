@@ -401,6 +401,10 @@ impl Writer {
 
     fn hindrance_text(&self, hindrance: Hindrance) -> String {
         match hindrance {
+            Hindrance::Locked if self.shared.lock().is_none() => {
+                "a limit of emergency operation is reached, and policy says that the box stops then"
+                    .to_owned()
+            }
             Hindrance::Locked => "an operator has locked the box".to_owned(),
             Hindrance::KeyAway => "the sealing key cannot sign, its device does not answer".to_owned(),
             Hindrance::StorageFailed => "storage failed and has not recovered yet".to_owned(),
@@ -458,7 +462,7 @@ impl Writer {
         let verb = if change.lock { "lock" } else { "unlock" };
         bodies.push(action(verb, &change.operator, &change.reason, None));
         self.shared.set_lock(new);
-        self.gate.set_locked(change.lock);
+        self.gate.set_locked(change.lock || self.standing.limited);
         log::warn!("operator {}: {verb}", change.operator);
         Ok((LockAnswer { locked: change.lock, changed: true, logged: false }, bodies))
     }

@@ -3,13 +3,14 @@
 //! Refuses to do: seal, or sign any checkpoint, while the disk may be an older copy.
 //! Invariant: when [`start`] returns a sealer that seals, this run's key-epoch entry is durable.
 
+use super::anchored::Anchors;
 use super::attest::{ATTESTED_HINT, Attestor, Handle};
-use super::clock::{Steady, now_millis};
+use super::clock::{Clock, Steady, now_millis};
 use super::epochs::{EpochIndex, PreparedEpoch};
 use super::lock::{LOCK, Lock};
 use super::scrub::Scrubber;
 use super::writer::{CurrentEpoch, Writer};
-use super::{Condition, Counters, Sealer, Shared, keeper, queueing, search, status};
+use super::{Condition, Counters, Sealer, Shared, keeper, outage, queueing, search, status};
 use crate::backup::{BACKED_UP, RESTORED};
 use crate::config::Config;
 use crate::identity::{self, Identity};
@@ -24,9 +25,13 @@ use bulla_protocol::queue::Gate;
 use bulla_protocol::rollback::{Finding, HeadOnDisk, Intent, Start, judge_start};
 use bulla_protocol::window::WindowPolicy;
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
+/// Longest wait for a quote over a mode change or a manifest; without one the entry says why.
+const QUOTE_DEADLINE: Duration = Duration::from_secs(3);
 /// First pause after a failed attestation.
 const ATTEST_RETRY_MILLIS: u64 = 500;
 
@@ -61,8 +66,32 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
         .find(newest.content().epoch, newest.content().index)
         .map_err(|error| anyhow::anyhow!("no key epoch to follow: {error}"))?;
     let attested_size = newest_attested(&reader, &ledger);
+    let control = ledger.control();
+    let story = outage::kept::story(&control).unwrap_or_else(|error| {
+        log::warn!("where the outages' entries stand cannot be read, so the whole log is: {error}");
+        None
+    });
+    let told = outage::restore::read(&reader, story, !config.anchors.is_empty())
+        .context("what the log says of modes and anchors cannot be read")?;
+    let time = outage::kept::time(&control).unwrap_or_else(|error| {
+        log::warn!("what was known of the time cannot be read: {error}");
+        None
+    });
+    let lines = outage::authority::lines(&config.anchors)?;
+    let wording = outage::manifests::Wording::load(&config.outage)?;
     let shared = Arc::new(Shared {
-        trust: trust::of_fleet(identity.origin.fleet(), identity.fleet_root, hardware),
+        trust: trust::of_fleet(
+            identity.origin.fleet(),
+            identity.fleet_root,
+            hardware,
+            outage::authority::trusted(&config.anchors)?,
+        ),
+        clock: Clock::new(time),
+        worth: AtomicU64::new(told.worth),
+        anchors: Anchors::new(told.standing.evidence.as_ref().map(|newest| newest.index)),
+        manifests: outage::Manifests::new(&told.story),
+        outage: RwLock::new(None),
+        standing: RwLock::new(told.standing.clone()),
         attestation_key: identity.enrolment.content.attestation_key.to_vec(),
         origin: identity.origin,
         enrolment_der: identity.enrolment_der,
@@ -91,11 +120,13 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
     let (queue, commands) = mpsc::channel(config.sealing.queue_max);
     let (attestor, inbox) = Handle::new();
     let (keeper, keeper_inbox) = keeper::Handle::new();
+    let (outage, outage_inbox) = outage::Handle::new();
     let sealer = Sealer {
         shared: shared.clone(),
         queue: queue.clone(),
         attestor: attestor.clone(),
         keeper: keeper.clone(),
+        outage: outage.clone(),
         threads: Arc::default(),
         scrub: super::scrub::Stop::default(),
         self_testing: Arc::default(),
@@ -117,7 +148,6 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
         PreparedEpoch::make(&identity.keys, shared.origin.as_str(), number, last.leaf_hash, residency)
             .context("the device does not endorse the key epoch of this run")?;
     let steady = Steady::start();
-    let control = ledger.control();
     let policy = EpochPolicy {
         max_millis: config.sealing.epoch_max_seconds.saturating_mul(1_000),
         max_seals: config.sealing.epoch_max_seals,
@@ -145,7 +175,12 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
         steady,
         attestor: attestor.clone(),
         trouble: None,
-        gate: Gate::new(config.queue.policy(), batch as u64, shared.lock().is_some()),
+        gate: Gate::new(
+            config.queue.policy(),
+            batch as u64,
+            shared.lock().is_some() || told.standing.limited,
+        ),
+        standing: told.standing.clone(),
         unrecorded: Vec::new(),
         request_window: identity::options(config).request_window,
         keeper,
@@ -170,11 +205,29 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
         config: config.selfcheck.clone(),
         stop: sealer.scrub.clone(),
     };
+    let desk = outage::Desk::new(outage::Parts {
+        shared: shared.clone(),
+        queue: queue.clone(),
+        keys: identity.keys.clone().with_deadline(QUOTE_DEADLINE),
+        control: control.clone(),
+        pcrs: config.attestation.pcrs.clone(),
+        event_log: config.event_log(),
+        state_dir: config.state_dir.clone(),
+        config: config.outage.clone(),
+        modes: config.outage.modes(&config.anchors),
+        planning: config.anchors.planning(),
+        lines,
+        wording,
+        told,
+        handle: outage.clone(),
+        runtime: tokio::runtime::Handle::current(),
+    });
     let attest = Attestor {
         shared,
         keys: identity.keys,
         control,
         queue,
+        outage,
         planner: Attestor::planner(WindowPolicy {
             window: config.attestation.window_seconds.saturating_mul(1_000),
             counter_interval: config.attestation.counter_seconds.saturating_mul(1_000),
@@ -193,6 +246,7 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
     let mut threads = vec![
         spawn("writer", Box::new(move || writer.run(commands)))?,
         spawn("attestor", Box::new(move || attest.run(inbox)))?,
+        spawn("outage", Box::new(move || desk.run(outage_inbox)))?,
         spawn("indexer", Box::new(move || search::run(&indexed, &indexer_queue)))?,
         spawn(
             "keeper",

@@ -27,6 +27,8 @@ pub enum Condition {
     },
     /// An operator has locked it.
     Locked(Lock),
+    /// A limit of emergency operation is reached, and policy says that the box stops then.
+    Limited,
     /// The device of the sealing key does not answer; it is asked again.
     KeyAway {
         /// What it said last.
@@ -191,7 +193,7 @@ pub struct Status {
     /// Whether it seals.
     pub condition: Condition,
     /// Mode in force.
-    pub mode: &'static str,
+    pub mode: String,
     /// Log origin.
     pub origin: String,
     /// `tpm` or `software`.
@@ -231,7 +233,7 @@ impl Shared {
         let depth = self.kept.depth();
         Status {
             condition: self.condition(),
-            mode: if self.lock().is_some() { "safe" } else { "air-gapped" },
+            mode: self.standing().mode.to_string(),
             queue: QueueStatus { depth: depth.entries, bytes: depth.bytes, oldest_millis: depth.oldest_ms },
             origin: self.origin.as_str().to_owned(),
             hardware: match self.hardware {

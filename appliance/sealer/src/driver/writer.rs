@@ -13,11 +13,12 @@ use super::clock::{Steady, local_time};
 use super::epochs::{EpochEvidence, PreparedEpoch};
 use super::lock::LockAnswer;
 use super::queueing::Draft;
+use super::standing::Standing;
 use super::{Answer, Command, Condition, Published, SealError, SealOrder, Shared, attest, erase, keeper};
 use bulla_formats::body::incident::IncidentBody;
 use bulla_formats::body::operator_action::OperatorActionBody;
 use bulla_formats::der;
-use bulla_formats::entry::{Entry, Kind, LocalTime, Mode, Residency, TreeState};
+use bulla_formats::entry::{Entry, Kind, LocalTime, Residency, TreeState};
 use bulla_formats::note::{SignedNote, checkpoint_text, log_line};
 use bulla_keys::SealingKey;
 use bulla_ledger::{
@@ -83,6 +84,7 @@ pub struct Writer {
     pub(super) request_window: u64,
     pub(super) keeper: keeper::Handle,
     pub(super) erasure: Option<erase::Pending>,
+    pub(super) standing: Standing,
 }
 
 /// A state that cannot be logged while it lasts.
@@ -143,7 +145,7 @@ impl Work {
 }
 
 impl Batch {
-    fn push(&mut self, entry: Entry, row: NewEntry, waiter: Option<Waiter>) {
+    pub(super) fn push(&mut self, entry: Entry, row: NewEntry, waiter: Option<Waiter>) {
         if let Some(waiter) = waiter {
             self.waiters.push((self.entries.len(), waiter));
         }
@@ -212,7 +214,7 @@ impl Writer {
     /// One round; returns whether to stop.
     fn round(&mut self, commands: &mut Vec<Command>) -> bool {
         let (mut stop, mut recover) = (false, false);
-        let (mut erasures, mut tags) = (Vec::new(), None);
+        let (mut erasures, mut tags, mut modes) = (Vec::new(), None, Vec::new());
         let mut work = Work { commands: Vec::with_capacity(commands.len()), ..Work::default() };
         for command in commands.drain(..) {
             match command {
@@ -220,6 +222,7 @@ impl Writer {
                 Command::Rotate(reason, reply) => work.rotations.push((reason, reply)),
                 Command::Erase(order, reply) => erasures.push((order, reply)),
                 Command::TagsErased(done) => tags = Some(done),
+                Command::Mode(order, reply) => modes.push((order, reply)),
                 Command::Lock(change, reply) => match self.change_lock(change) {
                     Ok((answer, bodies)) if bodies.is_empty() => drop(reply.send(Ok(answer))),
                     Ok((answer, bodies)) => work.locks.push((answer, bodies, reply)),
@@ -240,6 +243,9 @@ impl Writer {
         if stop {
             // What is queued stays for the next run.
             self.gate.hold();
+        }
+        for (order, reply) in modes {
+            self.change_mode(order, reply);
         }
         // With nothing to seal, what is committed is the incident; that proves that storage works again.
         recover |= !work.is_empty() || self.next_step() != Next::Wait;
@@ -389,7 +395,10 @@ impl Writer {
         };
         let mut maker = EntryMaker {
             origin: &self.shared.origin,
-            mode: if self.gate.is_locked() { Mode::Safe } else { Mode::AirGapped },
+            clock: &self.shared.clock,
+            mode: self.standing.mode,
+            drill: self.standing.drill,
+            evidence: self.standing.evidence.clone(),
             epoch: number,
             residency,
             key,
@@ -584,7 +593,7 @@ impl Writer {
 
     /// Appends durably. After an error of unknown effect: recovers onto a fresh file and appends the
     /// same entries there, once.
-    fn append(&mut self, batch: &Batch) -> Result<Committed, SealError> {
+    pub(super) fn append(&mut self, batch: &Batch) -> Result<Committed, SealError> {
         let error = match self.ledger.append(batch.rows.clone()) {
             Ok(committed) => return Ok(committed),
             Err(error) if !self.ledger.is_poisoned() => return Err(self.refused(error)),
@@ -641,8 +650,14 @@ impl Writer {
     }
 
     /// Answers everyone; gives back the locks, whose entries are to be noted first.
-    fn answer(&mut self, batch: Batch, committed: Committed) -> Vec<(LockAnswer, Reply<LockAnswer>)> {
-        let published = Arc::new(publish(&self.shared, committed.snapshot().clone()));
+    pub(super) fn answer(
+        &mut self,
+        batch: Batch,
+        committed: Committed,
+    ) -> Vec<(LockAnswer, Reply<LockAnswer>)> {
+        self.stands(&batch.entries, batch.seals);
+        let seals = self.standing.seals;
+        let published = Arc::new(publish(&self.shared, committed.snapshot().clone(), seals));
         *self.shared.published.write().unwrap_or_else(|poisoned| poisoned.into_inner()) =
             Some(published.clone());
         self.shared.size.send_replace(published.snapshot.size());
@@ -706,15 +721,19 @@ fn go_first() {
     }
 }
 
-/// Signs the checkpoint of a committed snapshot.
-pub(super) fn publish(shared: &Shared, snapshot: bulla_ledger::Snapshot) -> Published {
+/// Signs the checkpoint of a committed snapshot, with `outage_seals` seals of an outage under way.
+pub(super) fn publish(
+    shared: &Shared,
+    snapshot: bulla_ledger::Snapshot,
+    outage_seals: Option<u64>,
+) -> Published {
     let origin = shared.origin.as_str();
     let text = checkpoint_text(origin, snapshot.size(), &snapshot.root());
     let signature = shared.log_key.sign(text.as_bytes()).to_bytes();
     let line = log_line(origin, &shared.log_key.verifying_key().to_bytes(), &signature);
     let note = SignedNote { text: text.clone(), lines: vec![line] }.encode();
     shared.status.checkpoint_made();
-    Published { snapshot, text, signature, note }
+    Published { snapshot, text, signature, note, outage_seals }
 }
 
 /// Signs what the log is to have of a lock: all of it or nothing. The position of the last entry.
@@ -784,7 +803,7 @@ fn not_recovered(reason: &str) -> SealError {
     SealError::Locked { reason: format!("storage failed and has not recovered yet: {reason}") }
 }
 
-fn make_error(error: MakeError) -> SealError {
+pub(super) fn make_error(error: MakeError) -> SealError {
     match error {
         MakeError::Body(error) => SealError::Invalid { reason: error.to_string() },
         MakeError::Key(error) => {

@@ -1,0 +1,109 @@
+//! Where anchors stand in the log, by the size of the tree that each covers.
+//!
+//! Every entry names the newest anchor before its batch as its time evidence, an anchor too; so the anchors form a
+//! chain, and an index of them is read from the log as far back as somebody asks for.
+//! Refuses to do: hold the anchors themselves.
+//! Invariant: what is known is a whole piece of the chain, from its newest end back.
+
+use super::{LookupError, Shared};
+use bulla_formats::body::anchor::AnchorBody;
+use bulla_formats::entry::{Entry, Kind};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The index.
+#[derive(Debug)]
+pub struct Anchors(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    /// Size of the tree anchored, to indexes of entries that anchor it.
+    by_size: BTreeMap<u64, Vec<u64>>,
+    /// The anchor before the oldest one known.
+    next: Option<u64>,
+    /// No anchor that is not known covers a tree larger than this.
+    back_to: u64,
+}
+
+impl Anchors {
+    /// Knows nothing but where the chain begins.
+    pub fn new(newest: Option<u64>) -> Self {
+        Anchors(Mutex::new(Known { by_size: BTreeMap::new(), next: newest, back_to: u64::MAX }))
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An anchor entry has become durable.
+    pub fn added(&self, entry: &Entry) {
+        if let Ok(body) = AnchorBody::decode(&entry.content().body) {
+            self.known().by_size.entry(body.head.size).or_default().push(entry.content().index);
+        }
+    }
+}
+
+/// Anchors whose trees hold the entry at `index`, smallest tree first, until `operators` distinct operators vouch for it;
+/// at most `most` of them.
+pub fn covering(
+    shared: &Shared,
+    index: u64,
+    operators: usize,
+    most: usize,
+) -> Result<Vec<AnchorBody>, LookupError> {
+    reach_back(shared, index)?;
+    let places: Vec<u64> = {
+        let known = shared.anchors.known();
+        known.by_size.range(index + 1..).flat_map(|(_, at)| at.iter().copied()).take(8 * most).collect()
+    };
+    let (mut found, mut names): (Vec<AnchorBody>, Vec<String>) = (Vec::new(), Vec::new());
+    for place in places {
+        let (body, _) = anchor(shared, place)?;
+        let new = body.proofs.iter().map(|proof| &proof.operator).filter(|name| !names.contains(name));
+        let new: Vec<String> = new.cloned().collect();
+        if new.is_empty() {
+            continue;
+        }
+        names.extend(new);
+        names.sort_unstable();
+        names.dedup();
+        found.push(body);
+        if names.len() >= operators || found.len() == most {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+/// Follows the chain back until no anchor before it can cover the entry at `index`. Trees grow along the log, but for
+/// proofs that came late: one anchor of a smaller tree says nothing about those before it, an anchor that stands before
+/// the entry does.
+fn reach_back(shared: &Shared, index: u64) -> Result<(), LookupError> {
+    loop {
+        let next = {
+            let known = shared.anchors.known();
+            match known.next {
+                Some(next) if next > index && known.back_to > index => next,
+                _ => return Ok(()),
+            }
+        };
+        let (body, before) = anchor(shared, next)?;
+        let mut known = shared.anchors.known();
+        if known.next == Some(next) {
+            known.by_size.entry(body.head.size).or_default().insert(0, next);
+            known.next = before;
+            known.back_to = next;
+        }
+    }
+}
+
+/// An anchor, and the place of the one before it.
+fn anchor(shared: &Shared, index: u64) -> Result<(AnchorBody, Option<u64>), LookupError> {
+    let entry = shared.entry(index)?;
+    let damaged = || LookupError::Storage(format!("entry {index} is not the anchor it was"));
+    if entry.kind() != Some(Kind::Anchor) {
+        return Err(damaged());
+    }
+    let body = AnchorBody::decode(&entry.content().body).map_err(|_| damaged())?;
+    Ok((body, entry.content().evidence.as_ref().map(|before| before.index)))
+}

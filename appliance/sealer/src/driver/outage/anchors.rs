@@ -1,0 +1,99 @@
+//! Has the log anchored: what is asked for, and the entry that keeps what came.
+//!
+//! Invariants: what is asked for is the tree of a size that was published; an anchor entry holds only proofs that were
+//! verified, and only over its own head.
+
+use super::desk::Desk;
+use super::http::Trouble;
+use super::tree::Batch;
+use bulla_formats::body::anchor::{AnchorBody, AnchorProof, imprint_input};
+use bulla_formats::der::{self, Octets32};
+use bulla_formats::entry::{ENTRY_BYTES_MAX, Kind, TreeState};
+use bulla_formats::hash::sha256;
+use bulla_formats::note::checkpoint_text;
+use bulla_ledger::ReadError;
+use bulla_protocol::anchoring::AnchorEvent;
+use bulla_protocol::authority::Failure;
+use bulla_protocol::mode::ModeEvent;
+
+/// What an entry has beside its body.
+const HEADER_BYTES: usize = 1_024;
+
+impl Desk {
+    /// The batch that has the checkpoint of the tree of this size: this box's alone.
+    fn batch(&self, size: u64) -> Result<(Batch, TreeState), ReadError> {
+        let head = TreeState::new(size, self.shared.reader.root_at(size)?);
+        let text = checkpoint_text(self.shared.origin.as_str(), size, &head.root());
+        Ok((Batch::new(&[text]), head))
+    }
+
+    /// What time-stamp authorities are to sign for the tree of this size.
+    pub(super) fn imprint(&self, size: u64) -> Result<[u8; 32], Trouble> {
+        match self.batch(size) {
+            Ok((batch, _)) => Ok(sha256(&[&imprint_input(&batch.state())]).0),
+            Err(error) => Err(Trouble::new(Failure::Other, format!("the log cannot be read: {error}"))),
+        }
+    }
+
+    pub(super) fn log_anchor(&mut self, ticket: u64, size: u64, authorities: &[usize]) {
+        match self.append_anchor(size, authorities) {
+            Ok(index) => {
+                self.story.anchor = Some(index);
+                self.noted();
+                self.proofs.retain(|(of, _), _| *of > size);
+                self.unanchored.retain(|manifest| manifest.index >= size);
+                self.plan(AnchorEvent::Logged { ticket });
+                let anchored = self.planner.anchored(self.planner.needed());
+                log::info!("entries up to {size} are anchored by entry {index}");
+                self.mode(ModeEvent::Anchored { size: anchored });
+            }
+            Err(reason) => {
+                self.noted();
+                log::warn!("an anchor is not in the log yet: {reason}");
+                self.plan(AnchorEvent::NotLogged { ticket });
+            }
+        }
+    }
+
+    fn append_anchor(&mut self, size: u64, authorities: &[usize]) -> Result<u64, String> {
+        let proof = |authority: &usize| self.proofs.get(&(size, *authority)).cloned();
+        let mut proofs: Vec<AnchorProof> = authorities.iter().filter_map(proof).collect();
+        if proofs.len() != authorities.len() {
+            return Err("a proof that was had is not there any more".to_owned());
+        }
+        proofs.sort_by(|a, b| a.authority.cmp(&b.authority));
+        let mut index = 0;
+        // Very long tokens go into entries of their own.
+        for part in parts(proofs) {
+            let (batch, head) = self.batch(size).map_err(|error| error.to_string())?;
+            let body = AnchorBody {
+                version: 1,
+                batch: batch.state(),
+                index: 0,
+                path: batch.path(0).iter().map(|hash| Octets32::new(hash.0)).collect(),
+                head,
+                proofs: part,
+                manifests: self.unanchored.iter().filter(|one| one.index < size).cloned().collect(),
+            };
+            body.check().map_err(|error| error.to_string())?;
+            index = self.append(Kind::Anchor, der::encode(&body))?;
+        }
+        Ok(index)
+    }
+}
+
+/// Proofs that fit one entry together.
+fn parts(proofs: Vec<AnchorProof>) -> Vec<Vec<AnchorProof>> {
+    let mut parts: Vec<Vec<AnchorProof>> = Vec::new();
+    let mut room = 0;
+    for proof in proofs {
+        let bytes = der::encode(&proof).len();
+        if bytes > room {
+            parts.push(Vec::new());
+            room = ENTRY_BYTES_MAX - 2 * HEADER_BYTES;
+        }
+        room = room.saturating_sub(bytes);
+        parts.last_mut().expect("one was pushed when there was no room").push(proof);
+    }
+    parts
+}

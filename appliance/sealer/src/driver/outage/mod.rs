@@ -1,0 +1,131 @@
+//! The outage thread: asks the world whether it is there, says in the log when it is not, and has others vouch for the
+//! log when it is.
+//!
+//! `bulla_protocol` decides: [`bulla_protocol::mode`] in which mode the box is, [`bulla_protocol::anchoring`] whom to ask
+//! and when, [`bulla_protocol::time`] what the clocks are worth. Here it is carried out, beside the write path.
+//! Refuses to do: hold up a seal; decide.
+//! Invariants: everything logged here is noted before and after ([`kept`]), so that a crash between leaves nothing
+//! unknown; what goes out leaves only after the state that counts it is durable.
+
+mod anchors;
+pub mod authority;
+mod changes;
+mod clocks;
+mod desk;
+mod facts;
+mod files;
+mod http;
+pub mod kept;
+pub mod manifests;
+pub mod restore;
+mod tree;
+mod words;
+
+pub(in crate::driver) use changes::tpm_clock;
+pub use desk::{Desk, Parts};
+pub use facts::{AuthorityFacts, Facts};
+pub use files::{FORMS, file_name};
+pub use manifests::Manifests;
+
+use authority::Proof;
+use bulla_protocol::mode::{DrillRefusal, ModeFacts};
+use bulla_protocol::time::TpmClock;
+use http::Trouble;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::oneshot;
+
+/// What an operator asks of drills.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DrillOrder {
+    /// Treat every authority as unreachable for so many milliseconds.
+    Start(u64),
+    /// End it.
+    Stop,
+}
+
+/// Why there is no drill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DrillError {
+    /// The rules say no.
+    #[error("{}", refusal_sentence(*.0))]
+    Refused(DrillRefusal),
+    /// The box is stopping.
+    #[error("the box is stopping; retry in a moment")]
+    Stopping,
+}
+
+fn refusal_sentence(refusal: DrillRefusal) -> &'static str {
+    match refusal {
+        DrillRefusal::AirGapped => "this box has no authorities: there is nothing to lose in a drill",
+        DrillRefusal::OutageUnderWay => {
+            "an outage, or its reconciliation, is under way: wait until the box is online"
+        }
+        DrillRefusal::DrillUnderWay => "a drill is under way: stop it first",
+        DrillRefusal::RollbackSuspected => {
+            "a rollback is suspected: an operator must decide about the log first"
+        }
+    }
+}
+
+enum Message {
+    /// An authority was looked at.
+    Probed {
+        authority: usize,
+        result: Result<Option<Proof>, Trouble>,
+        sent: u64,
+    },
+    /// A question was answered.
+    Answered {
+        ticket: u64,
+        authority: usize,
+        size: u64,
+        result: Result<Proof, Trouble>,
+        sent: u64,
+    },
+    Tpm(TpmClock),
+    Expedite(u64),
+    Drill(DrillOrder, oneshot::Sender<Result<ModeFacts, DrillError>>),
+    Stop,
+}
+
+/// Talks to the outage thread; clones share it.
+#[derive(Clone)]
+pub struct Handle(Sender<Message>);
+
+/// What the outage thread reads from.
+pub struct Inbox(Receiver<Message>);
+
+impl Handle {
+    /// A handle and what the thread reads from.
+    pub fn new() -> (Self, Inbox) {
+        let (sender, receiver) = channel();
+        (Handle(sender), Inbox(receiver))
+    }
+
+    /// The TPM's clock was seen.
+    pub fn tpm(&self, clock: TpmClock) {
+        self.tell(Message::Tpm(clock));
+    }
+
+    /// Somebody waits for the anchor of entry `index`.
+    pub fn expedite(&self, index: u64) {
+        self.tell(Message::Expedite(index));
+    }
+
+    /// Starts or stops a drill; answers with the modes as they then are.
+    pub async fn drill(&self, order: DrillOrder) -> Result<ModeFacts, DrillError> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(Message::Drill(order, reply));
+        answer.await.map_err(|_| DrillError::Stopping)?
+    }
+
+    /// Ends the thread.
+    pub fn stop(&self) {
+        self.tell(Message::Stop);
+    }
+
+    fn tell(&self, message: Message) {
+        // The thread ends only at stop; what is said after that needs no listener.
+        let _ = self.0.send(message);
+    }
+}
