@@ -57,12 +57,16 @@ kinds! {
     UnknownSeal = 404, "unknown-seal", "No seal has this id";
     /// No such request in the queue.
     UnknownQueueId = 404, "unknown-queue-id", "No queued request has this id";
+    /// No such manifest.
+    UnknownManifest = 404, "unknown-manifest", "No manifest has this index";
     /// No such tile yet.
     UnknownTile = 404, "unknown-tile", "The log has no such tile";
     /// The route exists, the method does not.
     MethodNotAllowed = 405, "method-not-allowed", "The route has no such method";
     /// A backup cannot be taken now.
     BackupUnavailable = 409, "backup-unavailable", "No backup can be taken now";
+    /// There can be no drill now, or none to stop.
+    DrillRefused = 409, "drill-refused", "No drill can be held now";
     /// One erasure at a time.
     ErasureRunning = 409, "erasure-running", "Another erasure is being carried out";
     /// The body stalled.

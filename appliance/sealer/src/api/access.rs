@@ -49,6 +49,10 @@ pub enum Right {
     Erase,
     /// `POST /v1/self-tests`.
     SelfTest,
+    /// `POST /v1/drills` and `/v1/drills/stop`.
+    Drill,
+    /// `POST /v1/seals/{id}/anchor`.
+    Expedite,
 }
 
 /// The authorisation matrix.
@@ -59,9 +63,10 @@ fn allows(role: Role, right: Right) -> bool {
         Right::ReadOpenings | Right::ReadMetrics | Right::ReadAnyQueued | Right::ReadForeignEvents => {
             matches!(role, Role::Reader | Role::Operator)
         }
-        Right::Rotate | Right::Backup | Right::Lock | Right::Erase | Right::SelfTest => {
+        Right::Rotate | Right::Backup | Right::Lock | Right::Erase | Right::SelfTest | Right::Drill => {
             role == Role::Operator
         }
+        Right::Expedite => matches!(role, Role::Scanner | Role::Operator),
     }
 }
 

@@ -5,6 +5,7 @@
 //! Invariant: every answer leaves through [`handle`], which counts it and renders problems.
 
 mod access;
+mod anchor_metrics;
 mod backups;
 mod bulk;
 mod content_digest;
@@ -17,6 +18,7 @@ mod leftover;
 mod lock;
 mod log;
 mod openapi;
+mod outages;
 mod queue;
 mod receipt;
 mod seals;
@@ -157,6 +159,11 @@ fn routes() -> Routes {
         .post("/v1/lock", lock::lock, operations::acts::lock())
         .post("/v1/unlock", lock::unlock, operations::acts::unlock())
         .get("/v1/queue/{id}", queue::read, operations::seals::queued())
+        .post("/v1/seals/{id}/anchor", outages::expedite, operations::outages::expedite())
+        .get("/v1/manifests", outages::manifests, operations::outages::manifests())
+        .get("/v1/manifests/{index}", outages::manifest, operations::outages::manifest())
+        .post("/v1/drills", outages::drill, operations::outages::drill())
+        .post("/v1/drills/stop", outages::stop, operations::outages::stop())
 }
 
 /// The router of all routes.

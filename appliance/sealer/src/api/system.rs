@@ -5,7 +5,7 @@
 use super::Shared;
 use super::access::{Caller, Right};
 use super::receipt::respond;
-use crate::driver::{Condition, ScrubResult, Sealer};
+use crate::driver::{Condition, ScrubResult, Sealer, outside};
 use crate::problem::{Kind, Problem};
 use crate::telemetry::{family, line};
 use axum::extract::State;
@@ -66,6 +66,12 @@ pub async fn status(State(api): State<Shared>, caller: Caller) -> Result<Respons
         "max": api.config.limits.connections_max,
         "refused": addresses.refused_open.load(Relaxed) + addresses.refused_arrivals.load(Relaxed),
     });
+    if let Some(facts) = api.sealer.outage() {
+        status["outage"] = outside::modes(&facts.modes);
+        if !facts.authorities.is_empty() {
+            status["anchors"] = outside::anchors(&facts);
+        }
+    }
     status["refusals"] = json!({
         "rateLimited": metrics.problems(Kind::RateLimited),
         "overloaded": metrics.problems(Kind::Overloaded),
@@ -131,6 +137,7 @@ pub async fn metrics(State(api): State<Shared>, caller: Caller) -> Result<Respon
         family(&mut out, name, "counter", help);
         line(&mut out, name, "", counter.load(Relaxed));
     }
+    let locked = matches!(status.condition, Condition::Locked(_));
     let sealing = status.condition == Condition::Sealing;
     for (name, help, value) in [
         ("bulla_event_streams_open", "Event streams.", api.events.open() as u64),
@@ -145,13 +152,14 @@ pub async fn metrics(State(api): State<Shared>, caller: Caller) -> Result<Respon
         ("bulla_queue_depth", "Requests that wait in the queue.", status.queue.depth),
         ("bulla_queue_bytes", "Bytes kept of them.", status.queue.bytes),
         ("bulla_queue_oldest_seconds", "Age of the oldest of them.", status.queue.oldest_seconds()),
-        ("bulla_locked", "1 while an operator has locked the box.", (status.mode == "safe").into()),
+        ("bulla_locked", "1 while an operator has locked the box.", locked.into()),
         ("bulla_sealing", "1 while the box seals.", sealing.into()),
         ("bulla_uptime_seconds", "Seconds since the start.", status.uptime_seconds),
     ] {
         family(&mut out, name, "gauge", help);
         line(&mut out, name, "", value);
     }
+    super::anchor_metrics::write(&mut out, &api.sealer);
     self_check(&mut out, &api.sealer, &status.scrub);
     let name = "bulla_last_attestation_seconds";
     family(&mut out, name, "gauge", "How long the newest attestation took.");

@@ -19,6 +19,7 @@ pub mod fuzzing;
 mod keeper;
 mod lock;
 pub mod outage;
+pub mod outside;
 mod queueing;
 mod scrub;
 mod search;
@@ -258,6 +259,7 @@ struct Shared {
     anchors: anchored::Anchors,
     manifests: outage::Manifests,
     outage: RwLock<Option<outage::Facts>>,
+    wording: outage::manifests::Wording,
     standing: RwLock<standing::Standing>,
 }
 

@@ -78,7 +78,6 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
         None
     });
     let lines = outage::authority::lines(&config.anchors)?;
-    let wording = outage::manifests::Wording::load(&config.outage)?;
     let shared = Arc::new(Shared {
         trust: trust::of_fleet(
             identity.origin.fleet(),
@@ -90,6 +89,7 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
         worth: AtomicU64::new(told.worth),
         anchors: Anchors::new(told.standing.evidence.as_ref().map(|newest| newest.index)),
         manifests: outage::Manifests::new(&told.story),
+        wording: outage::manifests::Wording::load(&config.outage)?,
         outage: RwLock::new(None),
         standing: RwLock::new(told.standing.clone()),
         attestation_key: identity.enrolment.content.attestation_key.to_vec(),
@@ -217,7 +217,6 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
         modes: config.outage.modes(&config.anchors),
         planning: config.anchors.planning(),
         lines,
-        wording,
         told,
         handle: outage.clone(),
         runtime: tokio::runtime::Handle::current(),

@@ -5,6 +5,8 @@
 //! schema included.
 //! Refuses to do: close an answer to later members. Requests are closed, because the box refuses what it does not know.
 
+mod outages;
+
 use serde_json::{Value, json};
 
 /// `#/components/schemas/<name>`.
@@ -63,6 +65,14 @@ fn closed(description: &str, members: Value) -> Value {
 
 /// All components.
 pub fn all() -> Value {
+    let mut all = of_the_box();
+    if let (Value::Object(all), Value::Object(more)) = (&mut all, outages::all()) {
+        all.extend(more);
+    }
+    all
+}
+
+fn of_the_box() -> Value {
     json!({
         "Problem": problem(),
         "SealId": seal_id(),
@@ -457,6 +467,8 @@ fn status() -> Value {
             })),
             "selfTest": {"oneOf": [{"type": "null"}, reference("SelfTest")]},
             "scrub": reference("Scrub"),
+            "outage?": reference("Outage"),
+            "anchors?": reference("Anchors"),
             "connections": object("Open connections.", json!({
                 "open": number("Now."), "max": number("At most."), "refused": number("Since the start, by the limit of their address."),
             })),
@@ -572,7 +584,7 @@ fn condition() -> Value {
     object(
         "Whether it seals, and if not, why.",
         json!({
-            "state": one_of(&["sealing", "disk-full", "poisoned", "locked", "key-away", "rollback-suspected"], "Stable name."),
+            "state": one_of(&["sealing", "disk-full", "poisoned", "locked", "limited", "key-away", "rollback-suspected"], "Stable name."),
             "reason?": text("What failed, or why it was locked."),
             "operator?": text("Who; with `locked`."),
             "sinceMillis?": number("Since when; with `locked`."),

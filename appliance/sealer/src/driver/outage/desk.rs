@@ -6,7 +6,6 @@ use super::authority::{Line, Proof};
 use super::facts::{AuthorityFacts, Facts};
 use super::http::Trouble;
 use super::kept::{self, Story};
-use super::manifests::Wording;
 use super::restore::Told;
 use super::{DrillError, DrillOrder, Handle, Inbox, Message};
 use crate::config::OutageConfig;
@@ -46,7 +45,6 @@ pub struct Parts {
     pub(in crate::driver) modes: ModeConfig,
     pub(in crate::driver) planning: AnchorConfig,
     pub(in crate::driver) lines: Vec<Line>,
-    pub(in crate::driver) wording: Wording,
     pub(in crate::driver) told: Told,
     pub(in crate::driver) handle: Handle,
     pub(in crate::driver) runtime: tokio::runtime::Handle,
@@ -70,7 +68,6 @@ pub struct Desk {
     pub(super) state_dir: PathBuf,
     pub(super) config: OutageConfig,
     pub(super) limits: bulla_protocol::mode::Limits,
-    pub(super) wording: Wording,
     pub(super) authorities: Vec<Authority>,
     /// What was last seen of each authority that fails; empty while it does not.
     pub(super) details: Vec<String>,
@@ -122,7 +119,6 @@ impl Desk {
             state_dir: parts.state_dir,
             config: parts.config,
             limits,
-            wording: parts.wording,
             details: vec![String::new(); authorities.len()],
             authorities,
             counts,

@@ -12,7 +12,7 @@ use bulla_formats::manifest_file::ManifestFile;
 use bulla_formats::report::utc;
 use bulla_formats::tpm::Attest;
 use bulla_formats::trust::spoken;
-use bulla_page::{Band, Marking, Page, Row, Sheet, Value};
+use bulla_page::{Band, Marking, Page, Row, Sheet, TooMuch, Value};
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -42,7 +42,7 @@ pub(super) fn hand_out(
     let said = &body.statement;
     let name = file_name(said.outage, said.sequence, said.phase);
     let mut forms = vec![(FORMS[0].0, file.encode())];
-    match Sheet::lay_out(page(file, body, wording)) {
+    match page_of(file, body, wording) {
         Ok(page) => {
             forms.push((FORMS[1].0, page.text().into_bytes()));
             forms.push((FORMS[2].0, page.pdf()));
@@ -80,6 +80,14 @@ fn write(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     // Not every file system of a medium can flush a directory; the file is there all the same.
     let _ = File::open(directory).and_then(|directory| directory.sync_all());
     Ok(())
+}
+
+/// A manifest, laid out to be printed. Where another wording is in force by now, the page only names the one that was.
+///
+/// # Errors
+/// Something is too long for one page.
+pub fn page_of(file: &ManifestFile, body: &ManifestBody, wording: &Wording) -> Result<Sheet, TooMuch> {
+    Sheet::lay_out(page(file, body, wording))
 }
 
 /// The page of a manifest.
@@ -150,17 +158,23 @@ fn page(file: &ManifestFile, body: &ManifestBody, wording: &Wording) -> Page {
     if let Some(limits) = said.limits.as_ref().filter(|limits| !limits.reached.is_empty()) {
         rows.push(Row::text("Limits", format!("reached: {:?}", limits.reached)));
     }
+    let in_force = sha256(&[wording.text.as_bytes()]).0 == *said.wording.sha256;
+    let words = if in_force {
+        wording.text.as_str()
+    } else {
+        "The wording named below was in force; its text is not on this box any more."
+    };
     Page {
         marking: Marking { word: word.to_owned(), sentence: sentence.to_owned(), band },
         title: if closing { "Closing manifest of an outage" } else { "Emergency manifest" }.to_owned(),
         subtitle: format!("{}, {}", said.origin.split('/').next().unwrap_or_default(), utc(said.made.unix_millis)),
         rows,
-        paragraphs: wording.text.split("\n\n").map(|text| text.trim().to_owned()).filter(|t| !t.is_empty()).collect(),
+        paragraphs: words.split("\n\n").map(|text| text.trim().to_owned()).filter(|t| !t.is_empty()).collect(),
         note: "The codes hold this statement with its signatures: bulla manifest verify, with the trust file of the fleet, \
                needs nothing else."
             .to_owned(),
         footer: vec![
-            Row::text("Wording", wording.id.clone()),
+            Row::text("Wording", said.wording.id.clone()),
             Row::new("Its hash", Value::Literal(spoken(&Hash(*said.wording.sha256)))),
             Row::new("This file", Value::Literal(spoken(&sha256(&[&file.printed().encode()])))),
         ],

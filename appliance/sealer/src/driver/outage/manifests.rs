@@ -156,8 +156,8 @@ impl Desk {
             findings: words::findings(&manifest.findings, &self.authorities, &self.details, manifest.drill),
             holders: Vec::new(),
             wording: WordingId {
-                id: self.wording.id.clone(),
-                sha256: Octets32::new(sha256(&[self.wording.text.as_bytes()]).0),
+                id: self.shared.wording.id.clone(),
+                sha256: Octets32::new(sha256(&[self.shared.wording.text.as_bytes()]).0),
             },
             limits: words::limits_stated(&self.limits, &manifest.limits),
             event_log: crate::driver::attest::event_log_hash(self.event_log.as_deref()),
@@ -197,7 +197,7 @@ impl Desk {
             Ok(file) => file,
             Err(error) => return log::warn!("the manifest could not be written as a file: {error}"),
         };
-        super::files::hand_out(&self.state_dir, &self.config.media, &file, body, &self.wording);
+        super::files::hand_out(&self.state_dir, &self.config.media, &file, body, &self.shared.wording);
     }
 }
 

@@ -23,8 +23,8 @@ mod words;
 
 pub(in crate::driver) use changes::tpm_clock;
 pub use desk::{Desk, Parts};
-pub use facts::{AuthorityFacts, Facts};
-pub use files::{FORMS, file_name};
+pub use facts::{AuthorityFacts, Facts, LATENCY_MILLIS};
+pub use files::{FORMS, file_name, page_of};
 pub use manifests::Manifests;
 
 use authority::Proof;

@@ -4,6 +4,7 @@
 
 pub mod acts;
 pub mod log;
+pub mod outages;
 pub mod seals;
 pub mod system;
 pub mod verify;

@@ -1,0 +1,97 @@
+//! Components of drills, manifests and anchors.
+
+use super::{closed, list, number, object, one_of, text};
+use serde_json::{Value, json};
+
+/// All of them.
+pub fn all() -> Value {
+    json!({
+        "DrillOrder": closed("What to rehearse.", json!({
+            "kind": {"const": "wan-down"},
+            "seconds": {"type": "integer", "minimum": 1, "maximum": 86400, "examples": [600]},
+        })),
+        "Outage": outage(),
+        "Anchors": anchors(),
+        "Anchored": object("By whom an entry is anchored.", json!({
+            "operators": {"type": "array", "items": {"type": "string"}, "description": "Operators whose proofs the log has."},
+            "needed": number("How many it takes."),
+            "anchored": {"type": "boolean", "description": "Whether there are so many."},
+        })),
+        "Manifests": manifests(),
+    })
+}
+
+fn outage() -> Value {
+    let nullable = |description: &str| json!({"type": ["integer", "null"], "description": description});
+    let mut under_way = object(
+        "The outage under way or being reconciled.",
+        json!({
+            "number": number("Counted from 1 in this log."),
+            "first": nullable("Index of its first entry."),
+            "last": nullable("Index of its last entry; null while it lasts."),
+            "seconds": number("How long it has lasted, or lasted in all."),
+            "seals": number("Seals in it."),
+            "manifests": number("Manifests so far, without the closing one."),
+            "closing": nullable("Index of the closing manifest."),
+        }),
+    );
+    under_way["type"] = json!(["object", "null"]);
+    object(
+        "Modes and the outage under way.",
+        json!({
+            "mode": text("Mode in force."),
+            "below": text("What would be in force if nothing forced `safe`."),
+            "drill": {"type": "boolean", "description": "Whether entries are marked as a drill's."},
+            "drillSecondsLeft": nullable("Until the drill ends by itself; null when none runs."),
+            "outages": number("Outages in this log, drills included."),
+            "outage": under_way,
+            "limitsReached": list(one_of(&["duration", "seals", "holders"], "A limit."), 3, "Limits of emergency operation."),
+            "failing": list(object("An authority that does not answer.", json!({
+                "authority": text("Its name."), "failure": text("How it fails."), "seconds": number("For how long."),
+            })), 16, "Authorities that do not answer."),
+        }),
+    )
+}
+
+fn anchors() -> Value {
+    let nullable = |description: &str| json!({"type": ["integer", "null"], "description": description});
+    object(
+        "What is anchored; absent without authorities.",
+        json!({
+            "operatorsNeeded": number("By how many operators entries are to be anchored."),
+            "anchoredSize": number("Entries that so many have anchored."),
+            "unanchored": number("Entries worth an anchor that are not."),
+            "waitingSeconds": nullable("How long the oldest of them has waited."),
+            "lastAnchorSecondsAgo": nullable("Since the newest anchor of this run."),
+            "authorities": list(object("An authority.", json!({
+                "name": text("Its name."),
+                "operator": text("Who runs it."),
+                "proofs": number("Proofs it has given in this run."),
+                "failing": {"type": ["string", "null"], "description": "What was last seen of it, while it does not answer."},
+                "quotaLeft": nullable("Requests left in its quota; null: no quota."),
+                "askedAgainInSeconds": nullable("When it may be asked again; null: never."),
+            })), 16, "As configured."),
+        }),
+    )
+}
+
+fn manifests() -> Value {
+    object(
+        "Manifests, oldest first.",
+        json!({"manifests": {"type": "array", "items": object("A manifest.", json!({
+            "index": number("Index of its entry."),
+            "outage": number("Number of its outage."),
+            "sequence": number("Its number within the outage, from 0."),
+            "phase": one_of(&["open", "refresh", "close"], "Which of them it is."),
+            "drill": {"type": "boolean", "description": "Whether the outage is a drill."},
+            "first": number("Index of the first entry covered."),
+            "last": number("Index of the last entry covered."),
+            "seals": number("How many of them are seals."),
+            "beganMillis": number("When the outage was declared (the box's clock, Unix milliseconds)."),
+            "madeMillis": number("When this was stated."),
+            "durationMillis": number("How long it had lasted."),
+            "over": {"type": "boolean", "description": "Whether the outage is over."},
+            "links": object("Where it is.", json!({"der": text("For verifiers."), "pdf": text("To print.")})),
+        }))}}),
+    )
+}
