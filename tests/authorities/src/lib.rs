@@ -6,6 +6,8 @@
 //! libfaketime. What is missing is an error that names it.
 #![forbid(unsafe_code)]
 
+pub mod gate;
 pub mod openssl;
 pub mod pki;
 pub mod stamps;
+pub mod tsa;

@@ -1,0 +1,83 @@
+//! The switches of an authority, and what it counts; both are JSON on its second port.
+
+use crate::gate::Transport;
+use serde::{Deserialize, Serialize};
+
+/// The switches. What a `PUT` leaves out is as at the start.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Knobs {
+    /// What becomes of connections.
+    pub transport: Transport,
+    /// How long an answer takes.
+    pub delay_millis: u64,
+    /// What the answer is.
+    pub answer: Answer,
+    /// How far the authority's clock is off (libfaketime).
+    pub clock_offset_seconds: i64,
+    /// How much one may ask.
+    pub quota: Option<Quota>,
+}
+
+/// What a request is answered with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    /// A stamp.
+    #[default]
+    Stamp,
+    /// A refusal in the words of RFC 3161.
+    TimeNotAvailable,
+    /// HTTP 503.
+    Unavailable,
+    /// HTTP 200 and a web page: the branch's network wants somebody to accept its terms.
+    CaptivePortal,
+    /// HTTP 302 to a web page, as other captive portals do.
+    Redirect,
+    /// A hundred million bytes.
+    Huge,
+    /// Headers, a few bytes, then nothing.
+    Stalled,
+    /// A stamp, a byte every 50 ms.
+    Trickle,
+    /// A stamp of which one bit is wrong.
+    Damaged,
+    /// A good stamp, over another hash.
+    WrongImprint,
+    /// A good stamp over the hash, for another request.
+    WrongNonce,
+    /// The first stamp that was ever made, again.
+    Replay,
+    /// A stamp under a root that has the same name and another key.
+    Stranger,
+    /// A stamp by a certificate that has expired.
+    ExpiredCertificate,
+    /// A stamp by a certificate for web servers.
+    WrongPurpose,
+}
+
+/// How much one may ask, and what happens then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Quota {
+    /// Requests in one period.
+    pub requests: u32,
+    /// How long a period is; it begins with a request.
+    pub period_millis: u64,
+    /// How long whoever asks beyond it gets HTTP 403. 0: HTTP 429 with `Retry-After` until the period ends.
+    pub blocked_millis: u64,
+}
+
+/// What has happened so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Counters {
+    /// Connections.
+    pub connections: u64,
+    /// Requests for a stamp.
+    pub requests: u64,
+    /// Replies that hold a genuine stamp, made for the request or not.
+    pub stamps: u64,
+    /// Requests that the quota forbade.
+    pub beyond_quota: u64,
+}
