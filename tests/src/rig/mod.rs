@@ -15,6 +15,7 @@ mod form;
 pub mod load;
 pub mod proxy;
 pub mod strace;
+pub mod outage;
 pub mod tsa;
 mod wire;
 
