@@ -78,7 +78,8 @@ fn a_box_without_authorities_is_air_gapped_and_says_so() -> Result<()> {
     let rig = Rig::start_with(&options)?;
     let status = rig.client(Role::Reader).get("/v1/status")?.json()?;
     ensure!(status["mode"] == "air-gapped" && status["anchors"].is_null(), "{status}");
-    let refused = rig.client(Role::Operator).post("/v1/drills", &[], br#"{"kind":"wan-down","seconds":5}"#)?;
+    let refused =
+        rig.client(Role::Operator).post("/v1/drills", &[], br#"{"kind":"wan-down","seconds":5}"#)?;
     ensure!(refused.status == 409 && refused.problem()? == "drill-refused");
     Ok(())
 }

@@ -4,6 +4,7 @@
 //! Refuses to do: judge; overwrite files that are there.
 //! `docs/formats.md` shows the openssl commands that check the parts.
 
+use bulla_formats::body::anchor::{AnchorBody, Evidence, imprint_input};
 use bulla_formats::body::key_epoch::{Endorsement, KeyEpochBody};
 use bulla_formats::body::seal::SealBody;
 use bulla_formats::enrolment::{Enrolment, Hardware};
@@ -135,6 +136,15 @@ pub fn parts(seal: &SealFile) -> Parts {
     }
     for (at, opening) in seal.openings.iter().enumerate() {
         put(&format!("opening-{at}.der"), opening.clone());
+    }
+    for (number, anchor) in seal.anchors.iter().enumerate() {
+        let Ok(body) = AnchorBody::decode(&anchor.body) else { continue };
+        parts.push((format!("anchor-{number}-batch.bin"), imprint_input(&body.batch)));
+        for (place, proof) in body.proofs.iter().enumerate() {
+            if let Evidence::Timestamp(reply) = &proof.evidence {
+                parts.push((format!("anchor-{number}-{place}.tsr"), reply.to_vec()));
+            }
+        }
     }
     parts
 }

@@ -6,6 +6,7 @@ use crate::exit::{Exit, Failure};
 use crate::extract;
 use crate::files;
 use crate::output;
+use bulla_formats::body::anchor::{AnchorBody, Evidence};
 use bulla_formats::body::attestation::AttestationBody;
 use bulla_formats::body::incident::IncidentBody;
 use bulla_formats::body::key_epoch::{Endorsement, EpochKey, KeyEpochBody, TpmQuote};
@@ -14,6 +15,7 @@ use bulla_formats::body::seal::{Assurance, ClientMethod, Field, Observation, Ope
 use bulla_formats::body::succession::SuccessionBody;
 use bulla_formats::enrolment::{Enrolment, Hardware};
 use bulla_formats::entry::{Entry, Kind};
+use bulla_formats::hash::sha256;
 use bulla_formats::json;
 use bulla_formats::note::{SignedNote, parse_checkpoint_text};
 use bulla_formats::revocation::Revocation;
@@ -110,6 +112,17 @@ fn trust_file(trust: &TrustFile, bytes: &[u8]) -> Value {
             "revocations": roster.revocations.iter().map(revocation).collect::<Vec<_>>(),
         })),
         "policy": {"acceptSoftware": trust.policy.accept_software, "requireFacts": trust.policy.require_facts},
+        "authorities": trust.authorities.as_ref().map(|all| json!({
+            "operators": all.operators,
+            "tsaRoots": all.tsas.iter().map(|tsa| json!({
+                "operator": tsa.operator,
+                "rootsSha256": tsa.authority.roots().map(|root| sha256(&[root]).to_string()).collect::<Vec<_>>(),
+                "policies": tsa.authority.policies().iter().map(ToString::to_string).collect::<Vec<_>>(),
+            })).collect::<Vec<_>>(),
+            "witnesses": all.witnesses.iter().map(|witness| json!({
+                "operator": witness.operator, "key": witness.key.to_string(),
+            })).collect::<Vec<_>>(),
+        })),
     })
 }
 
@@ -140,11 +153,38 @@ fn seal_file(file: &SealFile) -> Value {
             "checkpoint": erasure.checkpoint,
             "entryProof": erasure.entry_proof.iter().map(hex::encode).collect::<Vec<_>>(),
         })).collect::<Vec<_>>(),
+        "anchors": file.anchors.iter().map(|anchor| json!({
+            "body": or_raw(&anchor.body, AnchorBody::decode(&anchor.body), anchor_body),
+            "entryProof": anchor.entry_proof.iter().map(hex::encode).collect::<Vec<_>>(),
+        })).collect::<Vec<_>>(),
+        "evidence": file.evidence.as_ref().map(|bytes| or_raw(bytes, Entry::decode(bytes), entry)),
+        "manifests": file.manifests.iter().map(|manifest| json!({
+            "entry": or_raw(&manifest.entry, Entry::decode(&manifest.entry), entry),
+            "checkpoint": manifest.checkpoint,
+            "entryProof": manifest.entry_proof.iter().map(hex::encode).collect::<Vec<_>>(),
+        })).collect::<Vec<_>>(),
         "revocations": file.revocations.iter().map(|said| json!({
             "statement": or_raw(&said.statement, Revocation::decode(&said.statement), revocation),
             "entryProof": said.entry_proof.as_ref().map(|proof| proof.iter().map(hex::encode).collect::<Vec<_>>()),
         })).collect::<Vec<_>>(),
         "membersOfLaterVersions": file.unknown,
+    })
+}
+
+fn anchor_body(body: &AnchorBody) -> Value {
+    let proofs = body.proofs.iter().map(|proof| {
+        let evidence = match &proof.evidence {
+            Evidence::Timestamp(reply) => json!({"timeStampResp": format!("{} bytes", reply.len())}),
+            Evidence::Cosignature(said) => json!({"cosigner": said.name, "seconds": said.seconds}),
+        };
+        json!({"authority": proof.authority, "operator": proof.operator, "evidence": evidence})
+    });
+    json!({
+        "batch": {"size": body.batch.size, "root": hex::encode(*body.batch.root)},
+        "index": body.index,
+        "head": {"size": body.head.size, "root": hex::encode(*body.head.root)},
+        "proofs": proofs.collect::<Vec<_>>(),
+        "manifests": body.manifests.iter().map(|manifest| manifest.index).collect::<Vec<_>>(),
     })
 }
 

@@ -16,6 +16,7 @@ mod fsck;
 pub mod fuzzing;
 mod given_up;
 mod inspect;
+mod manifest;
 mod media;
 mod order;
 mod output;
@@ -51,6 +52,8 @@ enum Command {
     Upgrade(upgrade::UpgradeArgs),
     /// Show what is inside a .seal, a trust file or an entry, without judging it
     Inspect(inspect::InspectArgs),
+    /// Verify what a box stated about an outage, from a file or from its printed page
+    Manifest(manifest::ManifestArgs),
     /// Check a whole log on disk; the box must be stopped
     Fsck(fsck::FsckArgs),
     /// Find seals on a box by file, digest, document id, user, client or time
@@ -92,6 +95,7 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => verify::run(args),
         Command::Upgrade(args) => upgrade::run(args),
         Command::Inspect(args) => inspect::run(args),
+        Command::Manifest(args) => manifest::run(args),
         Command::Fsck(args) => fsck::run(args),
         Command::Search(args) => search::run(args),
         Command::Backup(args) => backup::run(args),

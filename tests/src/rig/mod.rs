@@ -13,9 +13,9 @@ pub mod fleet;
 pub mod flood;
 mod form;
 pub mod load;
+pub mod outage;
 pub mod proxy;
 pub mod strace;
-pub mod outage;
 pub mod tsa;
 mod wire;
 

@@ -32,12 +32,7 @@ pub fn start(authorities: &[&Stamps], options: &RigOptions<'_>, more: &str) -> R
 }
 
 /// The status, once `holds` says so; fails after `patience` and says what it was then.
-pub fn wait_for(
-    rig: &Rig,
-    what: &str,
-    patience: Duration,
-    holds: impl Fn(&Value) -> bool,
-) -> Result<Value> {
+pub fn wait_for(rig: &Rig, what: &str, patience: Duration, holds: impl Fn(&Value) -> bool) -> Result<Value> {
     let until = Instant::now() + patience;
     loop {
         let answer = rig.client(Role::Operator).get("/v1/status")?;

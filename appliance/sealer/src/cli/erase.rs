@@ -4,18 +4,17 @@
 //! without a token the box must be stopped, and this process is the box for a moment.
 //! Refuses to do: erase without being told so twice (`--yes`, or "erase" typed at a terminal).
 
+use super::running::Running;
 use crate::config::Config;
 use crate::driver::{self, Selection};
 use crate::identity;
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use bulla_formats::body::TEXT_BYTES_MAX;
 use clap::Args;
 use serde_json::{Value, json};
 use std::io::{BufRead as _, IsTerminal as _, Write};
 use std::path::PathBuf;
 use std::time::Duration;
-use ureq::Agent;
-use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 
 /// From the last byte sent to the first of the answer: a large search index is written anew meanwhile.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3_600);
@@ -92,7 +91,7 @@ pub fn execute(args: &EraseArgs, config: &Config, out: &mut impl Write) -> Resul
 
 /// Who carries it out.
 enum By {
-    Running { agent: Agent, url: String, authorization: String },
+    Running(Running),
     Stopped { runtime: tokio::runtime::Runtime, sealer: driver::Sealer },
 }
 
@@ -106,34 +105,7 @@ impl By {
             )?;
             return Ok(By::Stopped { runtime, sealer });
         };
-        let token = std::fs::read_to_string(token_file)
-            .with_context(|| format!("the token file {} cannot be read", token_file.display()))?;
-        let authorization = format!("Bearer {}", token.trim());
-        let pem =
-            std::fs::read(config.state_dir.join("ca.pem")).context("the box's ca.pem cannot be read")?;
-        let roots = parse_pem(&pem).filter_map(|item| match item {
-            Ok(PemItem::Certificate(certificate)) => Some(certificate),
-            _ => None,
-        });
-        let tls = TlsConfig::builder().root_certs(RootCerts::from(roots.collect::<Vec<_>>())).build();
-        let agent = Agent::config_builder()
-            .tls_config(tls)
-            .https_only(true)
-            .max_redirects(0)
-            .proxy(None)
-            .http_status_as_error(false)
-            .timeout_recv_response(Some(ANSWER_TIMEOUT))
-            .build()
-            .new_agent();
-        // A name of the box's own certificate; the loopback one when it has it.
-        let names = &config.identity.names;
-        let host = names.iter().find(|name| *name == "localhost").or(names.first());
-        let host = host.context("the box has no name; see identity.names")?;
-        Ok(By::Running {
-            agent,
-            url: format!("https://{host}:{}/v1/erasures", config.listen.port()),
-            authorization,
-        })
+        Ok(By::Running(Running::new(token_file, config, ANSWER_TIMEOUT)?))
     }
 
     fn execute(
@@ -192,7 +164,7 @@ impl By {
                     more: done.more,
                 })
             }
-            By::Running { agent, url, authorization } => {
+            By::Running(running) => {
                 let mut body = match selection {
                     Selection::DocumentId(id) => json!({"documentId": id}),
                     Selection::User(user) => json!({"user": user}),
@@ -200,22 +172,7 @@ impl By {
                 };
                 body["reason"] = reason.into();
                 body["dryRun"] = dry_run.into();
-                let answer = agent
-                    .post(url)
-                    .header("authorization", authorization)
-                    .header("content-type", "application/json")
-                    .send(body.to_string());
-                let mut answer =
-                    answer.with_context(|| format!("the box does not answer at {url}; is it running?"))?;
-                let ok = answer.status().is_success();
-                let text = answer.body_mut().with_config().limit(8 << 20).read_to_string()?;
-                let value: Value = serde_json::from_str(&text).unwrap_or_default();
-                if !ok {
-                    bail!(
-                        "the box refused: {}",
-                        value["detail"].as_str().unwrap_or("without an explanation")
-                    );
-                }
+                let value = running.post("/v1/erasures", &body)?;
                 let count = |name: &str| value[name].as_array().map_or(0, Vec::len);
                 let entries =
                     value["entries"].as_array().into_iter().flatten().filter_map(Value::as_u64).collect();

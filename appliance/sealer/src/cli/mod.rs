@@ -4,9 +4,11 @@
 //! Invariant: an error is one sentence on stderr and a documented exit code.
 
 mod backup;
+mod drill;
 mod enroll;
 mod erase;
 mod owner;
+mod running;
 mod scanner;
 
 use crate::config::Config;
@@ -91,6 +93,8 @@ enum Command {
     Restore(backup::RestoreArgs),
     /// Destroys what opens the personal data in seals; the seals stay valid.
     Erase(erase::EraseArgs),
+    /// Rehearses an outage on the running box, without harm: every entry it touches says that it is a drill.
+    Drill(drill::DrillArgs),
     /// Ends a log that may be an older copy, and begins a new incarnation that names it.
     Succeed {
         /// Why; it is in the new log for ever.
@@ -185,6 +189,7 @@ fn execute(command: Command, config: Config) -> Result<u8> {
         }
         Command::Backup(arguments) => backup::back_up(&arguments, &config, &mut out)?,
         Command::Restore(arguments) => backup::bring_back(&arguments, &config, &mut out)?,
+        Command::Drill(arguments) => drill::execute(&arguments, &config, &mut out)?,
         Command::Erase(args) => erase::execute(&args, &config, &mut out)?,
         Command::Succeed { reason } => {
             let created = identity::succeed(&config, &reason)?;

@@ -21,16 +21,14 @@ pub fn local_time() -> LocalTime {
 /// What the box says of the time: shared by all who make entries.
 #[derive(Debug)]
 pub struct Clock {
-    boot: [u8; 16],
     keeper: Mutex<TimeKeeper>,
 }
 
 impl Clock {
     /// Goes on from what the last run kept.
     pub fn new(kept: Option<TimeState>) -> Self {
-        let boot = boot_id();
-        let keeper = TimeKeeper::new(TimeConfig::default(), boot, kept, boottime_millis());
-        Clock { boot, keeper: Mutex::new(keeper) }
+        let keeper = TimeKeeper::new(TimeConfig::default(), boot_id(), kept, boottime_millis());
+        Clock { keeper: Mutex::new(keeper) }
     }
 
     /// Wall time as entries state it, with the bound of its error when one is known.
@@ -47,11 +45,6 @@ impl Clock {
     /// This instant, as a later run can remember it.
     pub fn moment(&self) -> Moment {
         self.keeper().moment(boottime_millis())
-    }
-
-    /// This boot's id.
-    pub fn boot(&self) -> [u8; 16] {
-        self.boot
     }
 
     fn keeper(&self) -> MutexGuard<'_, TimeKeeper> {

@@ -205,7 +205,8 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
         config: config.selfcheck.clone(),
         stop: sealer.scrub.clone(),
     };
-    let desk = outage::Desk::new(outage::Parts {
+    // Without a runtime nobody can be asked: a command at the stopped box leaves the mode as it is.
+    let desk = tokio::runtime::Handle::try_current().ok().map(|runtime| outage::Parts {
         shared: shared.clone(),
         queue: queue.clone(),
         keys: identity.keys.clone().with_deadline(QUOTE_DEADLINE),
@@ -219,8 +220,9 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
         lines,
         told,
         handle: outage.clone(),
-        runtime: tokio::runtime::Handle::current(),
+        runtime,
     });
+    let desk = desk.map(outage::Desk::new);
     let attest = Attestor {
         shared,
         keys: identity.keys,
@@ -245,13 +247,15 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
     let mut threads = vec![
         spawn("writer", Box::new(move || writer.run(commands)))?,
         spawn("attestor", Box::new(move || attest.run(inbox)))?,
-        spawn("outage", Box::new(move || desk.run(outage_inbox)))?,
         spawn("indexer", Box::new(move || search::run(&indexed, &indexer_queue)))?,
         spawn(
             "keeper",
             Box::new(move || keeper::run(&keeper_inbox, &keeper_shared, &keeper_keys, &keeper_queue)),
         )?,
     ];
+    if let Some(desk) = desk {
+        threads.push(spawn("outage", Box::new(move || desk.run(outage_inbox)))?);
+    }
     if config.selfcheck.scrub_pass_seconds > 0 {
         threads.push(spawn("scrub", Box::new(move || scrubber.run()))?);
     }
