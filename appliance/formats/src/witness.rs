@@ -4,6 +4,8 @@
 //! Refuses to do: ML-DSA cosignatures (key type 0x06), which this version does not know.
 //! Invariant: a [`WitnessKey`] has one spelling.
 
+pub mod add_checkpoint;
+
 use crate::hash::sha256;
 use crate::json::{base64_decode, base64_encode};
 use crate::sig::{Algorithm, PublicKey, SignatureError};

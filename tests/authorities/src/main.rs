@@ -6,7 +6,9 @@
 use anyhow::Result;
 use bulla_authorities::pki::Key;
 use bulla_authorities::tsa::{Options, Tsa};
+use bulla_authorities::witness::Witness;
 use clap::{Parser, ValueEnum};
+use serde_json::json;
 use std::path::PathBuf;
 
 /// An authority for tests, whose faults are switches.
@@ -34,6 +36,22 @@ enum Arguments {
         #[arg(long, default_value_t = 0)]
         control_port: u16,
     },
+    /// A witness of logs (c2sp.org/tlog-witness); its switches are on a second port: GET and PUT /knobs, GET /counters,
+    /// POST /logs, DELETE /memory.
+    Witness {
+        /// Its key name; its key follows from it.
+        #[arg(long, default_value = "witness.example/w1")]
+        name: String,
+        /// Verifier key of a log that it cosigns; may come several times.
+        #[arg(long)]
+        log: Vec<String>,
+        /// Port of the submissions; 0 for any free one.
+        #[arg(long, default_value_t = 0)]
+        port: u16,
+        /// Port of the switches; 0 for any free one.
+        #[arg(long, default_value_t = 0)]
+        control_port: u16,
+    },
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -45,21 +63,29 @@ enum Kind {
 }
 
 fn main() -> Result<()> {
-    let Arguments::Tsa { directory, operator, key, intermediate, port, control_port } = Arguments::parse();
-    let key = match key {
-        Kind::P256 => Key::P256,
-        Kind::P384 => Key::P384,
-        Kind::Rsa2048 => Key::Rsa(2048),
-        Kind::Rsa3072 => Key::Rsa(3072),
+    let (_tsa, _witness);
+    let place = match Arguments::parse() {
+        Arguments::Tsa { directory, operator, key, intermediate, port, control_port } => {
+            let key = match key {
+                Kind::P256 => Key::P256,
+                Kind::P384 => Key::P384,
+                Kind::Rsa2048 => Key::Rsa(2048),
+                Kind::Rsa3072 => Key::Rsa(3072),
+            };
+            let options = Options { operator: &operator, key, intermediate, port, control_port };
+            let tsa = Tsa::start(&directory, &options)?;
+            let place = json!({"operator": tsa.operator(), "url": tsa.url(), "control": tsa.control_url(), "root": tsa.root_pem()});
+            _tsa = tsa;
+            place
+        }
+        Arguments::Witness { name, log, port, control_port } => {
+            let witness = Witness::start(&name, port, control_port)?;
+            log.iter().try_for_each(|log| witness.know(log))?;
+            let place = json!({"name": name, "url": witness.url(), "control": witness.control_url(), "key": witness.key()});
+            _witness = witness;
+            place
+        }
     };
-    let tsa =
-        Tsa::start(&directory, &Options { operator: &operator, key, intermediate, port, control_port })?;
-    let place = serde_json::json!({
-        "operator": tsa.operator(),
-        "url": tsa.url(),
-        "control": tsa.control_url(),
-        "root": tsa.root_pem(),
-    });
     println!("{place}");
     loop {
         std::thread::park();

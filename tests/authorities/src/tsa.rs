@@ -6,7 +6,7 @@ mod knobs;
 mod serve;
 mod signing;
 
-pub use knobs::{Answer, Counters, Knobs, Quota};
+pub use knobs::{Answer, Counters, Knobs};
 
 use crate::gate::Gate;
 use crate::pki::Key;

@@ -18,6 +18,7 @@ pub mod proxy;
 pub mod strace;
 pub mod tsa;
 mod wire;
+pub mod witness;
 
 pub use client::{Client, Response};
 pub use events::{Event, EventReader};

@@ -2,9 +2,10 @@
 //!
 //! They run inside the test and end with it; what they stamp is made by the program `openssl`.
 
+pub use bulla_authorities::faults::Quota;
 pub use bulla_authorities::gate::Transport;
 pub use bulla_authorities::pki::Key;
-pub use bulla_authorities::tsa::{Answer, Counters, Knobs, Options, Quota};
+pub use bulla_authorities::tsa::{Answer, Counters, Knobs, Options};
 
 use anyhow::{Context, Result};
 use bulla_authorities::tsa::Tsa;

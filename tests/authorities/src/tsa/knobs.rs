@@ -1,5 +1,6 @@
 //! The switches of an authority, and what it counts; both are JSON on its second port.
 
+use crate::faults::Quota;
 use crate::gate::Transport;
 use serde::{Deserialize, Serialize};
 
@@ -54,18 +55,6 @@ pub enum Answer {
     ExpiredCertificate,
     /// A stamp by a certificate for web servers.
     WrongPurpose,
-}
-
-/// How much one may ask, and what happens then.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct Quota {
-    /// Requests in one period.
-    pub requests: u32,
-    /// How long a period is; it begins with a request.
-    pub period_millis: u64,
-    /// How long whoever asks beyond it gets HTTP 403. 0: HTTP 429 with `Retry-After` until the period ends.
-    pub blocked_millis: u64,
 }
 
 /// What has happened so far.

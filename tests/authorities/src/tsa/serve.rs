@@ -1,45 +1,31 @@
 //! Requests over HTTP: counted, held to the quota, delayed, and answered as the switches say.
 
-use super::knobs::{Answer, Counters, Knobs, Quota};
+use super::knobs::{Answer, Counters, Knobs};
 use super::signing::Signing;
+use crate::faults::{Window, huge, lock, portal, redirect, stalled, trickle, unavailable};
 use crate::gate::{Body, Gate, Handler, answer, body_of, says};
 use crate::stamps::time_not_available;
 use anyhow::Result;
 use bytes::Bytes;
-use futures_util::StreamExt as _;
-use futures_util::stream::{self, Stream};
-use http_body_util::{BodyExt as _, StreamBody};
-use hyper::body::{Frame, Incoming};
+use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 /// Largest request; real ones have some sixty bytes.
 const REQUEST_BYTES_MAX: usize = 16_384;
 const REPLY: &str = "application/timestamp-reply";
-const HUGE_BYTES: usize = 100_000_000;
-const PIECE_BYTES: usize = 65_536;
-const TRICKLE: Duration = Duration::from_millis(50);
 
 pub(super) struct Service {
     signing: Signing,
     knobs: Mutex<Knobs>,
-    window: Mutex<Window>,
+    window: Window,
     gate: OnceLock<Gate>,
     requests: AtomicU64,
     stamps: AtomicU64,
     beyond_quota: AtomicU64,
-}
-
-/// Where the quota stands.
-#[derive(Default)]
-struct Window {
-    began: Option<Instant>,
-    taken: u32,
-    blocked_until: Option<Instant>,
 }
 
 impl Service {
@@ -47,7 +33,7 @@ impl Service {
         let service = Arc::new(Service {
             signing,
             knobs: Mutex::default(),
-            window: Mutex::default(),
+            window: Window::default(),
             gate: OnceLock::new(),
             requests: AtomicU64::new(0),
             stamps: AtomicU64::new(0),
@@ -71,7 +57,7 @@ impl Service {
     pub async fn set(&self, knobs: Knobs) -> Result<()> {
         let (before, after) = (self.knobs().transport, knobs.transport);
         if self.knobs().quota != knobs.quota {
-            *lock(&self.window) = Window::default();
+            self.window.reset();
         }
         *lock(&self.knobs) = knobs;
         if before != after { self.gate().set(after).await } else { Ok(()) }
@@ -100,7 +86,7 @@ impl Service {
             return says(StatusCode::UNSUPPORTED_MEDIA_TYPE, "a request is application/timestamp-query");
         }
         self.requests.fetch_add(1, Relaxed);
-        if let Some(refusal) = knobs.quota.and_then(|quota| self.held_back(quota)) {
+        if let Some(refusal) = knobs.quota.and_then(|quota| self.window.take(quota)) {
             self.beyond_quota.fetch_add(1, Relaxed);
             return refusal;
         }
@@ -110,28 +96,13 @@ impl Service {
         tokio::time::sleep(Duration::from_millis(knobs.delay_millis)).await;
         match knobs.answer {
             Answer::TimeNotAvailable => answer(StatusCode::OK, REPLY, time_not_available()),
-            Answer::Unavailable => says(StatusCode::SERVICE_UNAVAILABLE, "maintenance"),
-            Answer::CaptivePortal => answer(StatusCode::OK, "text/html", PORTAL),
-            Answer::Redirect => {
-                let mut redirect = says(StatusCode::FOUND, "log in first");
-                let portal = hyper::header::HeaderValue::from_static("http://portal.example/login");
-                redirect.headers_mut().insert("location", portal);
-                redirect
-            }
-            Answer::Huge => {
-                let piece = Bytes::from_static(&[0x30; PIECE_BYTES]);
-                streamed(stream::iter(std::iter::repeat_n(piece, HUGE_BYTES / PIECE_BYTES)))
-            }
-            Answer::Stalled => {
-                let beginning = stream::iter([Bytes::from_static(&[0x30, 0x82])]);
-                streamed(beginning.chain(stream::pending()))
-            }
+            Answer::Unavailable => unavailable(),
+            Answer::CaptivePortal => portal(),
+            Answer::Redirect => redirect(),
+            Answer::Huge => huge(REPLY),
+            Answer::Stalled => stalled(REPLY),
             Answer::Trickle => match self.reply(body, &knobs).await {
-                Ok(reply) => streamed(stream::unfold(reply.into_iter(), |mut bytes| async {
-                    let byte = bytes.next()?;
-                    tokio::time::sleep(TRICKLE).await;
-                    Some((Bytes::copy_from_slice(&[byte]), bytes))
-                })),
+                Ok(reply) => trickle(REPLY, reply),
                 Err(error) => says(StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}")),
             },
             _ => match self.reply(body, &knobs).await {
@@ -148,45 +119,6 @@ impl Service {
         self.stamps.fetch_add(1, Relaxed);
         Ok(reply)
     }
-
-    fn held_back(&self, quota: Quota) -> Option<Response<Body>> {
-        let (now, period) = (Instant::now(), Duration::from_millis(quota.period_millis));
-        let mut window = lock(&self.window);
-        if window.blocked_until.is_some_and(|until| now < until) {
-            return Some(says(StatusCode::FORBIDDEN, "blocked"));
-        }
-        window.blocked_until = None;
-        let began = window.began.filter(|began| now < *began + period).unwrap_or(now);
-        if window.began != Some(began) {
-            (window.began, window.taken) = (Some(began), 0);
-        }
-        window.taken += 1;
-        if window.taken <= quota.requests {
-            return None;
-        }
-        if quota.blocked_millis > 0 {
-            window.blocked_until = Some(now + Duration::from_millis(quota.blocked_millis));
-            return Some(says(StatusCode::FORBIDDEN, "blocked"));
-        }
-        let wait = (began + period).saturating_duration_since(now).as_millis().div_ceil(1000);
-        let mut refusal = says(StatusCode::TOO_MANY_REQUESTS, "too many requests");
-        refusal.headers_mut().insert("retry-after", (wait as u64).into());
-        Some(refusal)
-    }
-}
-
-/// A panic of another request leaves nothing half done in what these guard.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-const PORTAL: &str = "<!DOCTYPE html>\n<html><head><title>Welcome</title></head>\
-    <body><form>Please accept the terms of this network.</form></body></html>\n";
-
-fn streamed(pieces: impl Stream<Item = Bytes> + Send + 'static) -> Response<Body> {
-    let frames = pieces.map(|piece| Ok::<_, Infallible>(Frame::data(piece)));
-    let response = Response::builder().header("content-type", REPLY);
-    response.body(StreamBody::new(frames).boxed_unsync()).expect("a constant is a header value")
 }
 
 /// The port of the switches.
