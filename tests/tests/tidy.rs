@@ -73,6 +73,7 @@ const EDGES: [(&str, &[&str]); 19] = [
             "bulla-approvals",
             "bulla-ceremony",
             "bulla-roster",
+            "bulla-timestamps",
             "bulla-enrolment",
             "bulla-box",
             "bulla",

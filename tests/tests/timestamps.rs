@@ -3,6 +3,8 @@
 //! Method: genuine replies come from `openssl ts -reply`; what it would not make is signed by `openssl cms -sign`, with
 //! certificates of `openssl ca`; damage is done to genuine bytes. Each refusal is asked for by its code, and at the end
 //! of the list every code has been seen.
+//! `tests/vectors-timestamps/` keeps the first of each kind, judged again in every run;
+//! `BULLA_WRITE_VECTORS=1 cargo test -p bulla-tests --test timestamps -- --test-threads 1` makes them anew, with other keys.
 #![allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
 use bulla_authorities::openssl;
@@ -10,11 +12,14 @@ use bulla_authorities::pki::{FOR_CAS, FOR_STAMPS, Holder, Key, LONG, Wish};
 use bulla_authorities::stamps::{
     AS_STAMP, Desk, Manner, OTHER_POLICY, POLICY, content_of, granted, signed, stamp_of,
 };
+use bulla_formats::json::{base64_decode, base64_encode};
 use bulla_timestamps::{Authority, Expected, Oid, Refusal, Request, TimeStamp, verify};
+use serde_json::Value;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tempfile::TempDir;
 
@@ -90,6 +95,7 @@ fn what_stock_openssl_stamps_holds_for_every_kind_of_key() {
             assert_eq!(stamp.signer(), "CN=TSA, O=Bulla tests, C=AT");
             assert_eq!(stamp.signer_not_after_micros(), 2_524_607_999_000_000);
             stock_verify(directory.path(), &reply, &root, &signer.chain());
+            keep("valid", &reply, &EXPECTED, &authority_of(&root));
             // Years later nobody knows the nonce.
             assert_eq!(
                 verify(&reply, &Expected { nonce: None, ..EXPECTED }, &authority_of(&root)),
@@ -97,6 +103,61 @@ fn what_stock_openssl_stamps_holds_for_every_kind_of_key() {
             );
         }
     }
+}
+
+/// 64 KiB of nothing teach nobody anything; it has no vector.
+const TOO_LONG: &str = "reply-too-long";
+
+fn vectors() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors-timestamps")
+}
+
+/// Writes a vector, when that is what the tests are run for. Those that hold are numbered.
+fn keep(expect: &str, reply: &[u8], expected: &Expected, authority: &Authority) {
+    static VALID: AtomicUsize = AtomicUsize::new(0);
+    if std::env::var_os("BULLA_WRITE_VECTORS").is_none() || expect == TOO_LONG {
+        return;
+    }
+    let name = match expect {
+        "valid" => format!("valid-{}", VALID.fetch_add(1, Relaxed)),
+        code => format!("refused-{code}"),
+    };
+    let vector = serde_json::json!({
+        "expect": expect,
+        "imprint": hex::encode(expected.imprint),
+        "nonce": expected.nonce.map(|nonce| format!("{nonce:016x}")),
+        "policies": authority.policies().iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "roots": authority.roots().map(base64_encode).collect::<Vec<_>>(),
+        "reply": base64_encode(reply),
+    });
+    let text = serde_json::to_string_pretty(&vector).unwrap();
+    fs::create_dir_all(vectors()).unwrap();
+    fs::write(vectors().join(format!("{name}.json")), text + "\n").unwrap();
+}
+
+#[test]
+fn written_vectors_are_judged_as_they_say() {
+    let mut seen: Vec<String> = Vec::new();
+    for file in fs::read_dir(vectors()).unwrap() {
+        let path = file.unwrap().path();
+        let vector: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        let text = |name: &str| vector[name].as_str().unwrap();
+        let texts = |name: &str| vector[name].as_array().unwrap().iter().map(|item| item.as_str().unwrap());
+        let roots: Vec<Vec<u8>> = texts("roots").map(|root| base64_decode(root).unwrap()).collect();
+        let policies = texts("policies").map(|policy| Oid::parse(policy).unwrap()).collect();
+        let nonce = u64::from_str_radix(text("nonce"), 16).unwrap();
+        let imprint = hex::decode(text("imprint")).unwrap().try_into().unwrap();
+        let reply = base64_decode(text("reply")).unwrap();
+        let authority = Authority::new(&roots, policies).unwrap();
+        let judged = verify(&reply, &Expected { imprint, nonce: Some(nonce) }, &authority);
+        let said = judged.map_or_else(|refusal| refusal.code(), |_| "valid");
+        assert_eq!(said, text("expect"), "{}", path.display());
+        seen.push(said.to_owned());
+    }
+    let valid = seen.iter().filter(|said| *said == "valid").count();
+    let codes: BTreeSet<&str> = seen.iter().map(String::as_str).filter(|said| *said != "valid").collect();
+    assert_eq!(codes, CODES.into_iter().filter(|code| *code != TOO_LONG).collect());
+    assert!(valid > 10 && seen.len() > 2 * valid, "{valid} of {}", seen.len());
 }
 
 /// A PKI with whatever a test wants of it, and the codes that were seen.
@@ -122,7 +183,9 @@ impl Room {
         assert_eq!(refusal.code(), code, "{refusal}");
         let text = refusal.to_string();
         assert!(text.len() > 20 && !text.ends_with('.') && !text.contains('\n'), "{text}");
-        self.codes.borrow_mut().insert(refusal.code());
+        if self.codes.borrow_mut().insert(refusal.code()) {
+            keep(code, reply, expected, authority);
+        }
     }
 
     fn refused(&self, code: &str, reply: &[u8]) {
@@ -137,9 +200,10 @@ impl Room {
         self.root.issue(&Wish { extensions, ..Wish::default() }).unwrap()
     }
 
-    /// A genuine reply.
+    /// A genuine reply, its time to the second: a changed digit leaves it a time.
     fn genuine(&self) -> Vec<u8> {
-        Desk::open(&self.signer, &Manner::default()).unwrap().reply(&request(), 0).unwrap()
+        let manner = Manner { precision: 0, ..Manner::default() };
+        Desk::open(&self.signer, &manner).unwrap().reply(&request(), 0).unwrap()
     }
 }
 
@@ -271,7 +335,7 @@ const CODES: [&str; 38] = [
 fn replies(room: &Room) {
     let genuine = room.genuine();
     room.held(&genuine);
-    room.refused("reply-too-long", &vec![0; 70_000]);
+    room.refused(TOO_LONG, &vec![0; 70_000]);
     room.refused("reply-malformed", b"<html><body>Please accept the terms of this network</body></html>");
     room.refused("reply-malformed", &[&genuine[..], &[0]].concat());
     room.refused("reply-malformed", &genuine[..genuine.len() - 1]);
@@ -502,7 +566,7 @@ fn no_changed_bit_of_a_stamp_holds() {
 #[test]
 fn parts_of_two_stamps_do_not_make_one() {
     let room = Room::new();
-    let desk = Desk::open(&room.signer, &Manner::default()).unwrap();
+    let desk = Desk::open(&room.signer, &Manner { precision: 0, ..Manner::default() }).unwrap();
     let replies = [desk.reply(&request(), 0).unwrap(), desk.reply(&request(), 0).unwrap()];
     let contents = replies.each_ref().map(|reply| content_of(reply).unwrap());
     assert_eq!(contents[0].len(), contents[1].len());

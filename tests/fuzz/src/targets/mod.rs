@@ -20,9 +20,11 @@ pub mod requests;
 pub mod roster;
 pub mod seal;
 pub mod seal_parts;
+pub mod stamps;
 pub mod state;
 pub mod tpm;
 pub mod trees;
+pub mod witness;
 
 /// A fuzz target.
 pub struct Target {
@@ -35,7 +37,7 @@ pub struct Target {
 }
 
 /// All targets, by name.
-pub const ALL: [Target; 21] = [
+pub const ALL: [Target; 23] = [
     Target { name: "archive", run: archive::run, seeds: archive::seeds },
     Target { name: "audit", run: audit::run, seeds: audit::seeds },
     Target { name: "ceremony", run: ceremony::run, seeds: ceremony::seeds },
@@ -54,9 +56,11 @@ pub const ALL: [Target; 21] = [
     Target { name: "roster", run: roster::run, seeds: roster::seeds },
     Target { name: "seal", run: seal::run, seeds: seal::seeds },
     Target { name: "seal_parts", run: seal_parts::run, seeds: seal_parts::seeds },
+    Target { name: "stamps", run: stamps::run, seeds: stamps::seeds },
     Target { name: "state", run: state::run, seeds: state::seeds },
     Target { name: "tpm", run: tpm::run, seeds: tpm::seeds },
     Target { name: "trees", run: trees::run, seeds: trees::seeds },
+    Target { name: "witness", run: witness::run, seeds: witness::seeds },
 ];
 
 /// The first byte of an input, modulo `choices`, and the rest.
