@@ -1,7 +1,8 @@
 //! Time stamps by other people's authorities: RFC 3161 requests, and replies judged as RFC 3161, 5816 and 5652 ask.
 //!
 //! Refuses to do: read a clock, a file, a socket or a random number (time of a stamp and nonce are arguments or
-//! results); read BER; believe a certificate that no pinned root vouches for; take SHA-1 anywhere in what it judges.
+//! results); read BER; believe a certificate that no pinned root vouches for; take SHA-1 in a signature or an
+//! imprint.
 //! Invariants: a [`TimeStamp`] exists only when every check has passed; what is refused has one [`Refusal`], with a
 //! code that never changes. Bytes are judged as they came and never encoded again, so callers keep replies raw.
 #![forbid(unsafe_code)]

@@ -36,9 +36,6 @@ pub enum Refusal {
     /// A signed attribute comes twice, or has more than one value.
     #[error("a signed attribute of the stamp comes twice, or does not have exactly one value")]
     AttributeRepeated,
-    /// Its certificate is bound by SHA-1 alone.
-    #[error("the stamp names its certificate by SHA-1 only (RFC 5816 asks for signingCertificateV2)")]
-    Sha1Binding,
     /// The signature is over another type of content.
     #[error("the signed content type is not that of the content")]
     ContentType,
@@ -130,7 +127,6 @@ impl Refusal {
             Refusal::Algorithm(_) => "algorithm",
             Refusal::AttributeMissing(_) => "attribute-missing",
             Refusal::AttributeRepeated => "attribute-repeated",
-            Refusal::Sha1Binding => "sha1-binding",
             Refusal::ContentType => "content-type",
             Refusal::Digest => "digest",
             Refusal::SignerCertificateMissing => "signer-certificate-missing",

@@ -17,6 +17,7 @@ use crate::signature::{self, AlgorithmIdentifier, Digest};
 use crate::signed_data::{SignedData, SignerName};
 use crate::text;
 use crate::tst_info::TstInfo;
+use ring::digest::SHA1_FOR_LEGACY_USE_ONLY;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use std::time::Duration;
 use webpki::{EndEntityCert, Error, KeyUsage};
@@ -134,25 +135,41 @@ fn check_attributes(signed: &SignedData<'_>) -> Result<(), Refusal> {
     if digest != signed.digest.hash(signed.content) { Err(Refusal::Digest) } else { Ok(()) }
 }
 
-/// How `signingCertificateV2` names the signer's certificate (RFC 5035, 4).
+/// How a signed attribute names the signer's certificate (RFC 2634, 5.4; RFC 5035, 4).
 struct Binding<'a> {
-    digest: Digest,
+    /// `None`: SHA-1, as the attribute of RFC 2634 has it.
+    digest: Option<Digest>,
     hash: &'a [u8],
     /// DER of the issuer's name and content of the serial number, when they are there.
     issuer_and_serial: Option<(&'a [u8], &'a [u8])>,
 }
 
+impl Binding<'_> {
+    fn names(&self, certificate: &[u8]) -> bool {
+        match self.digest {
+            Some(digest) => digest.hash(certificate) == self.hash,
+            None => ring::digest::digest(&SHA1_FOR_LEGACY_USE_ONLY, certificate).as_ref() == self.hash,
+        }
+    }
+}
+
 /// The certificate that the signature is bound to, in the stamp itself; every name of it must mean the same one.
+///
+/// Authorities that many rely on (IdenTrust, FreeTSA) still name it by SHA-1 alone. That is taken: who wanted to pass
+/// another certificate off would need one with the same key and the same issuer and serial number, vouched for by the
+/// pinned root, whose SHA-1 collides. Where both attributes are there, the one of RFC 5816 counts.
 fn signer_certificate<'a>(signed: &SignedData<'a>) -> Result<Certificate<'a>, Refusal> {
     let malformed = |Malformed| Refusal::Malformed("signer's certificate");
-    let attribute = signed.attribute(oid::SIGNING_CERTIFICATE_V2).ok_or_else(|| {
-        let weak = signed.attribute(oid::SIGNING_CERTIFICATE).is_some();
-        if weak { Refusal::Sha1Binding } else { Refusal::AttributeMissing("signingCertificateV2") }
-    })?;
-    let binding = binding(attribute).map_err(|Malformed| Refusal::Malformed("signingCertificateV2"))?;
+    let binding =
+        match (signed.attribute(oid::SIGNING_CERTIFICATE_V2), signed.attribute(oid::SIGNING_CERTIFICATE)) {
+            (Some(attribute), _) => binding(attribute, true),
+            (None, Some(attribute)) => binding(attribute, false),
+            (None, None) => return Err(Refusal::AttributeMissing("signingCertificateV2")),
+        };
+    let binding = binding.map_err(|Malformed| Refusal::Malformed("signingCertificate"))?;
     let binding = binding.ok_or(Refusal::Algorithm("hash in signingCertificateV2"))?;
-    let is_bound = |certificate: &&&[u8]| binding.digest.hash(certificate) == binding.hash;
-    let found = signed.certificates.iter().find(is_bound).ok_or(Refusal::SignerCertificateMissing)?;
+    let mut bound = signed.certificates.iter().filter(|certificate| binding.names(certificate));
+    let found = bound.next().ok_or(Refusal::SignerCertificateMissing)?;
     let certificate = Certificate::read(found).map_err(malformed)?;
     let issuer_and_serial = (certificate.issuer, certificate.serial);
     let same = match signed.signer {
@@ -169,24 +186,25 @@ fn signer_certificate<'a>(signed: &SignedData<'a>) -> Result<Certificate<'a>, Re
 
 /// The first identifier is the signer's. Others would only narrow the path, which ends at a pinned root anyway.
 /// `None` when its hash is not one that is accepted.
-fn binding(attribute: &[u8]) -> der::Result<Option<Binding<'_>>> {
+fn binding(attribute: &[u8], names_its_hash: bool) -> der::Result<Option<Binding<'_>>> {
     let mut attribute = Reader::whole(attribute, SEQUENCE)?;
     let mut first = attribute.enter(SEQUENCE)?.enter(SEQUENCE)?;
     attribute.take_if(SEQUENCE)?;
     attribute.end()?;
-    let hash = first.any()?;
-    let (digest, hash) = match hash.tag {
-        OCTET_STRING => (Some(Digest::Sha256), hash),
-        SEQUENCE => {
-            let algorithm = AlgorithmIdentifier::read(&mut Reader::new(hash.raw))?;
-            (Digest::of(&algorithm), first.take(OCTET_STRING)?)
+    let digest = match first.take_if(SEQUENCE)? {
+        Some(algorithm) if names_its_hash => {
+            let algorithm = AlgorithmIdentifier::read(&mut Reader::new(algorithm.raw))?;
+            Digest::of(&algorithm).map(Some)
         }
-        _ => return Err(Malformed),
+        Some(_) => return Err(Malformed),
+        None if names_its_hash => Some(Some(Digest::Sha256)),
+        None => Some(None),
     };
+    let hash = first.take(OCTET_STRING)?.content;
     let issuer_and_serial =
         first.take_if(SEQUENCE)?.map(|named| issuer_and_serial(named.open())).transpose()?;
     first.end()?;
-    Ok(digest.map(|digest| Binding { digest, hash: hash.content, issuer_and_serial }))
+    Ok(digest.map(|digest| Binding { digest, hash, issuer_and_serial }))
 }
 
 fn issuer_and_serial(mut named: Reader<'_>) -> der::Result<(&[u8], &[u8])> {
