@@ -195,8 +195,9 @@ impl AnchorPlanner {
     pub fn facts(&self) -> AnchorFacts {
         let now = self.now;
         let behind = |operators| self.worth.saturating_sub(self.anchored(operators));
-        let complete = self.anchored(self.needed) >= self.worth;
-        let lacking = self.operators.iter().filter_map(|operator| operator.lacking_since);
+        let mut best: Vec<&Operator> = self.operators.iter().collect();
+        best.sort_by_key(|operator| std::cmp::Reverse(operator.anchored));
+        let lacking = best.get(self.needed - 1).and_then(|operator| operator.lacking_since);
         let asking = self.round.iter().flat_map(|round| &round.flights);
         let asking: Vec<usize> = asking.map(|flight| flight.authority).collect();
         let allowed = |at: Option<u64>| at.map(|at| at.saturating_sub(now));
@@ -206,7 +207,7 @@ impl AnchorPlanner {
             } else {
                 (1..=self.needed).map(behind).collect()
             },
-            waiting: lacking.min().filter(|_| !complete).map(|since| now.saturating_sub(since)),
+            waiting: lacking.map(|since| now.saturating_sub(since)),
             last_anchor: self.last_anchor.map(|at| now.saturating_sub(at)),
             next_attempt: self.next_question().map(|at| at.saturating_sub(now)),
             authorities: (0..self.lines.len())
@@ -529,16 +530,20 @@ impl AnchorPlanner {
 
     /// When the next question may be asked, as far as anybody knows now.
     fn next_question(&self) -> Option<u64> {
-        let complete = self.operators.iter().filter(|operator| !self.lacks(operator)).count();
-        if complete >= self.needed {
-            return None;
-        }
-        let at = |place: usize| {
-            let operator = &self.operators[self.lines[place].operator];
-            let ripe = if self.is_due(operator) { self.now } else { self.ripe(operator.lacking_since?) };
-            Some(self.available_at(place)?.max(ripe))
-        };
-        (0..self.lines.len()).filter_map(at).min()
+        // A round begins when fewer operators are up to date than policy asks for.
+        let mut due: Vec<u64> = self
+            .operators
+            .iter()
+            .filter_map(|operator| {
+                if self.is_due(operator) { Some(self.now) } else { Some(self.ripe(operator.lacking_since?)) }
+            })
+            .collect();
+        due.sort_unstable();
+        let begins = *due.get(self.operators.len().checked_sub(self.needed)?)?;
+        let lacking = |place: &usize| self.lacks(&self.operators[self.lines[*place].operator]);
+        let available =
+            (0..self.lines.len()).filter(lacking).filter_map(|place| self.available_at(place)).min()?;
+        Some(available.max(begins))
     }
 }
 

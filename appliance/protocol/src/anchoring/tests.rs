@@ -121,6 +121,7 @@ fn two_operators_anchor_one_tree_in_one_entry() {
     assert_eq!(rig.logged.len(), 1, "an anchor entry does not ask for an anchor");
     assert_eq!(rig.planner.next_wakeup(), None);
     assert_eq!(rig.planner.facts().unanchored, [0, 0]);
+    assert_eq!((rig.planner.facts().waiting, rig.planner.facts().next_attempt), (None, None));
 }
 
 #[test]
@@ -131,6 +132,7 @@ fn windows_by_age_and_by_number() {
     rig.pass(10 * MINUTE);
     rig.seal(1);
     assert_eq!(rig.planner.facts().unanchored, [2], "with the anchor entry before it");
+    assert_eq!(rig.planner.facts().next_attempt, Some(300_000));
     rig.pass(299_999);
     assert_eq!(rig.asked.len(), 1);
     rig.pass(1);
@@ -155,7 +157,10 @@ fn what_is_there_is_logged_and_the_rest_comes_later() {
     rig.answer(1, FAILED);
     assert_eq!(rig.logged, [(1, vec![0])]);
     assert_eq!(rig.planner.facts().unanchored, [0, 1]);
-    rig.pass(65_000);
+    assert_eq!(rig.planner.facts().next_attempt, Some(61_000), "its quota is spread");
+    rig.pass(10_000);
+    assert_eq!(rig.planner.facts().waiting, Some(10_000));
+    rig.pass(55_000);
     assert_eq!((rig.asked_of(0), rig.asked_of(1)), (1, 2), "only the one that is missing");
     rig.answer(1, OK);
     assert_eq!(rig.logged[1], (2, vec![1]));

@@ -227,15 +227,11 @@ impl ModeMachine {
         self.retry_at = 0;
         match &flight.append {
             Append::Change(change) => {
-                let before = self.record.clone();
+                if self.record.outages != change.outages {
+                    self.reported.clear();
+                }
                 self.record.changed(index, change);
                 self.elapsed_at = flight.asked;
-                if self.record.outages != before.outages {
-                    self.reported.clear();
-                } else if let (Some(outage), Some(before)) = (&mut self.record.outage, before.outage) {
-                    // Seals that were logged while this entry was on its way.
-                    outage.seals = outage.seals.max(before.seals);
-                }
             }
             Append::Manifest(manifest) => {
                 self.record.manifested(index, manifest);

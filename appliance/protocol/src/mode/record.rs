@@ -37,10 +37,14 @@ impl ModeRecord {
         self.mode = change.to;
         self.below = change.below;
         self.drill = change.drill;
+        let seals =
+            self.outage.as_ref().filter(|_| self.outages == change.outages).map_or(0, |outage| outage.seals);
         self.outages = change.outages;
         self.outage = change.outage.clone();
         if let Some(outage) = &mut self.outage {
             outage.first = outage.first.or(Some(index));
+            // Seals may have been logged while the change was on its way.
+            outage.seals = outage.seals.max(seals);
             if self.below == Mode::Reconciling {
                 outage.last = outage.last.or(Some(index.saturating_sub(1)));
             }
