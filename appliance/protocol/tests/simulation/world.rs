@@ -89,7 +89,7 @@ pub struct World {
     now: u64,
     order: u64,
     queue: BinaryHeap<Reverse<(u64, u64)>>,
-    happenings: BTreeMap<u64, Happening>,
+    happenings: BTreeMap<u64, Box<Happening>>,
     nature: Nature,
     mode_config: ModeConfig,
     anchor_config: AnchorConfig,
@@ -186,7 +186,7 @@ impl World {
     fn plan(&mut self, after: u64, what: Happening) {
         self.order += 1;
         self.queue.push(Reverse((self.now + after, self.order)));
-        self.happenings.insert(self.order, what);
+        self.happenings.insert(self.order, Box::new(what));
     }
 
     fn steady(&self) -> u64 {
@@ -209,7 +209,7 @@ impl World {
             } else if let Some(Reverse((at, order))) = self.queue.pop() {
                 self.now = at;
                 let what = self.happenings.remove(&order).expect("it was planned");
-                self.happen(what)?;
+                self.happen(*what)?;
             }
             self.sleep();
         }
