@@ -1,3 +1,5 @@
+//! The planner under a driver whose disk and log take everything at once; authorities answer when a test says so.
+
 use super::*;
 use crate::authority::Authority;
 

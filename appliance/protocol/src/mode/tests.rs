@@ -1,3 +1,5 @@
+//! The mode machine under a driver whose log takes everything at once, unless a test says otherwise.
+
 use super::*;
 use crate::authority::{Authority, Failure};
 
