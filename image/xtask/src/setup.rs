@@ -46,10 +46,12 @@ const FOR_BOXES: &[&str] = &[
 const FOR_TESTS: &[&str] = &[
     "age",           // makes keys for backups and opens them without us
     "e2fsprogs",     // small file systems to fill up
+    "iproute2",      // networks of a box's own
     "libfaketime",   // moves a box's clock by a year
     "groff-base",    // reads the man pages
     "libeatmydata1", // takes fsync away from a box, to see that the crash tests would notice
     "mandoc",        // reads them too, and is stricter
+    "nftables",      // cuts them
     "openssl",       // the stranger that has to agree with our verifier
     "mount",         // mounts them
     "python3-venv",  // the environment of schemathesis, which holds the API against its OpenAPI document

@@ -17,6 +17,7 @@ pub mod outage;
 pub mod proxy;
 pub mod strace;
 pub mod tsa;
+pub mod wan;
 mod wire;
 pub mod witness;
 

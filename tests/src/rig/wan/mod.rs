@@ -1,0 +1,318 @@
+//! A WAN that can be cut: the box lives in a network namespace of its own, behind a router that does as a test tells it.
+//!
+//! ```text
+//!   test, authorities                     router                    box
+//!   198.18.x.9  ───────────────  .10  [rules]  .5  ─────────────  .6  wan
+//!   198.18.x.1  ─────────────────────────────────────────────────  .2  lan
+//! ```
+//!
+//! - What is cut, is cut in the router: the box's own kernel sees nothing but a network that behaves so.
+//! - The LAN is another cable. No cut touches it.
+//! - Every name below `test` is the far side's address, as long as its resolver answers.
+//! - Namespaces, cables and rules go when the rig is dropped; those of a run that was killed go at the next start of one.
+//!
+//! Refuses to do: skip. Namespaces need root, and `ip` and `nft`; without them a test fails and says so.
+
+mod cut;
+mod door;
+mod far;
+mod forward;
+mod names;
+
+pub use cut::Cut;
+
+use anyhow::{Context, Result, ensure};
+use door::Door;
+use far::FarSide;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use std::fs::{self, File};
+use std::io::Write;
+use std::net::Ipv4Addr;
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio, id};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// Namespaces of the rig begin like this; the process follows.
+const PREFIX: &str = "bulla-wan-";
+/// Rigs side by side on one machine: each takes 16 addresses of 198.18.0.0/15, which is reserved for such tests.
+const RIGS_MAX: u16 = 8_192;
+
+/// A box's two networks.
+pub struct Wan {
+    // Dropped in this order: listeners close while their addresses are there.
+    forwards: Mutex<Vec<Door>>,
+    far: FarSide,
+    spaces: Spaces,
+}
+
+/// Namespaces and cables, from the first of them on; gone when dropped.
+struct Spaces {
+    /// Where the box is.
+    sealer: String,
+    /// Where the rules are.
+    router: String,
+    /// Which cables and addresses these are.
+    number: u16,
+}
+
+impl Wan {
+    /// Both networks, in order.
+    pub fn new() -> Result<Self> {
+        let root = Command::new("id").arg("-u").output().context("cannot ask for the user id")?;
+        ensure!(
+            root.stdout.trim_ascii() == b"0",
+            "this test makes network namespaces, which takes root: run it as root, or with sudo -E"
+        );
+        remove_leftovers()?;
+        let spaces = Spaces::new()?;
+        let files = spaces.files();
+        fs::create_dir_all(&files)?;
+        fs::write(files.join("resolv.conf"), format!("nameserver {}\n", spaces.address(9)))?;
+        fs::write(files.join("nsswitch.conf"), "hosts: files dns\n")?;
+        let far = FarSide::start(spaces.address(9))?;
+        let wan = Wan { forwards: Mutex::new(Vec::new()), far, spaces };
+        wan.heal()?;
+        let published = "table ip lan {\nchain published { type nat hook prerouting priority dstnat; }\n}";
+        nft(&wan.spaces.sealer, published)?;
+        Ok(wan)
+    }
+
+    /// Where the test side listens, as the box sees it through the WAN.
+    pub fn address(&self) -> Ipv4Addr {
+        self.spaces.address(9)
+    }
+
+    /// Where the box is in the LAN.
+    pub fn lan_address(&self) -> Ipv4Addr {
+        self.spaces.address(2)
+    }
+
+    /// Where the test side is in the LAN.
+    pub fn lan_test_address(&self) -> Ipv4Addr {
+        self.spaces.address(1)
+    }
+
+    /// The namespace that the box is in, as `ip netns` knows it.
+    pub fn namespace(&self) -> &str {
+        &self.spaces.sealer
+    }
+
+    /// A program that runs where the box does: its networks, its resolver.
+    pub fn command(&self, program: impl AsRef<Path>) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.spaces.sealer]).arg(program.as_ref());
+        command
+    }
+
+    /// The same as a script in `directory`, for whoever starts a program by its path ([`super::RigOptions::launcher`]).
+    pub fn launcher(&self, program: &Path, directory: &Path) -> Result<PathBuf> {
+        let script = directory.join("in-the-branch");
+        let program = program.to_str().context("a program whose name is UTF-8")?;
+        let space = &self.spaces.sealer;
+        fs::write(&script, format!("#!/bin/sh\nexec ip netns exec {space} '{program}' \"$@\"\n"))?;
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+        Ok(script)
+    }
+
+    /// Does something on a thread that is where the box is; a socket made there stays there.
+    pub fn inside<T: Send>(&self, act: impl FnOnce() -> T + Send) -> Result<T> {
+        let space = File::open(Path::new("/run/netns").join(&self.spaces.sealer))?;
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                move_into_link_name_space(space.as_fd(), Some(LinkNameSpaceType::Network))?;
+                Ok(act())
+            });
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// Lets the test reach this port of the box's loopback through the LAN, and as a port of its own loopback: clients
+    /// know a box as 127.0.0.1.
+    pub fn publish(&self, port: u16) -> Result<()> {
+        let rule = format!("add rule ip lan published iifname lan tcp dport {port} dnat to 127.0.0.1");
+        nft(&self.spaces.sealer, &rule)?;
+        self.forward((Ipv4Addr::LOCALHOST, port), (self.lan_address(), port))
+    }
+
+    /// Lets the box reach a TPM on the test's loopback through the LAN; returns how libtss2 is told. On a board the TPM is
+    /// not on the WAN, either.
+    pub fn tcti(&self, tpm_port: u16) -> Result<String> {
+        for port in [tpm_port, tpm_port + 1] {
+            self.forward((self.lan_test_address(), port), (Ipv4Addr::LOCALHOST, port))?;
+        }
+        Ok(format!("swtpm:host={},port={tpm_port}", self.lan_test_address()))
+    }
+
+    /// Cuts the WAN; one cut takes the place of another.
+    pub fn cut(&self, cut: Cut) -> Result<()> {
+        self.heal()?;
+        nft(&self.spaces.router, &cut.rules(&self.far))?;
+        if cut == Cut::Unplugged {
+            self.plug("down")?;
+        }
+        Ok(())
+    }
+
+    /// The WAN as it should be. Connections that a cut led elsewhere end.
+    pub fn heal(&self) -> Result<()> {
+        nft(&self.spaces.router, cut::HEALED)?;
+        self.plug("up")?;
+        // Who was asked for in vain is asked for again, and not a second later.
+        ip(&format!("-n {} neigh flush dev wan", self.spaces.sealer))
+    }
+
+    /// Connections that a captive portal or a silent listener has taken so far.
+    pub fn taken(&self) -> usize {
+        self.far.taken()
+    }
+
+    fn forward(&self, from: (Ipv4Addr, u16), to: (Ipv4Addr, u16)) -> Result<()> {
+        let door = forward::open(from, to)?;
+        self.forwards.lock().expect("pushing does not panic").push(door);
+        Ok(())
+    }
+
+    fn plug(&self, state: &str) -> Result<()> {
+        ip(&format!("-n {} link set in {state}", self.spaces.router))
+    }
+}
+
+impl Spaces {
+    fn new() -> Result<Self> {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let sealer = format!("{PREFIX}{}-{}", id(), COUNT.fetch_add(1, Relaxed));
+        let mut spaces = Spaces { router: format!("{sealer}-router"), sealer, number: 0 };
+        let (sealer, router) = (spaces.sealer.clone(), spaces.router.clone());
+        ip(&format!("netns add {sealer}"))?;
+        ip(&format!("netns add {router}"))?;
+        // Whoever has both cables has the number.
+        while let Err(error) = spaces.claim() {
+            let taken = error.to_string().contains("File exists");
+            ensure!(taken && spaces.number + 1 < RIGS_MAX, "{error}");
+            spaces.number += 1;
+        }
+        let [lan, lan_box, near, near_box, far, far_router] =
+            [1, 2, 5, 6, 9, 10].map(|last| spaces.address(last));
+        let (lan_end, wan_end) = (spaces.host("l"), spaces.host("w"));
+        for command in [
+            format!("-n {router} link add in type veth peer name wan netns {sealer}"),
+            format!("addr add {lan}/30 dev {lan_end}"),
+            format!("addr add {far}/30 dev {wan_end}"),
+            format!("-n {router} addr add {far_router}/30 dev out"),
+            format!("-n {router} addr add {near}/30 dev in"),
+            format!("-n {sealer} addr add {near_box}/30 dev wan"),
+            format!("-n {sealer} addr add {lan_box}/30 dev lan"),
+            format!("link set {lan_end} up"),
+            format!("link set {wan_end} up"),
+            format!("-n {router} link set lo up"),
+            format!("-n {router} link set in up"),
+            format!("-n {router} link set out up"),
+            format!("-n {sealer} link set lo up"),
+            format!("-n {sealer} link set lan up"),
+            format!("-n {sealer} link set wan up"),
+            format!("-n {sealer} route add default via {near}"),
+            format!("route add {near_box}/32 via {far_router}"),
+        ] {
+            ip(&command)?;
+        }
+        setting(&router, "net/ipv4/ip_forward")?;
+        // A box that listens on its loopback alone is reached from the LAN all the same, see `Wan::publish`.
+        setting(&sealer, "net/ipv4/conf/lan/route_localnet")?;
+        Ok(spaces)
+    }
+
+    /// Makes the cables of this number; makes none when one of them is there already.
+    fn claim(&self) -> Result<()> {
+        let (lan_end, wan_end) = (self.host("l"), self.host("w"));
+        ip(&format!("link add {lan_end} type veth peer name lan netns {}", self.sealer))?;
+        ip(&format!("link add {wan_end} type veth peer name out netns {}", self.router))
+            .or_else(|error| ip(&format!("link del {lan_end}")).and(Err(error)))
+    }
+
+    /// The test's end of a cable.
+    fn host(&self, which: &str) -> String {
+        format!("bulla{}{which}", self.number)
+    }
+
+    fn address(&self, last: u16) -> Ipv4Addr {
+        Ipv4Addr::from(
+            u32::from(Ipv4Addr::new(198, 18, 0, 0)) + u32::from(self.number) * 16 + u32::from(last),
+        )
+    }
+
+    /// What `ip netns exec` puts in the place of files in /etc.
+    fn files(&self) -> PathBuf {
+        Path::new("/etc/netns").join(&self.sealer)
+    }
+}
+
+impl Drop for Spaces {
+    fn drop(&mut self) {
+        // Best effort: a test that failed already has something to say. What stays goes at the next start. The cables go
+        // with the namespace, but not at once; the addresses of the test's ends shall.
+        let _ = ip(&format!("-n {} link del lan", self.sealer));
+        let _ = ip(&format!("-n {} link del out", self.router));
+        for space in [&self.sealer, &self.router] {
+            let _ = ip(&format!("netns del {space}"));
+        }
+        let _ = fs::remove_dir_all(self.files());
+    }
+}
+
+/// Takes away what killed runs left: their boxes, their namespaces, and with these their cables.
+fn remove_leftovers() -> Result<()> {
+    let Ok(listing) = fs::read_dir("/run/netns") else { return Ok(()) };
+    for entry in listing {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        let Some((process, _)) = name.strip_prefix(PREFIX).and_then(|rest| rest.split_once('-')) else {
+            continue;
+        };
+        if Path::new("/proc").join(process).exists() {
+            continue;
+        }
+        // Another run may be at it, too: what is gone already is as good.
+        let pids = Command::new("ip").args(["netns", "pids", &name]).output().context("cannot start ip")?;
+        for pid in String::from_utf8_lossy(&pids.stdout).split_whitespace() {
+            Command::new("kill")
+                .args(["-9", pid])
+                .stderr(Stdio::null())
+                .status()
+                .context("cannot start kill")?;
+        }
+        let _ = ip(&format!("netns del {name}"));
+        let _ = fs::remove_dir_all(Path::new("/etc/netns").join(&name));
+    }
+    Ok(())
+}
+
+/// Sets a switch of a namespace's network to 1.
+fn setting(space: &str, switch: &str) -> Result<()> {
+    let script = format!("echo 1 > /proc/sys/{switch}");
+    let output = Command::new("ip").args(["netns", "exec", space, "sh", "-c", &script]).output()?;
+    ensure!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+fn ip(arguments: &str) -> Result<()> {
+    let output = Command::new("ip").args(arguments.split(' ')).output();
+    let output = output.context("cannot start ip (package iproute2; `cargo xtask setup` installs it)")?;
+    ensure!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+fn nft(space: &str, rules: &str) -> Result<()> {
+    let mut child = Command::new("ip")
+        .args(["netns", "exec", space, "nft", "-f", "-"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("cannot start ip (package iproute2; `cargo xtask setup` installs it)")?;
+    child.stdin.take().context("it was asked for")?.write_all(rules.as_bytes())?;
+    let output = child.wait_with_output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "nft (package nftables) refuses {rules}: {said}");
+    Ok(())
+}
