@@ -326,21 +326,29 @@ fn branches_do_not_meet_and_leave_nothing_behind() {
     other.is_well();
 }
 
-/// A process that is not there, and none will be: `pid_max` is below.
-const NOBODY: &str = "bulla-wan-99999999-7";
-
 #[test]
 fn what_a_killed_run_left_goes_at_the_next_start() {
     let ip = |arguments: &[&str]| Command::new("ip").args(arguments).output().unwrap();
-    assert!(ip(&["netns", "add", NOBODY]).status.success());
-    let files = Path::new("/etc/netns").join(NOBODY);
-    std::fs::create_dir_all(&files).unwrap();
-    let mut left = Command::new("ip").args(["netns", "exec", NOBODY, "sleep", "600"]).spawn().unwrap();
-    while ip(&["netns", "pids", NOBODY]).stdout.is_empty() {
+    // As long as its process lives, a namespace is somebody's.
+    let mut run = Command::new("sleep").arg("600").spawn().unwrap();
+    let space = format!("bulla-wan-{}-7", run.id());
+    assert!(ip(&["netns", "add", &space]).status.success());
+    let places = ["/run/netns", "/etc/netns"].map(|place| Path::new(place).join(&space));
+    std::fs::create_dir_all(&places[1]).unwrap();
+    let mut left = Command::new("ip").args(["netns", "exec", &space, "sleep", "600"]).spawn().unwrap();
+    while ip(&["netns", "pids", &space]).stdout.is_empty() {
         sleep(Duration::from_millis(10));
     }
-    let wan = Wan::new().unwrap();
-    assert!(!Path::new("/run/netns").join(NOBODY).exists() && !files.exists());
+    drop(Wan::new().unwrap());
+    assert!(places.iter().all(|place| place.exists()));
+    run.kill().unwrap();
+    run.wait().unwrap();
+    drop(Wan::new().unwrap());
     assert!(!left.wait().unwrap().success(), "its box was ended");
-    drop(wan);
+    // Another test may have begun to tidy up before this one, and still be at it.
+    let begun = Instant::now();
+    while places.iter().any(|place| place.exists()) {
+        assert!(begun.elapsed() < Duration::from_secs(10), "something stays");
+        sleep(Duration::from_millis(10));
+    }
 }

@@ -34,6 +34,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 use tempfile::TempDir;
+use wan::Wan;
 use xtask::box_fixture::{BoxFixture, BoxOptions};
 use xtask::swtpm::Swtpm;
 
@@ -145,6 +146,22 @@ impl Rig {
         let mut rig = Self::unborn_on(options, tpm)?;
         rig.run(&["init"])?;
         rig.furnish()?;
+        Ok(rig)
+    }
+
+    /// Like [`Rig::create`], in a branch of its own whose WAN the test may cut. Clients reach it as any other box, through
+    /// its LAN.
+    pub fn create_behind(wan: &Wan, options: &RigOptions<'_>) -> Result<Self> {
+        let tpm = match options.keys {
+            Keys::Tpm => Some(Self::manufacture_tpm()?),
+            Keys::Software => None,
+        };
+        let tcti = tpm.as_ref().map(|(tpm, _)| wan.tcti(tpm.port())).transpose()?;
+        let launcher = wan.launcher(&box_program()?)?;
+        let behind =
+            RigOptions { launcher: Some(&launcher), tcti: options.tcti.or(tcti.as_deref()), ..*options };
+        let rig = Self::create_on(&behind, tpm)?;
+        wan.publish(rig.sealer.port())?;
         Ok(rig)
     }
 

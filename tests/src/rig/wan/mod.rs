@@ -34,6 +34,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio, id};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use tempfile::TempDir;
 
 /// Namespaces of the rig begin like this; the process follows.
 const PREFIX: &str = "bulla-wan-";
@@ -46,6 +47,7 @@ pub struct Wan {
     forwards: Mutex<Vec<Door>>,
     far: FarSide,
     spaces: Spaces,
+    scripts: TempDir,
 }
 
 /// Namespaces and cables, from the first of them on; gone when dropped.
@@ -73,7 +75,8 @@ impl Wan {
         fs::write(files.join("resolv.conf"), format!("nameserver {}\n", spaces.address(9)))?;
         fs::write(files.join("nsswitch.conf"), "hosts: files dns\n")?;
         let far = FarSide::start(spaces.address(9))?;
-        let wan = Wan { forwards: Mutex::new(Vec::new()), far, spaces };
+        let scripts = tempfile::Builder::new().prefix("bulla-wan-").tempdir()?;
+        let wan = Wan { forwards: Mutex::new(Vec::new()), far, spaces, scripts };
         wan.heal()?;
         let published = "table ip lan {\nchain published { type nat hook prerouting priority dstnat; }\n}";
         nft(&wan.spaces.sealer, published)?;
@@ -107,9 +110,11 @@ impl Wan {
         command
     }
 
-    /// The same as a script in `directory`, for whoever starts a program by its path ([`super::RigOptions::launcher`]).
-    pub fn launcher(&self, program: &Path, directory: &Path) -> Result<PathBuf> {
-        let script = directory.join("in-the-branch");
+    /// The same as a script, for whoever starts a program by its path ([`super::RigOptions::launcher`]). It is there as long
+    /// as the rig.
+    pub fn launcher(&self, program: &Path) -> Result<PathBuf> {
+        let name = program.file_name().context("a program has a name")?;
+        let script = self.scripts.path().join(name);
         let program = program.to_str().context("a program whose name is UTF-8")?;
         let space = &self.spaces.sealer;
         fs::write(&script, format!("#!/bin/sh\nexec ip netns exec {space} '{program}' \"$@\"\n"))?;
