@@ -69,6 +69,22 @@ pub enum JoinError {
     Distribution,
 }
 
+impl JoinError {
+    /// The name that `docs/formats.md` gives it.
+    pub fn code(&self) -> &'static str {
+        match self {
+            JoinError::Nothing => "nothing",
+            JoinError::Foreign(_) => "foreign",
+            JoinError::Malformed(..) => "malformed",
+            JoinError::Mixed { .. } => "mixed",
+            JoinError::Differs(_) => "differs",
+            JoinError::Missing { .. } => "missing",
+            JoinError::Hash(_) => "hash",
+            JoinError::Distribution => "distribution",
+        }
+    }
+}
+
 fn list(numbers: &[usize]) -> String {
     numbers.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")
 }
@@ -149,10 +165,8 @@ struct Code<'a> {
 impl<'a> Code<'a> {
     fn read(text: &'a str, position: usize) -> Result<Self, JoinError> {
         let damaged = |what| JoinError::Malformed(position, what);
-        let mut fields = text.splitn(5, '/');
-        if fields.next() != Some(MAGIC) {
-            return Err(JoinError::Foreign(position));
-        }
+        let fields = text.strip_prefix(MAGIC).and_then(|rest| rest.strip_prefix('/'));
+        let mut fields = fields.ok_or(JoinError::Foreign(position))?.splitn(4, '/');
         let mut field = || fields.next().ok_or(damaged("it ends too early"));
         let (number, of, hash, part) = (field()?, field()?, field()?, field()?);
         // One digit each, as there are at most six.

@@ -53,7 +53,7 @@ fn every_mistake_has_its_sentence() {
 fn damaged_texts_are_named() {
     let good = "BULLA1/1/2/00000000/000";
     for (text, what) in [
-        ("BULLA1", "it ends too early"),
+        ("BULLA1/", "it ends too early"),
         ("BULLA1/1/2/00000000", "it ends too early"),
         ("BULLA1/3/2/00000000/000", "its number is not one of its page's"),
         ("BULLA1/0/2/00000000/000", "its number is not one of its page's"),
