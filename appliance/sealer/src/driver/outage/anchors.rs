@@ -3,6 +3,7 @@
 //! Invariants: what is asked for is the tree of a size that was published; an anchor entry holds only proofs that were
 //! verified, and only over its own head.
 
+use super::authority::Question;
 use super::desk::Desk;
 use super::http::Trouble;
 use super::tree::Batch;
@@ -10,11 +11,12 @@ use bulla_formats::body::anchor::{AnchorBody, AnchorProof, imprint_input};
 use bulla_formats::der::{self, Octets32};
 use bulla_formats::entry::{ENTRY_BYTES_MAX, Kind, TreeState};
 use bulla_formats::hash::sha256;
-use bulla_formats::note::checkpoint_text;
+use bulla_formats::note::{SignedNote, checkpoint_text, log_line};
 use bulla_ledger::ReadError;
 use bulla_protocol::anchoring::AnchorEvent;
 use bulla_protocol::authority::Failure;
 use bulla_protocol::mode::ModeEvent;
+use ed25519_dalek::Signer as _;
 
 /// What an entry has beside its body.
 const HEADER_BYTES: usize = 1_024;
@@ -27,12 +29,32 @@ impl Desk {
         Ok((Batch::new(&[text]), head))
     }
 
-    /// What time-stamp authorities are to sign for the tree of this size.
-    pub(super) fn imprint(&self, size: u64) -> Result<[u8; 32], Trouble> {
-        match self.batch(size) {
-            Ok((batch, _)) => Ok(sha256(&[&imprint_input(&batch.state())]).0),
-            Err(error) => Err(Trouble::new(Failure::Other, format!("the log cannot be read: {error}"))),
+    /// What an authority is asked about the tree of this size; a witness has to be shown that it extends the one of
+    /// `since` entries.
+    pub(super) fn question(&self, size: u64, since: u64) -> Result<Question, Trouble> {
+        let unreadable =
+            |error: ReadError| Trouble::new(Failure::Other, format!("the log cannot be read: {error}"));
+        let (batch, head) = self.batch(size).map_err(unreadable)?;
+        if since > size {
+            let detail =
+                format!("it has cosigned a tree of {since} entries, and only {size} are asked about");
+            return Err(Trouble::new(Failure::Other, detail));
         }
+        let proof = match since {
+            0 => Vec::new(),
+            since if since == size => Vec::new(),
+            since => self.shared.reader.consistency_proof(since, size).map_err(unreadable)?,
+        };
+        let (origin, log_key) = (self.shared.origin.as_str(), &self.shared.log_key);
+        let text = checkpoint_text(origin, size, &head.root());
+        let signature = log_key.sign(text.as_bytes()).to_bytes();
+        let lines = vec![log_line(origin, &log_key.verifying_key().to_bytes(), &signature)];
+        Ok(Question {
+            imprint: sha256(&[&imprint_input(&batch.state())]).0,
+            checkpoint: SignedNote { text, lines },
+            since: (since, proof),
+            size,
+        })
     }
 
     pub(super) fn log_anchor(&mut self, ticket: u64, size: u64, authorities: &[usize]) {

@@ -1,19 +1,24 @@
-//! Authorities as the box asks them: a time stamp over a batch, verified before anybody hears of it; and the cheaper
-//! question whether they are there.
+//! Authorities as the box asks them: a time stamp over a batch or a witness's cosignature of the checkpoint, verified
+//! before anybody hears of it; and the cheaper question whether they are there.
 //!
 //! Refuses to do: hand out a proof that does not verify against the pinned roots, nonce and imprint included; decide when
 //! to ask (`bulla_protocol::anchoring` does).
-//! Invariant: a [`Proof`] comes from an answer that passed every check of `bulla_timestamps`.
+//! Invariant: a [`Proof`] comes from an answer that passed every check of `bulla_timestamps`, or a cosignature that
+//! verifies over the very checkpoint that was asked about.
 
 use super::http::{Target, Trouble};
-use crate::config::{AnchorsConfig, ProbeConfig};
+use crate::config::{AnchorsConfig, ProbeConfig, TsaConfig, WitnessConfig};
 use anyhow::Context as _;
 use bulla_formats::body::anchor::{AnchorProof, Evidence, REPLY_BYTES_MAX};
+use bulla_formats::entry::NUMBER_MAX;
+use bulla_formats::hash::Hash;
+use bulla_formats::note::SignedNote;
 use bulla_formats::trust::{Authorities, TrustedTsa, TrustedWitness};
 use bulla_formats::witness::WitnessKey;
+use bulla_formats::witness::add_checkpoint::{PATH, WitnessRefusal, parse_answer, request};
 use bulla_protocol::authority::Failure;
 use bulla_timestamps::{Expected, Oid, Refusal, ReplyError, Request};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// What an authority gave, verified.
@@ -37,7 +42,29 @@ pub struct Line {
 }
 
 enum Kind {
-    Tsa { tsa: TrustedTsa, policy: Option<Oid>, probe: ProbeConfig },
+    Tsa {
+        tsa: TrustedTsa,
+        policy: Option<Oid>,
+        probe: ProbeConfig,
+    },
+    /// With the size of the tree that it cosigned last, as far as is known.
+    Witness {
+        trusted: TrustedWitness,
+        cosigned: AtomicU64,
+    },
+}
+
+/// What is asked about.
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// SHA-256 of what time-stamp authorities sign.
+    pub imprint: [u8; 32],
+    /// The checkpoint, signed by the log key.
+    pub checkpoint: SignedNote,
+    /// The size that consistency is shown from, and the proof; for witnesses.
+    pub since: (u64, Vec<Hash>),
+    /// The tree's size.
+    pub size: u64,
 }
 
 /// Reads the files that the configuration names. Time-stamp authorities first, as the planner counts them.
@@ -45,27 +72,41 @@ enum Kind {
 /// # Errors
 /// A file cannot be read, or has no root in it.
 pub fn lines(config: &AnchorsConfig) -> anyhow::Result<Vec<Line>> {
-    config
-        .tsa
-        .iter()
-        .map(|tsa| {
-            let policies = tsa.policies.iter().map(|text| Oid::parse(text)).collect::<Result<Vec<_>, _>>();
-            let policies = policies.context("a policy is no OID")?;
-            let policy = policies.first().filter(|_| policies.len() == 1).cloned();
-            let trusted = TrustedTsa {
-                operator: tsa.operator.clone(),
-                authority: roots(tsa.roots.as_path(), policies)?,
-            };
-            Ok(Line {
-                name: tsa.name.clone(),
-                operator: tsa.operator.clone(),
-                target: Target::new(&tsa.url, tsa.tls_ca.as_deref())?,
-                timeout: Duration::from_secs(tsa.timeout_seconds),
-                kind: Kind::Tsa { tsa: trusted, policy, probe: tsa.probe },
-                doubted: AtomicBool::new(false),
-            })
+    let tsa = |tsa: &TsaConfig| {
+        let policies = tsa.policies.iter().map(|text| Oid::parse(text)).collect::<Result<Vec<_>, _>>();
+        let policies = policies.context("a policy is no OID")?;
+        let policy = policies.first().filter(|_| policies.len() == 1).cloned();
+        let authority = roots(tsa.roots.as_path(), policies)?;
+        Ok(Line {
+            name: tsa.name.clone(),
+            operator: tsa.operator.clone(),
+            target: Target::new(&tsa.url, tsa.tls_ca.as_deref())?,
+            timeout: Duration::from_secs(tsa.timeout_seconds),
+            kind: Kind::Tsa {
+                tsa: TrustedTsa { operator: tsa.operator.clone(), authority },
+                policy,
+                probe: tsa.probe,
+            },
+            doubted: AtomicBool::new(false),
         })
-        .collect()
+    };
+    let witness = |witness: &WitnessConfig| {
+        let url = format!("{}/{PATH}", witness.url.trim_end_matches('/'));
+        Ok(Line {
+            name: witness.name.clone(),
+            operator: witness.operator.clone(),
+            target: Target::new(&url, witness.tls_ca.as_deref())?,
+            timeout: Duration::from_secs(witness.timeout_seconds),
+            kind: Kind::Witness { trusted: trusted_witness(witness)?, cosigned: AtomicU64::new(0) },
+            doubted: AtomicBool::new(false),
+        })
+    };
+    config.tsa.iter().map(tsa).chain(config.witness.iter().map(witness)).collect()
+}
+
+fn trusted_witness(witness: &WitnessConfig) -> anyhow::Result<TrustedWitness> {
+    let key = WitnessKey::parse(&witness.key).context("the key of a witness is no verifier key")?;
+    Ok(TrustedWitness { operator: witness.operator.clone(), key })
 }
 
 fn roots(path: &std::path::Path, policies: Vec<Oid>) -> anyhow::Result<bulla_timestamps::Authority> {
@@ -85,7 +126,7 @@ pub fn trusted(config: &AnchorsConfig) -> anyhow::Result<Option<Authorities>> {
     }
     let mut tsas: Vec<TrustedTsa> = Vec::new();
     for line in lines(config)? {
-        let Kind::Tsa { tsa, .. } = line.kind;
+        let Kind::Tsa { tsa, .. } = line.kind else { continue };
         match tsas.iter_mut().find(|known| known.operator == tsa.operator) {
             None => tsas.push(tsa),
             // Two services of one operator: its roots and policies together.
@@ -101,11 +142,7 @@ pub fn trusted(config: &AnchorsConfig) -> anyhow::Result<Option<Authorities>> {
             }
         }
     }
-    let witness = |one: &crate::config::WitnessConfig| {
-        let key = WitnessKey::parse(&one.key).context("the key of a witness is no verifier key")?;
-        Ok(TrustedWitness { operator: one.operator.clone(), key })
-    };
-    let witnesses = config.witness.iter().map(witness).collect::<anyhow::Result<Vec<_>>>()?;
+    let witnesses = config.witness.iter().map(trusted_witness).collect::<anyhow::Result<Vec<_>>>()?;
     let mut names: Vec<&str> = tsas.iter().map(|tsa| tsa.operator.as_str()).collect();
     names.extend(witnesses.iter().map(|witness| witness.operator.as_str()));
     names.sort_unstable();
@@ -115,20 +152,20 @@ pub fn trusted(config: &AnchorsConfig) -> anyhow::Result<Option<Authorities>> {
 }
 
 impl Line {
-    /// Its name.
-    pub fn name(&self) -> &str {
-        &self.name
+    /// The size that a question's proof of consistency begins at; 0 where none is needed.
+    pub fn since(&self) -> u64 {
+        match &self.kind {
+            Kind::Tsa { .. } => 0,
+            Kind::Witness { cosigned, .. } => cosigned.load(Relaxed),
+        }
     }
 
-    /// Who runs it.
-    pub fn operator(&self) -> &str {
-        &self.operator
-    }
-
-    /// Asks for a proof over `imprint`.
-    pub async fn ask(&self, imprint: [u8; 32]) -> Result<Proof, Trouble> {
-        let Kind::Tsa { tsa, policy, .. } = &self.kind;
-        let asked = self.stamp(tsa, policy.clone(), imprint).await;
+    /// Asks for a proof.
+    pub async fn ask(&self, question: &Question) -> Result<Proof, Trouble> {
+        let asked = match &self.kind {
+            Kind::Tsa { tsa, policy, .. } => self.stamp(tsa, policy.clone(), question.imprint).await,
+            Kind::Witness { trusted, cosigned } => self.cosign(trusted, cosigned, question).await,
+        };
         // What is no answer at all says nothing about who would answer.
         match &asked {
             Ok(_) => self.doubted.store(false, Relaxed),
@@ -140,23 +177,55 @@ impl Line {
 
     /// Whether it is there.
     pub async fn probe(&self) -> Result<Option<Proof>, Trouble> {
-        let Kind::Tsa { probe, .. } = &self.kind;
-        match probe {
-            ProbeConfig::Stamp => {
-                let mut imprint = [0; 32];
-                getrandom::fill(&mut imprint)
-                    .map_err(|error| Trouble::new(Failure::Other, format!("no randomness: {error}")))?;
-                self.ask(imprint).await.map(Some)
-            }
-            ProbeConfig::Connect => {
-                self.target.connect(self.timeout).await?;
-                if self.doubted.load(Relaxed) {
-                    let detail = "it accepts connections, but its last answer was not one of the authority";
-                    return Err(Trouble::new(Failure::BadAnswer, detail));
-                }
-                Ok(None)
-            }
+        if let Kind::Tsa { probe: ProbeConfig::Stamp, tsa, policy } = &self.kind {
+            let mut imprint = [0; 32];
+            getrandom::fill(&mut imprint)
+                .map_err(|error| Trouble::new(Failure::Other, format!("no randomness: {error}")))?;
+            return self.stamp(tsa, policy.clone(), imprint).await.map(Some);
         }
+        self.target.connect(self.timeout).await?;
+        if self.doubted.load(Relaxed) {
+            let detail = "it accepts connections, but its last answer was not one of the authority";
+            return Err(Trouble::new(Failure::BadAnswer, detail));
+        }
+        Ok(None)
+    }
+
+    async fn cosign(
+        &self,
+        trusted: &TrustedWitness,
+        cosigned: &AtomicU64,
+        question: &Question,
+    ) -> Result<Proof, Trouble> {
+        let (since, proof) = &question.since;
+        let body = request(*since, proof, &question.checkpoint).ok_or_else(|| {
+            Trouble::new(Failure::Other, "the proof of consistency is too long for a witness")
+        })?;
+        let answer = self.target.post("text/plain; charset=utf-8", body.into_bytes(), self.timeout).await?;
+        let text = &question.checkpoint.text;
+        let said =
+            parse_answer(answer.status.as_u16(), &answer.body, text, &trusted.key).map_err(|refusal| {
+                if let WitnessRefusal::Size(size) = refusal {
+                    cosigned.store(size, Relaxed);
+                }
+                let failure = match refusal {
+                    WitnessRefusal::Unreadable(_)
+                    | WitnessRefusal::Absent
+                    | WitnessRefusal::BadCosignature
+                    | WitnessRefusal::TooLong => Failure::BadAnswer,
+                    WitnessRefusal::Size(_) => Failure::Other,
+                    _ => Failure::HttpStatus,
+                };
+                Trouble::new(failure, format!("{}: {refusal}", refusal.code()))
+            })?;
+        cosigned.fetch_max(question.size, Relaxed);
+        let millis = said.seconds.checked_mul(1_000).filter(|millis| *millis < NUMBER_MAX - 1_000);
+        let millis = millis
+            .ok_or_else(|| Trouble::new(Failure::BadAnswer, "its cosignature is from a time that is none"))?;
+        let bounds = (millis, millis + 1_000);
+        let evidence = Evidence::Cosignature(said);
+        let (authority, operator) = (self.name.clone(), self.operator.clone());
+        Ok(Proof { proof: AnchorProof { authority, operator, evidence }, bounds })
     }
 
     async fn stamp(

@@ -382,12 +382,12 @@ impl Desk {
 
     fn ask(&mut self, ticket: u64, authority: usize, size: u64) {
         let (lines, handle) = (self.lines.clone(), self.handle.clone());
-        let imprint = self.imprint(size);
+        let question = self.question(size, lines[authority].since());
         self.counts[authority].asked();
         self.runtime.spawn(async move {
             let sent = boottime_millis();
-            let result = match imprint {
-                Ok(imprint) => lines[authority].ask(imprint).await,
+            let result = match question {
+                Ok(question) => lines[authority].ask(&question).await,
                 Err(trouble) => Err(trouble),
             };
             handle.tell(Message::Answered { ticket, authority, size, result, sent });
