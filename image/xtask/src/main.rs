@@ -12,6 +12,7 @@ mod deb_check;
 mod demo;
 mod fleet_demo;
 mod fuzz;
+mod outage_demo;
 mod setup;
 mod story;
 mod workspace;
