@@ -258,10 +258,13 @@ fn check_path(
         let algorithms = signature::OF_CERTIFICATES;
         certificate.verify_for_usage(algorithms, anchors, &others, time, usage, None, None).map(|_| ())
     };
-    match leads_to(&authority.anchors(micros, true)) {
-        Err(_) if leads_to(&authority.anchors(micros, false)).is_ok() => Err(Refusal::RootNotValidThen),
-        outcome => outcome.map_err(path_refusal),
+    let outcome = leads_to(&authority.anchors(micros, true));
+    // Walked again only where that can give a better reason.
+    let not_valid_then = authority.anchors(micros, false);
+    if outcome.is_err() && !not_valid_then.is_empty() && leads_to(&not_valid_then).is_ok() {
+        return Err(Refusal::RootNotValidThen);
     }
+    outcome.map_err(path_refusal)
 }
 
 fn path_refusal(error: Error) -> Refusal {
