@@ -47,6 +47,7 @@ const EDGES: [(&str, &[&str]); 19] = [
             "bulla-formats",
             "bulla-manual",
             "bulla-roster",
+            "bulla-timestamps",
         ],
     ),
     ("xtask", &[]),

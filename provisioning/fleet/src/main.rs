@@ -8,6 +8,7 @@ mod apply;
 mod approve;
 mod ask;
 mod attend;
+mod authority;
 mod desk;
 mod enrolments;
 mod exchange;
@@ -53,6 +54,9 @@ enum Command {
     /// Known good boots: read event logs, add them to a trust file, say what differs
     #[command(subcommand)]
     Reference(reference::ReferenceCommand),
+    /// Whose time is believed: add time-stamp authorities and witnesses to a trust file, list them
+    #[command(subcommand)]
+    Authority(authority::AuthorityCommand),
     /// Which boxes the fleet has: import rows (proposes it), list, show
     #[command(subcommand)]
     Inventory(inventory::InventoryCommand),
@@ -110,6 +114,7 @@ fn main() -> ExitCode {
         Command::Attend(args) => attend::run(args),
         Command::Transcript(args) => transcript::run(args),
         Command::Reference(command) => reference::run(command),
+        Command::Authority(command) => authority::run(command),
         Command::Inventory(command) => inventory::run(command),
         Command::Propose(command) => propose::run(command),
         Command::Revoke(args) => propose::revoke(args),

@@ -123,8 +123,8 @@ fn page(file: &ManifestFile, body: &ManifestBody, wording: &Wording) -> Page {
             "Covers",
             format!("entries {} to {}, {} of them seals", said.first, said.head.size - 1, said.seals),
         ),
-        Row::new("Root of these", Value::Digest(hex::encode(&*said.entries))),
-        Row::new("Root of the log", Value::Digest(hex::encode(&*said.head.root))),
+        Row::new("Root of these", Value::Digest(hex::encode(*said.entries))),
+        Row::new("Root of the log", Value::Digest(hex::encode(*said.head.root))),
     ];
     rows.push(match &body.vouched {
         Vouched::Quote(quote) => {
