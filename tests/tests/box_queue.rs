@@ -256,7 +256,16 @@ fn a_lock_survives_a_restart_and_is_in_the_log() -> Result<()> {
         .filter(|entry| entry.kind() == Some(Kind::OperatorAction))
         .map(|entry| Ok((OperatorActionBody::decode(&entry.content().body)?.action, entry.content().mode)))
         .collect::<Result<_>>()?;
-    assert_eq!(actions, [("lock".to_owned(), Mode::Safe), ("unlock".to_owned(), Mode::AirGapped)]);
+    assert_eq!(actions, [("lock".to_owned(), Mode::AirGapped), ("unlock".to_owned(), Mode::Safe)]);
+    let changes: Vec<Mode> = all
+        .iter()
+        .filter(|entry| entry.kind() == Some(Kind::ModeChange))
+        .map(|entry| entry.content().mode)
+        .collect();
+    assert_eq!(changes, [Mode::Safe, Mode::AirGapped]);
+    let sealed_in_safe =
+        |entry: &&Entry| entry.kind() == Some(Kind::Seal) && entry.content().mode == Mode::Safe;
+    assert_eq!(all.iter().find(sealed_in_safe), None);
     rig.sealer.stop()?;
     rig.fsck()?;
     // Nothing of what was opened stays in the queue's file.

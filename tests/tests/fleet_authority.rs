@@ -3,13 +3,14 @@
 use anyhow::{Context, Result, ensure};
 use bulla_formats::trust::{Policy, TrustFile};
 use bulla_formats::witness::WitnessKey;
-use bulla_tests::rig::fleet;
+use bulla_tests::rig::fleet_program;
 use bulla_tests::rig::tsa::Stamps;
+use ed25519_dalek::SigningKey;
 use std::path::Path;
 use std::process::{Command, Output};
 
 fn authority(directory: &Path, arguments: &[&str]) -> Result<Output> {
-    let mut command = Command::new(fleet::program()?);
+    let mut command = Command::new(fleet_program()?);
     command.arg("authority").args(arguments).current_dir(directory);
     command.output().context("cannot start bulla-fleet")
 }
@@ -64,13 +65,12 @@ fn roots_and_witnesses_are_added_listed_and_refused() -> Result<()> {
     ensure!(
         all.operators == 2 && all.tsa("Operator A").is_some_and(|tsa| tsa.authority.roots().count() == 2)
     );
-    let key =
-        WitnessKey::new("witness.example/w1", [0x66; 32].map(|byte: u8| byte)).map(|key| key.to_string());
-    let key = key.unwrap_or_else(|| "witness.example/w1+".to_owned());
-    if WitnessKey::parse(&key).is_some() {
-        added(directory, &["--operator", "W", "--witness", &key])?;
-        refused(directory, &["--operator", "W", "--witness", &key], "already")?;
-    }
+    let key = SigningKey::from_bytes(&[5; 32]).verifying_key().to_bytes();
+    let key = WitnessKey::new("witness.example/w1", key).context("a witness's key")?.to_string();
+    let all =
+        added(directory, &["--operator", "W", "--witness", &key])?.authorities.context("authorities")?;
+    ensure!(all.witness("W", "witness.example/w1").is_some());
+    refused(directory, &["--operator", "W", "--witness", &key], "already")?;
     let listed = authority(directory, &["list", "--trust", "trust.json"])?;
     let listed = String::from_utf8(listed.stdout)?;
     ensure!(listed.contains("takes 2 operator(s)") && listed.matches("time stamps").count() == 3, "{listed}");

@@ -39,7 +39,7 @@ pub use status::{Condition, Counters, Status};
 
 use bulla_formats::body::seal::{Client, DocumentDigest, Observation, Opening, Relation, SealBody};
 use bulla_formats::enrolment::Hardware;
-use bulla_formats::entry::{Entry, EntryContent, Kind};
+use bulla_formats::entry::{Entry, EntryContent, Kind, Mode};
 use bulla_formats::hash::Hash;
 use bulla_formats::origin::Origin;
 use bulla_formats::seal_file::SealFile;
@@ -51,6 +51,9 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
+
+/// Longest time for which a lock, or its end, waits for the mode change that goes with it.
+const MODE_FOLLOWS_WITHIN: Duration = Duration::from_secs(5);
 
 /// A document to seal.
 #[derive(Debug, Clone)]
@@ -260,7 +263,7 @@ struct Shared {
     manifests: outage::Manifests,
     outage: RwLock<Option<outage::Facts>>,
     wording: outage::manifests::Wording,
-    standing: RwLock<standing::Standing>,
+    standing: watch::Sender<standing::Standing>,
 }
 
 enum Command {
@@ -402,7 +405,14 @@ impl Sealer {
         }
         let (reply, answer) = oneshot::channel();
         self.queue.send(Command::Lock(change, reply)).await.map_err(|_| stopping())?;
-        answer.await.map_err(|_| stopping())?
+        let answer = answer.await.map_err(|_| stopping())??;
+        // The lock holds already; whoever asked sees the mode that goes with it, unless the log takes no entry now.
+        let mut standing = self.shared.standing.subscribe();
+        self.outage.look();
+        let follows = standing
+            .wait_for(|standing| (standing.mode == Mode::Safe) == (answer.locked || standing.limited));
+        let _ = tokio::time::timeout(MODE_FOLLOWS_WITHIN, follows).await;
+        Ok(answer)
     }
 
     /// Whether the queue is full; a seal that came now would be refused.

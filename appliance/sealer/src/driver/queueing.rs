@@ -14,7 +14,7 @@ use super::{Answer, Command, Condition, Queued, SealError, SealOrder, evidence};
 use bulla_formats::body::operator_action::{OperatorActionBody, Parameter};
 use bulla_formats::body::seal::{Opening, SealBody};
 use bulla_formats::der::{self, DerError};
-use bulla_formats::entry::Kind;
+use bulla_formats::entry::{Kind, Mode};
 use bulla_ledger::{
     NewQueued, PushError, QueueId, QueueOutcome, QueuedRow, Request, RequestHash, WaitingRow,
 };
@@ -401,6 +401,9 @@ impl Writer {
 
     fn hindrance_text(&self, hindrance: Hindrance) -> String {
         match hindrance {
+            Hindrance::Locked if self.shared.lock().is_none() && !self.standing.limited => {
+                "the box is being unlocked".to_owned()
+            }
             Hindrance::Locked if self.shared.lock().is_none() => {
                 "a limit of emergency operation is reached, and policy says that the box stops then"
                     .to_owned()
@@ -462,7 +465,8 @@ impl Writer {
         let verb = if change.lock { "lock" } else { "unlock" };
         bodies.push(action(verb, &change.operator, &change.reason, None));
         self.shared.set_lock(new);
-        self.gate.set_locked(change.lock || self.standing.limited);
+        // Unlocked once the log says so: nothing is sealed in mode safe.
+        self.gate.set_locked(change.lock || self.standing.mode == Mode::Safe);
         log::warn!("operator {}: {verb}", change.operator);
         Ok((LockAnswer { locked: change.lock, changed: true, logged: false }, bodies))
     }

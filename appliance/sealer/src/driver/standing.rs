@@ -10,7 +10,6 @@ use super::writer::{Batch, Reply, Waiter, Writer};
 use super::{SealError, Shared, outage};
 use bulla_formats::entry::{Entry, EntryRef, Kind, Mode, TreeState};
 use bulla_ledger::NewEntry;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// The writer's own state of it.
@@ -114,7 +113,7 @@ impl Writer {
             },
             limited: order.limited,
         };
-        self.gate.set_locked(self.shared.lock().is_some() || order.limited);
+        self.gate.set_locked(self.shared.lock().is_some() || order.to == Mode::Safe);
         self.shared.set_standing(self.standing.clone());
         // Nobody waits in this batch: publishing it is all there is to answer.
         let waiting = self.answer(batch, committed);
@@ -147,10 +146,10 @@ impl Writer {
 impl Shared {
     /// What stands now, as the writer last said.
     pub(super) fn standing(&self) -> Standing {
-        self.standing.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.standing.borrow().clone()
     }
 
     fn set_standing(&self, standing: Standing) {
-        *self.standing.write().unwrap_or_else(PoisonError::into_inner) = standing;
+        self.standing.send_replace(standing);
     }
 }

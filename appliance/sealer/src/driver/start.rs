@@ -18,7 +18,7 @@ use crate::trust;
 use anyhow::{Context, Result};
 use bulla_formats::body::attestation::AttestationBody;
 use bulla_formats::enrolment::Hardware;
-use bulla_formats::entry::{Entry, Kind, Residency};
+use bulla_formats::entry::{Entry, Kind, Mode, Residency};
 use bulla_ledger::{DirStore, Ledger, Reader};
 use bulla_protocol::epoch::{EpochLife, EpochPolicy};
 use bulla_protocol::queue::Gate;
@@ -91,7 +91,7 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
         manifests: outage::Manifests::new(&told.story),
         wording: outage::manifests::Wording::load(&config.outage)?,
         outage: RwLock::new(None),
-        standing: RwLock::new(told.standing.clone()),
+        standing: watch::Sender::new(told.standing.clone()),
         attestation_key: identity.enrolment.content.attestation_key.to_vec(),
         origin: identity.origin,
         enrolment_der: identity.enrolment_der,
@@ -178,7 +178,7 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
         gate: Gate::new(
             config.queue.policy(),
             batch as u64,
-            shared.lock().is_some() || told.standing.limited,
+            shared.lock().is_some() || told.standing.mode == Mode::Safe,
         ),
         standing: told.standing.clone(),
         unrecorded: Vec::new(),

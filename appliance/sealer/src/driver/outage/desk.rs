@@ -144,6 +144,9 @@ impl Desk {
     /// Works until told to stop.
     pub fn run(mut self, inbox: Inbox) {
         let probes = self.watch();
+        // Before anything else: a box that was locked stays so.
+        self.seen.locked = self.shared.lock().is_some();
+        self.mode(ModeEvent::Locked(self.seen.locked));
         let anchored = self.planner.anchored(self.planner.needed());
         self.mode(ModeEvent::Anchored { size: anchored });
         self.look();
@@ -215,7 +218,7 @@ impl Desk {
                 // Whoever asked may have given up; the drill is what it is.
                 drop(reply.send(answer));
             }
-            Message::Stop => {}
+            Message::Look | Message::Stop => {}
         }
         self.carry_out();
     }

@@ -83,6 +83,8 @@ enum Message {
         sent: u64,
     },
     Tpm(TpmClock),
+    /// Something has changed that is looked at from time to time anyway.
+    Look,
     Expedite(u64),
     Drill(DrillOrder, oneshot::Sender<Result<ModeFacts, DrillError>>),
     Stop,
@@ -105,6 +107,11 @@ impl Handle {
     /// The TPM's clock was seen.
     pub fn tpm(&self, clock: TpmClock) {
         self.tell(Message::Tpm(clock));
+    }
+
+    /// The lock has changed.
+    pub fn look(&self) {
+        self.tell(Message::Look);
     }
 
     /// Somebody waits for the anchor of entry `index`.
