@@ -95,15 +95,16 @@ impl Signed {
     fn take(&mut self, file: &Value) {
         let der = |value: &Value| value.as_str().and_then(|text| base64_decode(text).ok());
         let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-        let (heads, erasures) = (list(&file["heads"]), list(&file["erasures"]));
-        let entries =
-            [&file["entry"], &file["epoch"]].into_iter().chain(erasures.iter().map(|e| &e["entry"]));
+        let heads = list(&file["heads"]);
+        let placed = [list(&file["erasures"]), list(&file["manifests"])].concat();
+        let own = [&file["entry"], &file["epoch"], &file["evidence"]];
+        let entries = own.into_iter().chain(placed.iter().map(|entry| &entry["entry"]));
         self.leaves.extend(entries.filter_map(der).map(|entry| leaf_hash(&entry)));
         self.enrolments.extend(der(&file["enrolment"]));
         let said = list(&file["revocations"]);
         self.revocations.extend(said.iter().filter_map(|said| der(&said["statement"])));
         self.openings.extend(list(&file["openings"]).iter().filter_map(der));
-        let notes = heads.iter().chain(&erasures).filter_map(|head| head["checkpoint"].as_str());
+        let notes = heads.iter().chain(&placed).filter_map(|head| head["checkpoint"].as_str());
         self.checkpoints.extend(notes.filter_map(|note| SignedNote::parse(note).ok()).map(|note| note.text));
     }
 
@@ -124,8 +125,8 @@ impl Signed {
 pub fn entries() -> Vec<Entry> {
     let mut entries = std::collections::BTreeMap::new();
     for (_, seal) in SEALS.iter() {
-        let erasures = seal.erasures.iter().map(|erasure| &erasure.entry);
-        for bytes in [&seal.entry, &seal.epoch].into_iter().chain(erasures) {
+        let placed = seal.erasures.iter().chain(&seal.manifests).map(|placed| &placed.entry);
+        for bytes in [&seal.entry, &seal.epoch].into_iter().chain(&seal.evidence).chain(placed) {
             entries.insert(bytes.clone(), Entry::decode(bytes).expect("it was verified"));
         }
     }

@@ -4,24 +4,32 @@
 
 use super::{seed, split};
 use crate::genuine::{SIGNED, TRUST, entries};
+use bulla_formats::body::anchor::{AnchorBody, AnchorProof, Cosignature, Evidence};
 use bulla_formats::body::attestation::AttestationBody;
+use bulla_formats::body::clock::{ClockBody, ClockFinding, TpmClock};
 use bulla_formats::body::incident::IncidentBody;
 use bulla_formats::body::integrity::{CheckedStore, EntryRange, Finding, IntegrityBody};
 use bulla_formats::body::key_epoch::{Endorsement, KeyEpochBody};
+use bulla_formats::body::manifest::{
+    AtLimit, Holder, Limits, ManifestBody, ManifestStatement, MeasuredBy, Phase, Wording,
+};
+use bulla_formats::body::mode_change::{LimitReached, ModeChangeBody, ModeStatement, OutageState, Vouched};
 use bulla_formats::body::operator_action::OperatorActionBody;
+use bulla_formats::body::probe::{Failure, ProbeFinding};
 use bulla_formats::body::seal::{Opening, SealBody};
 use bulla_formats::body::self_test::SelfTestBody;
 use bulla_formats::body::succession::{Cause, SuccessionBody};
-use bulla_formats::der::encode;
+use bulla_formats::der::{Octets32, encode};
 use bulla_formats::endorsement::AttestationKey;
 use bulla_formats::enrolment::Enrolment;
-use bulla_formats::entry::{Entry, EntryRef, LocalTime, TreeState};
+use bulla_formats::entry::{Entry, EntryRef, LocalTime, Mode, TreeState};
 use bulla_formats::erasure::{LEAVES_MAX, erase_body, erased_leaves};
-use bulla_formats::hash::Hash;
+use bulla_formats::hash::{Hash, leaf_hash};
 use bulla_formats::report::describe;
 use bulla_formats::revocation::Revocation;
 
-const CHOICES: u8 = 12;
+const CHOICES: u8 = 16;
+const ORIGIN: &str = "bank.example/abababababababababababababababababababab/1";
 
 fn epoch(body: &KeyEpochBody, data: &[u8]) {
     assert_eq!(encode(body), data);
@@ -92,7 +100,7 @@ pub fn run(data: &[u8]) {
             assert_eq!(opening.commitment(), opening.commitment());
         }
         10 => drop(Enrolment::decode(data).map(|found| enrolment(&found, data))),
-        _ => {
+        11 => {
             let Ok(said) = Revocation::decode(data) else { return };
             assert_eq!(encode(&said), data);
             if let Ok(verified) = said.verify(&TRUST.fleet, &TRUST.roots) {
@@ -100,7 +108,120 @@ pub fn run(data: &[u8]) {
                 assert_eq!(*verified.content(), said.content);
             }
         }
+        12 => {
+            let Ok(body) = AnchorBody::decode(data) else { return };
+            assert_eq!((encode(&body).as_slice(), body.check()), (data, Ok(())));
+            let another =
+                AnchorBody { head: TreeState::new(body.head.size, Hash([0xee; 32])), ..body.clone() };
+            let differs = another.head != body.head && body.leads(ORIGIN).is_ok();
+            assert!(!differs || another.leads(ORIGIN).is_err(), "two heads at one place of a batch");
+        }
+        13 => {
+            let Ok(body) = ModeChangeBody::decode(data) else { return };
+            assert_eq!((encode(&body).as_slice(), body.check()), (data, Ok(())));
+        }
+        14 => {
+            let Ok(body) = ManifestBody::decode(data) else { return };
+            assert_eq!((encode(&body).as_slice(), body.check()), (data, Ok(())));
+            let said = &body.statement;
+            assert!(said.covers(said.first) && !said.covers(said.head.size), "it covers nothing, or more");
+        }
+        _ => {
+            let Ok(body) = ClockBody::decode(data) else { return };
+            assert_eq!((encode(&body).as_slice(), body.check()), (data, Ok(())));
+        }
     }
+}
+
+/// Bodies of an outage: an anchor, the mode change that begins it, its closing manifest, and what clocks did.
+fn of_outages() -> [(u8, Vec<u8>); 4] {
+    let (head, time) =
+        (TreeState::new(7, Hash([7; 32])), LocalTime { unix_millis: 1, uncertainty_millis: None });
+    let proof = |authority: &str, evidence| AnchorProof {
+        authority: authority.to_owned(),
+        operator: "one".to_owned(),
+        evidence,
+    };
+    let cosignature =
+        Cosignature { name: "witness.example/w1".to_owned(), seconds: 5, signature: vec![9; 64].into() };
+    let mut anchor = AnchorBody {
+        version: 1,
+        batch: TreeState::new(1, Hash([0; 32])),
+        index: 0,
+        path: Vec::new(),
+        head: head.clone(),
+        proofs: vec![
+            proof("tsa", Evidence::Timestamp(vec![0x30, 0].into())),
+            proof("witness", Evidence::Cosignature(cosignature)),
+        ],
+        manifests: vec![EntryRef { index: 5, leaf_hash: Octets32::new([3; 32]) }],
+    };
+    let leaf = leaf_hash(anchor.checkpoint_text(ORIGIN).as_bytes());
+    anchor.batch = TreeState::new(1, leaf);
+    let finding = ProbeFinding {
+        authority: "tsa".to_owned(),
+        operator: "one".to_owned(),
+        failure: Some(Failure::Timeout),
+        for_millis: 60_000,
+        detail: String::new(),
+    };
+    let change = ModeStatement {
+        version: 1,
+        origin: ORIGIN.to_owned(),
+        from: Mode::Degraded,
+        to: Mode::Emergency,
+        below: Mode::Emergency,
+        outages: 1,
+        outage: Some(OutageState { first: None, elapsed_millis: 0, manifests: 0, last: None, closing: None }),
+        locked: false,
+        limits: vec![LimitReached::Holders],
+        head: head.clone(),
+        findings: vec![finding.clone()],
+        reason: "nothing is in reach".to_owned(),
+    };
+    let manifest = ManifestStatement {
+        version: 1,
+        origin: ORIGIN.to_owned(),
+        outage: 1,
+        sequence: 2,
+        phase: Phase::Close,
+        drill: false,
+        began: time,
+        made: time,
+        duration_millis: 9,
+        measured_by: MeasuredBy::SteadyClock,
+        first: 2,
+        head,
+        entries: Octets32::new([4; 32]),
+        seals: 3,
+        evidence: Some(EntryRef { index: 1, leaf_hash: Octets32::new([5; 32]) }),
+        findings: vec![finding],
+        holders: vec![Holder { name: "peer".to_owned(), size: 6 }],
+        wording: Wording { id: "bulla/default-en/1".to_owned(), sha256: Octets32::new([6; 32]) },
+        limits: Some(Limits {
+            seconds: Some(1),
+            seals: None,
+            holders: Some(2),
+            at_limit: AtLimit::Safe,
+            reached: vec![LimitReached::Duration],
+        }),
+        event_log: Some(Octets32::new([8; 32])),
+        approvals: Vec::new(),
+    };
+    let vouched = || Vouched::None("a box without TPM".to_owned());
+    let clock = ClockBody {
+        finding: ClockFinding::Jump,
+        expected: time,
+        found: time,
+        tpm: Some(TpmClock { millis: 1, reset_count: 2, restart_count: 3, safe: true }),
+        detail: "x".to_owned(),
+    };
+    [
+        (12, encode(&anchor)),
+        (13, encode(&ModeChangeBody { statement: change, vouched: vouched() })),
+        (14, encode(&ManifestBody { statement: manifest, vouched: vouched() })),
+        (15, encode(&clock)),
+    ]
 }
 
 /// Entries and bodies of the vectors, and bodies that only logs hold.
@@ -119,7 +240,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     seeds.extend(SIGNED.revocations.iter().map(|said| seed(11, said)));
     let (head, time) =
         (TreeState::new(7, Hash([7; 32])), LocalTime { unix_millis: 1, uncertainty_millis: Some(2) });
-    let reference = EntryRef { index: 3, leaf_hash: bulla_formats::der::Octets32::new([3; 32]) };
+    let reference = EntryRef { index: 3, leaf_hash: Octets32::new([3; 32]) };
     let quoteless = AttestationBody {
         head: head.clone(),
         log_signature: vec![9; 64].into(),
@@ -128,9 +249,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
         event_log: None,
         reason: Some("no TPM".to_owned()),
     };
-    let origin = format!("bank.example/{}/1", "ab".repeat(20));
     let succession = SuccessionBody {
-        predecessor: origin,
+        predecessor: ORIGIN.to_owned(),
         head: head.clone(),
         cause: Cause::Rollback,
         reason: String::new(),
@@ -169,6 +289,6 @@ pub fn seeds() -> Vec<Vec<u8>> {
         (7, encode(&integrity)),
         (8, encode(&test)),
     ];
-    seeds.extend(made.map(|(choice, body)| seed(choice, body)));
+    seeds.extend(made.into_iter().chain(of_outages()).map(|(choice, body)| seed(choice, body)));
     seeds
 }

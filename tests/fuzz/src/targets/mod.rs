@@ -13,6 +13,7 @@ pub mod http;
 pub mod inspect;
 pub mod keys;
 pub mod ledger;
+pub mod manifest;
 pub mod note;
 pub mod packages;
 pub mod printed;
@@ -37,7 +38,7 @@ pub struct Target {
 }
 
 /// All targets, by name.
-pub const ALL: [Target; 23] = [
+pub const ALL: [Target; 24] = [
     Target { name: "archive", run: archive::run, seeds: archive::seeds },
     Target { name: "audit", run: audit::run, seeds: audit::seeds },
     Target { name: "ceremony", run: ceremony::run, seeds: ceremony::seeds },
@@ -49,6 +50,7 @@ pub const ALL: [Target; 23] = [
     Target { name: "inspect", run: inspect::run, seeds: inspect::seeds },
     Target { name: "keys", run: keys::run, seeds: keys::seeds },
     Target { name: "ledger", run: ledger::run, seeds: ledger::seeds },
+    Target { name: "manifest", run: manifest::run, seeds: manifest::seeds },
     Target { name: "note", run: note::run, seeds: note::seeds },
     Target { name: "packages", run: packages::run, seeds: packages::seeds },
     Target { name: "printed", run: printed::run, seeds: printed::seeds },

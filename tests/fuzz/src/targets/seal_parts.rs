@@ -1,22 +1,22 @@
 //! One part of a genuine `.seal` replaced by the input: a bit-exact test of what the evidence covers.
 //!
-//! Holds: with another token, key-epoch entry, enrolment or path than the genuine one nothing verifies; with another
-//! checkpoint, opening or erasure only what a box has signed, or committed to, does. A verifier that remembers the
-//! genuine seal says the same as one that has seen nothing.
+//! Holds: with another token, key-epoch entry, enrolment, time evidence or path than the genuine one nothing verifies;
+//! with another checkpoint, opening, erasure or manifest only what a box has signed, or committed to, does. A verifier
+//! that remembers the genuine seal says the same as one that has seen nothing.
 
 use crate::genuine::{SEALS, SIGNED, TRUST};
 use bulla_formats::hash::leaf_hash;
 use bulla_formats::seal_file::{Placed, SealFile};
 use bulla_formats::verify::{Verifier, verify};
 
-const PARTS: u8 = 9;
+const PARTS: u8 = 14;
 
 fn hashes(bytes: &[u8]) -> Vec<Vec<u8>> {
     bytes.chunks(32).map(<[u8]>::to_vec).collect()
 }
 
 fn part(file: &SealFile, part: u8) -> Option<Vec<u8>> {
-    let erasure = file.erasures.first();
+    let (erasure, anchor, manifest) = (file.erasures.first(), file.anchors.first(), file.manifests.first());
     let head = file.heads.first()?;
     match part {
         0 => Some(file.entry.clone()),
@@ -27,7 +27,12 @@ fn part(file: &SealFile, part: u8) -> Option<Vec<u8>> {
         5 => Some(head.epoch_proof.concat()),
         6 => file.openings.first().cloned(),
         7 => erasure.map(|erasure| erasure.entry.clone()),
-        _ => erasure.map(|erasure| erasure.entry_proof.concat()),
+        8 => erasure.map(|erasure| erasure.entry_proof.concat()),
+        9 => anchor.map(|anchor| anchor.body.clone()),
+        10 => anchor.map(|anchor| anchor.entry_proof.concat()),
+        11 => file.evidence.clone(),
+        12 => manifest.map(|manifest| manifest.entry.clone()),
+        _ => manifest.map(|manifest| manifest.entry_proof.concat()),
     }
 }
 
@@ -44,7 +49,12 @@ fn replaced(mut file: SealFile, part: u8, bytes: &[u8]) -> Option<SealFile> {
         5 => head.epoch_proof = hashes(bytes),
         6 => *file.openings.first_mut()? = bytes.to_vec(),
         7 => erasure?.entry = bytes.to_vec(),
-        _ => erasure?.entry_proof = hashes(bytes),
+        8 => erasure?.entry_proof = hashes(bytes),
+        9 => file.anchors.first_mut()?.body = bytes.to_vec(),
+        10 => file.anchors.first_mut()?.entry_proof = hashes(bytes),
+        11 => *file.evidence.as_mut()? = bytes.to_vec(),
+        12 => file.manifests.first_mut()?.entry = bytes.to_vec(),
+        _ => file.manifests.first_mut()?.entry_proof = hashes(bytes),
     }
     Some(file)
 }
@@ -68,9 +78,13 @@ pub fn run(data: &[u8]) {
     SIGNED.vouch_for(&verified);
     let same = part(genuine, choice).as_deref() == Some(bytes);
     match choice {
-        0 | 1 | 2 | 4 | 5 | 8 => assert!(same, "{name}: part {choice} was changed and it verifies"),
+        0 | 1 | 2 | 4 | 5 | 8 | 10 | 11 | 13 => {
+            assert!(same, "{name}: part {choice} was changed and it verifies")
+        }
         7 => assert!(SIGNED.leaves.contains(&leaf_hash(bytes)), "{name}: an erasure that nobody signed"),
+        12 => assert!(SIGNED.leaves.contains(&leaf_hash(bytes)), "{name}: a manifest that nobody signed"),
         // Lines that no key here knows may come and go; texts and commitments were looked at above.
+        // Whose word an anchor's proofs are, the trust file of this target does not say.
         _ => {}
     }
 }
