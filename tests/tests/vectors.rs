@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 /// Largest vector and largest collection, in bytes.
 const VECTOR_BYTES_MAX: usize = 12_000;
-const ALL_BYTES_MAX: usize = 9 << 18;
+const ALL_BYTES_MAX: usize = 15 << 18;
 
 fn directories() -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> =

@@ -45,3 +45,18 @@ pub(super) fn replace(der: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
     let at = content.windows(from.len()).position(|window| window == from).expect("the value is there");
     tlv(der[0], &[&content[..at], to, &content[at + from.len()..]].concat())
 }
+
+/// An object identifier.
+pub(super) fn oid(text: &str) -> Vec<u8> {
+    let mut arcs = text.split('.').map(|arc| arc.parse::<u32>().expect("identifiers here are numbers"));
+    let (first, second) = (arcs.next().unwrap_or(0), arcs.next().unwrap_or(0));
+    let mut content = Vec::new();
+    for arc in [first * 40 + second].into_iter().chain(arcs) {
+        let groups = (32 - arc.leading_zeros()).div_ceil(7).max(1);
+        content.extend((0..groups).rev().map(|group| {
+            let more = if group > 0 { 0x80 } else { 0 };
+            (arc >> (7 * group)) as u8 & 0x7f | more
+        }));
+    }
+    tlv(0x06, &content)
+}

@@ -17,7 +17,7 @@ use bulla_formats::body::seal::{
 };
 use bulla_formats::der::{self, Octets32};
 use bulla_formats::enrolment::{Enrolment, EnrolmentContent, FleetCertificate, Hardware};
-use bulla_formats::entry::{EntryContent, Kind, LocalTime, Mode, Residency, TreeState};
+use bulla_formats::entry::{EntryContent, EntryRef, Kind, LocalTime, Residency, TreeState};
 use bulla_formats::erasure::erase_body;
 use bulla_formats::hash::{Hash, leaf_hash, sha256};
 use bulla_formats::merkle::{Frontier, inclusion_proof, root};
@@ -63,6 +63,8 @@ pub(super) struct Log<'a> {
     epoch: u64,
     pub(super) sealer: Sealer,
     epoch_entry: usize,
+    /// The newest anchor.
+    evidence: Option<EntryRef>,
 }
 
 impl<'a> Log<'a> {
@@ -94,6 +96,7 @@ impl<'a> Log<'a> {
             epoch: 0,
             sealer: log_sealer(plan, 0),
             epoch_entry: 0,
+            evidence: None,
         };
         log.enrolment = log.enrol(ek);
         log.fill();
@@ -194,12 +197,12 @@ impl<'a> Log<'a> {
             index: self.size(),
             lamport: self.size() + 1,
             time: LocalTime { unix_millis: NOW + 1_000 * self.size(), uncertainty_millis: Some(250) },
-            mode: Mode::AirGapped,
+            mode: (self.plan.mode)(self.size()),
             drill: false,
             epoch: self.epoch,
             residency: self.residency(),
             previous: TreeState::new(self.size(), self.frontier.root()),
-            evidence: None,
+            evidence: self.evidence.clone(),
             kind: kind as u16,
             body: body.into(),
         }
@@ -343,8 +346,17 @@ impl<'a> Log<'a> {
         self.append(entry);
     }
 
-    /// A seal of another document.
+    /// What the plan wants here; a seal of another document where it wants nothing.
     fn filler(&mut self) {
+        let index = self.size();
+        if let Some((_, kind, body)) = self.plan.others.iter().find(|other| other.0 == index) {
+            let content = self.content(*kind, body(self));
+            self.append(self.entry(&content));
+            if *kind == Kind::Anchor {
+                self.evidence = Some(self.reference(index));
+            }
+            return;
+        }
         let document = format!("document {}", self.size());
         let commitment = opening(Field::DocumentId, Assurance::Asserted, "document-id", &document);
         let body = self.seal_body(document.as_bytes(), &[commitment]);
@@ -367,6 +379,11 @@ impl<'a> Log<'a> {
             commitments: commitments.iter().map(Opening::commitment).collect(),
             relations: Vec::new(),
         }
+    }
+
+    /// How an entry is named.
+    pub(super) fn reference(&self, index: u64) -> EntryRef {
+        EntryRef { index, leaf_hash: Octets32::new(self.leaves[index as usize].0) }
     }
 
     /// Inclusion proof as it stands in a `.seal`.

@@ -3,16 +3,20 @@
 //! Every expectation is written beside its scenario by hand; the verifier is never asked what it thinks.
 //! Refuses to do: depend on a clock, on randomness or on a chip. The same source makes the same bytes.
 
+mod anchors;
+mod believed;
 mod der;
 mod erasures;
 mod heads;
 mod identity;
 mod keys;
 mod log;
+mod outages;
 mod packaging;
 mod plan;
 mod revocations;
 mod shapes;
+mod stamps;
 mod tokens;
 mod valid;
 
@@ -93,6 +97,9 @@ pub fn all() -> Vec<Vector> {
     all.extend(packaging::all());
     all.extend(erasures::all());
     all.extend(revocations::all());
+    all.extend(anchors::all());
+    all.extend(outages::all());
+    all.extend(believed::all());
     all
 }
 
@@ -124,6 +131,7 @@ pub fn write(directory: &Path) -> io::Result<usize> {
 
 const SEALED: &[&str] = &["sealed"];
 const ATTESTED: &[&str] = &["sealed", "attested"];
+const ANCHORED: &[&str] = &["sealed", "anchored"];
 
 fn valid(name: &str, facts: &'static [&'static str], plan: Plan) -> Vector {
     plan.make(name, Expect::Judged { verdict: "valid", check: None, facts })

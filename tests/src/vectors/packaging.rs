@@ -183,7 +183,7 @@ fn later() -> Vec<Vector> {
         later("seal-draft", "seal/v1", "seal/v1-draft"),
         later("critical-unknown", "{\n", "{\n  \"critical\": [\"colour\"],\n  \"colour\": \"red\",\n"),
         later("critical-unknown-and-absent", "{\n", "{\n  \"critical\": [\"heads\", \"colour\"],\n"),
-        later("critical-reserved", "{\n", "{\n  \"critical\": [\"anchors\"],\n  \"anchors\": [],\n"),
+        later("critical-reserved", "{\n", "{\n  \"critical\": [\"witnesses\"],\n  \"witnesses\": [],\n"),
         // Not even the rest of a later file is known to have this format's shape.
         not_understood(
             "seal-v2-of-another-shape",

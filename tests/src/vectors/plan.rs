@@ -12,7 +12,7 @@ use bulla_formats::body::operator_action::OperatorActionBody;
 use bulla_formats::body::seal::{Assurance, DigestAlgorithm, Field, Opening, SealBody};
 use bulla_formats::der::Octets32;
 use bulla_formats::enrolment::{Enrolment, EnrolmentContent, FleetCertificateContent, Hardware};
-use bulla_formats::entry::EntryContent;
+use bulla_formats::entry::{EntryContent, Kind, Mode};
 use bulla_formats::hash::sha256;
 use bulla_formats::note::SignedNote;
 use bulla_formats::seal_file::SealFile;
@@ -28,6 +28,7 @@ type Hook<T> = Box<dyn Fn(&mut T)>;
 type NoteHook = Box<dyn Fn(&Log<'_>, &mut SignedNote)>;
 type FileHook = Box<dyn Fn(&Log<'_>, &mut SealFile)>;
 type EntryMaker = Box<dyn Fn(&Log<'_>, &EntryContent) -> Vec<u8>>;
+type BodyMaker = Box<dyn Fn(&Log<'_>) -> Vec<u8>>;
 
 /// Where the sealing key lives and what it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +67,11 @@ pub(super) struct Plan {
     pub(super) index: u64,
     /// Size of the tree.
     pub(super) size: u64,
+    /// Entries that are not seals of other documents: index, kind, body. An anchor is what later entries name as their
+    /// time evidence.
+    pub(super) others: Vec<(u64, Kind, BodyMaker)>,
+    /// Mode of the entry at an index.
+    pub(super) mode: fn(u64) -> Mode,
     /// Whether its last entry records the erasure of the token's openings.
     pub(super) erased: bool,
     /// Size of each head, and the PCRs of its quote.
@@ -180,6 +186,8 @@ impl Plan {
             token_first: false,
             index: 2,
             size: 4,
+            others: Vec::new(),
+            mode: |_| Mode::AirGapped,
             erased: false,
             heads: Vec::new(),
             sealed_document: b"%PDF-1.7 a loan agreement\n".to_vec(),
@@ -232,6 +240,17 @@ impl Plan {
     /// Token at `index` in a tree of `size`.
     pub(super) fn tree(self, index: u64, size: u64) -> Self {
         Plan { index, size, ..self }
+    }
+
+    /// An entry of another kind in place of a seal of another document.
+    pub(super) fn other(
+        mut self,
+        index: u64,
+        kind: Kind,
+        body: impl Fn(&Log<'_>) -> Vec<u8> + 'static,
+    ) -> Self {
+        self.others.push((index, kind, Box::new(body)));
+        self
     }
 
     /// Heads of these sizes and quotes.

@@ -35,7 +35,7 @@ fn tree(size: u64) -> TreeState {
     TreeState { size, root: Octets32::new(log.root(size).0) }
 }
 
-fn content(cause: Cause, size: u64) -> RevocationContent {
+pub(super) fn content(cause: Cause, size: u64) -> RevocationContent {
     let plan = sealed();
     RevocationContent {
         version: 1,
@@ -50,7 +50,7 @@ fn content(cause: Cause, size: u64) -> RevocationContent {
     }
 }
 
-fn signed(content: RevocationContent) -> Revocation {
+pub(super) fn signed(content: RevocationContent) -> Revocation {
     let signature = keys::sign_ed25519(&keys::ed25519("fleet root"), &content.message()).into();
     Revocation { content, chain: Vec::new(), signature }
 }
@@ -84,7 +84,7 @@ fn other_origin(incarnation: u64) -> String {
 }
 
 /// With a trust file that was written from a roster which says this.
-fn by(plan: Plan, revocations: Vec<Revocation>) -> Plan {
+pub(super) fn by(plan: Plan, revocations: Vec<Revocation>) -> Plan {
     plan.trust(move |trust| {
         trust.roster = Some(FromRoster { version: 7, hash: [3; 32], revocations: revocations.clone() });
     })

@@ -284,7 +284,7 @@ fn packaging() -> Vec<Vector> {
     };
     vec![
         valid("valid-unknown-member", SEALED, Plan::software().file(with("colour"))),
-        valid("valid-reserved-member", SEALED, Plan::software().file(with("anchors"))),
+        valid("valid-reserved-member", SEALED, Plan::software().file(with("witnesses"))),
         valid(
             "valid-critical-known-members",
             SEALED,
