@@ -7,9 +7,11 @@
 mod drain;
 mod enrol;
 mod figures;
+mod heal;
 mod judge;
 mod load;
 mod log;
+mod outage;
 mod plot;
 mod sizes;
 mod strangers;
@@ -33,11 +35,12 @@ const CLIENTS: [usize; 3] = [1, 8, 64];
 /// Documents of the comparison, and the pages of each (50 kB).
 const DOCUMENTS: usize = 100;
 const PAGES: usize = 20;
-const PARTS: [&str; 6] = ["seals", "uploads", "verify", "strangers", "enrol", "sizes"];
+const PARTS: [&str; 7] = ["seals", "uploads", "verify", "strangers", "enrol", "outage", "sizes"];
 
 /// What to measure and where.
 struct Arguments {
     sizes: Vec<u64>,
+    outage: u64,
     parts: Vec<String>,
     plot: Option<PathBuf>,
     python: PathBuf,
@@ -47,6 +50,7 @@ impl Arguments {
     fn read(mut words: impl Iterator<Item = String>) -> Result<Self> {
         let mut arguments = Self {
             sizes: vec![10_000, 1_000_000, 10_000_000],
+            outage: 1_000_000,
             parts: PARTS.map(str::to_owned).to_vec(),
             plot: None,
             python: PathBuf::from("python3"),
@@ -55,10 +59,14 @@ impl Arguments {
             let value = words.next().with_context(|| format!("{word} wants a value"))?;
             match word.as_str() {
                 "--sizes" => arguments.sizes = value.split(',').map(size).collect::<Result<_>>()?,
+                "--outage" => arguments.outage = size(&value)?,
                 "--only" => arguments.parts = value.split(',').map(str::to_owned).collect(),
                 "--plot" => arguments.plot = Some(PathBuf::from(value)),
                 "--python" => arguments.python = PathBuf::from(value),
-                _ => bail!("usage: bench [--sizes 10k,1m,10m] [--only {}] [--plot FILE]", PARTS.join(",")),
+                _ => bail!(
+                    "usage: bench [--sizes 10k,1m,10m] [--outage 1m] [--only {}] [--plot FILE]",
+                    PARTS.join(",")
+                ),
             }
         }
         arguments.sizes.sort_unstable();
@@ -107,6 +115,10 @@ fn main() -> Result<()> {
     }
     if arguments.wants("enrol") {
         enrol::measure()?;
+    }
+    if arguments.wants("outage") {
+        outage::measure(&runtime, target)?;
+        heal::measure(&runtime, arguments.outage, target)?;
     }
     if arguments.wants("sizes") {
         // The box idles meanwhile; what it keeps in memory is not the logs'.
