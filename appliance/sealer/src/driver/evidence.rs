@@ -236,15 +236,26 @@ fn covering_attestation(shared: &Shared, index: u64) -> Result<Option<Attestatio
     if index >= first_known {
         return known.map(|entry| attestation(&shared.entry(entry)?)).transpose().map(Option::flatten);
     }
-    for candidate in index + 1..first_known {
+    let before = match shared.found.of(index) {
+        Some(before) => before,
+        None => look_for_attestation(shared, index, first_known)?,
+    };
+    before.or(known).map(|entry| attestation(&shared.entry(entry)?)).transpose().map(Option::flatten)
+}
+
+/// The first attestation up to `end` that covers the entry at `index`, looked for entry by entry.
+fn look_for_attestation(shared: &Shared, index: u64, end: u64) -> Result<Option<u64>, LookupError> {
+    for candidate in index + 1..end {
         if let Some(body) = attestation(&shared.entry(candidate)?)?
             && body.head.size > index
             && body.quote.is_some()
         {
-            return Ok(Some(body));
+            shared.found.found(index, body.head.size.min(candidate), Some(candidate));
+            return Ok(Some(candidate));
         }
     }
-    known.map(|entry| attestation(&shared.entry(entry)?)).transpose().map(Option::flatten)
+    shared.found.found(index, end, None);
+    Ok(None)
 }
 
 fn attestation(entry: &Entry) -> Result<Option<AttestationBody>, LookupError> {

@@ -8,6 +8,7 @@
 
 mod anchored;
 mod attest;
+mod attested;
 mod backup;
 pub mod body;
 mod checks;
@@ -244,6 +245,8 @@ struct Shared {
     size: watch::Sender<u64>,
     /// Attested head size to the attestation entry's index, for entries since this start.
     attestations: Mutex<BTreeMap<u64, u64>>,
+    /// Attestations looked for among entries made before it.
+    found: attested::Found,
     condition: watch::Sender<Condition>,
     counters: Counters,
     checks: Arc<checks::Checks>,

@@ -102,6 +102,7 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
         attested: watch::Sender::new(attested_size),
         size: watch::Sender::new(reader.size()),
         attestations: Mutex::new(BTreeMap::new()),
+        found: Default::default(),
         condition: watch::Sender::new(Condition::Sealing),
         counters: Counters::default(),
         checks: Arc::default(),
