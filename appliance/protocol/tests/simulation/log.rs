@@ -45,6 +45,8 @@ pub struct Log {
     /// One past the newest entry worth an anchor.
     pub worth: u64,
     pub record: ModeRecord,
+    /// Index of the last mode change that was more than a lock.
+    below_since: u64,
     anchored: BTreeMap<String, u64>,
 }
 
@@ -53,7 +55,7 @@ pub type Broken = (&'static str, String);
 impl Log {
     pub fn new(mode: Mode) -> Self {
         let record = ModeRecord::new(mode);
-        Log { entries: Vec::new(), size: 0, worth: 0, record, anchored: BTreeMap::new() }
+        Log { entries: Vec::new(), size: 0, worth: 0, record, below_since: 0, anchored: BTreeMap::new() }
     }
 
     /// What the writer does: an entry is in the mode that the newest mode change says, itself included; seals in the
@@ -64,6 +66,9 @@ impl Log {
             Body::Seals { count, .. } => self.record.sealed(*count),
             Body::Change(change) => {
                 self.check_change(change)?;
+                if change.below != self.record.below {
+                    self.below_since = index;
+                }
                 self.record.changed(index, change);
             }
             Body::Manifest(manifest) => {
@@ -123,12 +128,12 @@ impl Log {
         match manifest.stage {
             Stage::Closing if outage.closing.is_some() => broken("a second closing manifest"),
             Stage::Closing => {
-                let last = manifest.last.unwrap_or(u64::MAX);
+                let last = manifest.last.unwrap_or(0);
                 let inside = |entry: &&Entry| (manifest.first..=last).contains(&entry.index);
                 let own = self.entries.iter().filter(inside);
                 let seals = own.filter(|entry| matches!(entry.body, Body::Seals { .. })).map(Entry::count);
                 let seals: u64 = seals.sum();
-                if last >= index || seals != manifest.seals {
+                if last + 1 != self.below_since || seals != manifest.seals {
                     return broken(&format!(
                         "it does not cover its outage, with {seals} seals before {index}"
                     ));

@@ -47,6 +47,8 @@ enum Fault {
     IgnoreAnswers,
     /// The machine waits five times as long as it should.
     SlowToSee,
+    /// One answer ends an outage.
+    QuickToForget,
     /// Nobody wakes the planner and the machine.
     NoTicks,
     /// Receipts are given before the entry is durable.
@@ -167,7 +169,7 @@ fn the_days_are_bad_enough() {
 
 #[test]
 fn every_check_can_fail() {
-    let rows: [(Fault, &[&str]); 12] = [
+    let rows: [(Fault, &[&str]); 13] = [
         (Fault::ForgetQuota, &["quota"]),
         (Fault::TrustWall, &["quota"]),
         (Fault::ForgetOutages, &["outages", "manifests", "mode"]),
@@ -178,6 +180,7 @@ fn every_check_can_fail() {
         (Fault::IgnoreFailures, &["emergency", "online"]),
         (Fault::IgnoreAnswers, &["emergency", "online"]),
         (Fault::SlowToSee, &["emergency"]),
+        (Fault::QuickToForget, &["emergency"]),
         (Fault::NoTicks, &["emergency", "online", "liveness"]),
         (Fault::EarlyReceipt, &["receipts"]),
     ];

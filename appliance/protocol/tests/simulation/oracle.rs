@@ -23,14 +23,25 @@ pub struct Oracle {
     started: u64,
     running: bool,
     trouble: u64,
+    lease_since: u64,
     lease_until: u64,
     drill_until: u64,
+    drill_before: u64,
 }
 
 impl Oracle {
     pub fn new(authorities: usize) -> Self {
         let heard = vec![Heard::default(); authorities];
-        Oracle { heard, started: 0, running: false, trouble: 0, lease_until: 0, drill_until: 0 }
+        Oracle {
+            heard,
+            started: 0,
+            running: false,
+            trouble: 0,
+            lease_since: 0,
+            lease_until: 0,
+            drill_until: 0,
+            drill_before: 0,
+        }
     }
 
     pub fn started(&mut self, now: u64) {
@@ -52,10 +63,18 @@ impl Oracle {
     }
 
     pub fn lease(&mut self, now: u64, millis: u64) {
+        if now >= self.lease_until {
+            self.lease_since = now;
+        }
         self.lease_until = now + millis;
     }
 
+    pub fn drill_refused(&mut self) {
+        self.drill_until = self.drill_before;
+    }
+
     pub fn drill_asked(&mut self, now: u64, millis: u64) {
+        self.drill_before = self.drill_until;
         self.drill_until = self.drill_until.max(now + millis);
     }
 
@@ -75,7 +94,8 @@ impl Oracle {
         }
     }
 
-    /// A real outage begins only after `outage_after` without any answer, in earnest.
+    /// A real outage begins only after `outage_after` without any answer, in earnest, and no outage is over before
+    /// something has answered for `recover_after`.
     pub fn changes(
         &self,
         config: &ModeConfig,
@@ -83,6 +103,14 @@ impl Oracle {
         change: &ModeChange,
         now: u64,
     ) -> Result<(), Broken> {
+        if record.below == Mode::Emergency && change.below == Mode::Reconciling {
+            let answering = self.heard.iter().filter_map(|heard| heard.answering_since);
+            let lease = (now <= self.lease_until + SECOND).then_some(self.lease_since);
+            let since = answering.chain(lease).min().unwrap_or(now).max(self.drill_until.min(now));
+            if now - since < config.recover_after - SECOND {
+                return Err(("emergency", format!("over {} ms after an answer: {change:?}", now - since)));
+            }
+        }
         let begins = change.below == Mode::Emergency && !change.drill;
         let already = record.below == Mode::Emergency && !record.drill;
         if !begins || already {

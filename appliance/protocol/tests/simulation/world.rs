@@ -335,6 +335,9 @@ impl World {
         if self.options.fault == Fault::SlowToSee {
             config.outage_after *= 5;
         }
+        if self.options.fault == Fault::QuickToForget {
+            config.recover_after = 0;
+        }
         let start = AnchorStart { state, elapsed, anchored: self.log.anchored() };
         self.process = Some(Process {
             modes: ModeMachine::new(config, record, steady),
@@ -410,7 +413,11 @@ impl World {
                     self.oracle.drill_ended(self.now);
                     continue;
                 }
-                ModeEffect::LimitReached { .. } | ModeEffect::DrillRefused(_) => continue,
+                ModeEffect::DrillRefused(_) => {
+                    self.oracle.drill_refused();
+                    continue;
+                }
+                ModeEffect::LimitReached { .. } => continue,
             };
             if let Some(process) = &mut self.process {
                 process.mode_append = true;
@@ -688,6 +695,7 @@ impl World {
             }
             3 => {
                 let expires_in = self.rng.between(MINUTE, HOUR);
+                self.note(|_| format!("a lease for {expires_in} ms"));
                 self.oracle.lease(self.now, expires_in);
                 self.modes(ModeEvent::Lease { expires_in, seals: None })
             }
