@@ -124,8 +124,8 @@ fn cosignature(body: &[u8], text: &str, key: &WitnessKey) -> Result<Cosignature,
     let line = own.next().ok_or(WitnessRefusal::Absent)?;
     let (seconds, signature) = line.body.split_first_chunk::<8>().ok_or(WitnessRefusal::BadCosignature)?;
     let seconds = u64::from_be_bytes(*seconds);
-    // Two by one key, or a moment that a cosignature must not have.
-    if own.next().is_some() || seconds == 0 || seconds > NUMBER_MAX {
+    // Two by one key, or a moment that a cosignature must not have, or no anchor can hold.
+    if own.next().is_some() || seconds == 0 || seconds > NUMBER_MAX / 1_000 {
         return Err(WitnessRefusal::BadCosignature);
     }
     key.verify(text, seconds, signature).map_err(|_| WitnessRefusal::BadCosignature)?;
@@ -207,6 +207,7 @@ mod tests {
             ("cosignature", own(&longer)),
             ("cosignature", own(&by(0, TEXT))),
             ("cosignature", own(&by(1 << 63, TEXT))),
+            ("cosignature", own(&by(NUMBER_MAX / 1_000 + 1, TEXT))),
             ("cosignature", own(&by(1_700_000_000, "example.com/behind-the-sofa\n1\nAAAA\n"))),
             ("cosignature", own(&[1; 7])),
             ("cosignature", format!("{good}{good}")),
