@@ -6,7 +6,7 @@
 //! bounded by the number of batches in the outage under way, at most [`super::BOUNDARIES_MAX`].
 
 use crate::body::manifest::{ManifestBody, Phase};
-use crate::body::mode_change::{ModeChangeBody, Vouched};
+use crate::body::mode_change::{ModeChangeBody, OutageState, Vouched};
 use crate::endorsement::AttestationKey;
 use crate::entry::{Entry, Kind, Mode};
 use crate::hash::Hash;
@@ -39,8 +39,12 @@ struct Outage {
     number: u64,
     drill: bool,
     first: u64,
+    /// Without the closing one.
     manifests: u64,
-    closed: bool,
+    /// Index of the mode change that ended it: the first entry that is not of the outage.
+    ended: Option<u64>,
+    /// Index of the closing manifest.
+    closing: Option<u64>,
     /// Tree over its leaves, and the seals among them.
     leaves: Frontier,
     seals: u64,
@@ -56,6 +60,29 @@ pub(super) struct Outages {
     outage: Option<Outage>,
 }
 
+impl Outage {
+    fn new(number: u64, first: u64) -> Self {
+        Outage {
+            number,
+            drill: false,
+            first,
+            manifests: 0,
+            ended: None,
+            closing: None,
+            leaves: Frontier::new(),
+            seals: 0,
+            boundaries: VecDeque::new(),
+        }
+    }
+
+    /// What a mode change says of it, beyond how long it has lasted.
+    fn is_told(&self, state: &OutageState) -> bool {
+        let last = self.ended.map(|index| index.saturating_sub(1));
+        let told = (state.first, state.manifests, state.last, state.closing);
+        told == (Some(self.first), self.manifests, last, self.closing)
+    }
+}
+
 const fn story<T>(what: &'static str) -> Result<T, OutageError> {
     Err(OutageError::Story(what))
 }
@@ -63,7 +90,7 @@ const fn story<T>(what: &'static str) -> Result<T, OutageError> {
 impl Outages {
     /// Between two batches: the log has `size` entries.
     pub(super) fn boundary(&mut self, size: u64) {
-        let Some(outage) = self.outage.as_mut().filter(|outage| !outage.closed) else { return };
+        let Some(outage) = self.outage.as_mut().filter(|outage| outage.ended.is_none()) else { return };
         if outage.leaves.size() > 0 {
             if outage.boundaries.len() == super::BOUNDARIES_MAX {
                 outage.boundaries.pop_front();
@@ -74,7 +101,7 @@ impl Outages {
 
     /// The next leaf, whatever it is.
     pub(super) fn leaf(&mut self, leaf: Hash, is_seal: bool) {
-        if let Some(outage) = self.outage.as_mut().filter(|outage| !outage.closed) {
+        if let Some(outage) = self.outage.as_mut().filter(|outage| outage.ended.is_none()) {
             outage.leaves.append(leaf);
             outage.seals += u64::from(is_seal);
         }
@@ -110,37 +137,41 @@ impl Outages {
             );
         }
         quote(&body.vouched, &said.qualifying_data(), key)?;
-        if said.below == Mode::Emergency && said.outages == self.numbered + 1 && !self.is_open() {
-            self.numbered = said.outages;
-            self.outage = Some(Outage {
-                number: said.outages,
-                drill: entry.content().drill,
-                first: index,
-                manifests: 0,
-                closed: false,
-                leaves: Frontier::new(),
-                seals: 0,
-                boundaries: VecDeque::new(),
-            });
-        }
-        if said.outages != self.numbered || (said.below == Mode::Emergency && !self.is_open()) {
+        let begins = said.below == Mode::Emergency && said.outages == self.numbered + 1 && !self.is_open();
+        let goes_on = said.outages == self.numbered && (said.below != Mode::Emergency || self.is_open());
+        if !begins && !goes_on {
             return story("the outage it names is neither the one under way nor the next");
-        }
-        if let (Some(state), Some(outage)) = (&said.outage, &mut self.outage) {
-            if state.first.is_some_and(|first| first != outage.first) || state.manifests != outage.manifests {
-                return story("what it says of the outage is not what the log says");
-            }
-            outage.drill = entry.content().drill;
         }
         if matches!(said.below, Mode::Online | Mode::Degraded) && self.is_open() {
             return story("the box calls itself online before the outage has its closing manifest");
+        }
+        let told = match (&said.outage, &self.outage) {
+            (Some(OutageState { first, manifests, last, closing, .. }), _) if begins => {
+                (first, manifests, last, closing) == (&None, &0, &None, &None)
+            }
+            (Some(state), Some(outage)) => outage.is_told(state),
+            (state, _) => state.is_none(),
+        };
+        if !told {
+            return story("what it says of the outage is not what the log says");
+        }
+        // From here on the entry is believed.
+        if begins {
+            self.numbered = said.outages;
+            self.outage = Some(Outage::new(said.outages, index));
+        }
+        if let (Some(_), Some(outage)) = (&said.outage, &mut self.outage) {
+            outage.drill = entry.content().drill;
+            if said.below == Mode::Reconciling {
+                outage.ended = outage.ended.or(Some(index));
+            }
         }
         self.mode = Some(said.to);
         Ok(())
     }
 
     fn is_open(&self) -> bool {
-        self.outage.as_ref().is_some_and(|outage| !outage.closed)
+        self.outage.as_ref().is_some_and(|outage| outage.closing.is_none())
     }
 
     /// The manifest at `index`; `root` is the log's where the manifest says it was.
@@ -153,7 +184,7 @@ impl Outages {
         key: &AttestationKey,
     ) -> Result<(), OutageError> {
         let said = &body.statement;
-        let Some(outage) = self.outage.as_mut().filter(|outage| !outage.closed) else {
+        let Some(outage) = self.outage.as_mut().filter(|outage| outage.closing.is_none()) else {
             return story("the manifest is of an outage that has not begun, or is closed already");
         };
         if said.origin != origin || said.head.size > index || root != Some(said.head.root()) {
@@ -165,6 +196,9 @@ impl Outages {
         if said.sequence != outage.manifests || (said.phase == Phase::Open) != (outage.manifests == 0) {
             return story("the manifest is not the next of its outage");
         }
+        if said.phase == Phase::Close && outage.ended != Some(said.head.size) {
+            return story("the closing manifest does not go to the end of its outage, or there is none yet");
+        }
         let at = outage.boundaries.binary_search_by_key(&said.head.size, |boundary| boundary.0).ok();
         let (entries, seals) = match at.and_then(|at| outage.boundaries.get(at)) {
             Some((_, root, seals)) => (*root, *seals),
@@ -174,10 +208,11 @@ impl Outages {
             return story("the manifest's root or number of seals is not that of the outage's entries");
         }
         quote(&body.vouched, &said.qualifying_data(), key)?;
-        outage.manifests += 1;
         if said.phase == Phase::Close {
-            outage.closed = true;
+            outage.closing = Some(index);
             outage.boundaries.clear();
+        } else {
+            outage.manifests += 1;
         }
         Ok(())
     }
