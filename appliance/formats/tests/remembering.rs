@@ -3,16 +3,20 @@
 
 mod common;
 
+use bulla_formats::body::anchor::{AnchorBody, AnchorProof, Cosignature, Evidence};
 use bulla_formats::body::operator_action::OperatorActionBody;
 use bulla_formats::enrolment::Hardware;
-use bulla_formats::entry::Kind;
+use bulla_formats::entry::{Kind, TreeState};
 use bulla_formats::erasure::erase_body;
-use bulla_formats::report::Verdict;
-use bulla_formats::seal_file::{Placed, SealFile};
-use bulla_formats::trust::{Reference, TrustFile};
+use bulla_formats::hash::leaf_hash;
+use bulla_formats::report::{Fact, Verdict};
+use bulla_formats::seal_file::{AnchorEvidence, Placed, SealFile};
+use bulla_formats::trust::{Authorities, Reference, TrustFile, TrustedWitness};
 use bulla_formats::verify::{Verifier, verify};
+use bulla_formats::witness::{WitnessKey, cosigned};
 use bulla_formats::{der, note::SignedNote};
-use common::{Log, digest};
+use common::{Log, NOW, digest};
+use ed25519_dalek::{Signer as _, SigningKey};
 
 const DOCUMENT: &[u8] = b"%PDF-1.7 a scanned contract";
 
@@ -159,4 +163,94 @@ fn policy_and_boot_state_are_not_remembered() {
         let found = warm.verify(file.encode().as_bytes(), Some(&digest(DOCUMENT)));
         assert_eq!(found.report.verdict, Verdict::PolicyUnmet);
     }
+}
+
+/// An anchor of the log as it is: a batch of its own, cosigned by a witness.
+fn anchor(log: &Log, seconds: u64) -> AnchorBody {
+    let mut body = AnchorBody {
+        version: 1,
+        batch: TreeState::new(1, log.root()),
+        index: 0,
+        path: Vec::new(),
+        head: TreeState::new(log.size(), log.root()),
+        proofs: Vec::new(),
+        manifests: Vec::new(),
+    };
+    let text = body.checkpoint_text(log.origin.as_str());
+    body.batch = TreeState::new(1, leaf_hash(text.as_bytes()));
+    let signature = SigningKey::from_bytes(&[77; 32]).sign(&cosigned(&text, seconds)).to_bytes();
+    let said = Cosignature { name: "witness.test/w1".into(), seconds, signature: signature.to_vec().into() };
+    body.proofs.push(AnchorProof {
+        authority: "w1".into(),
+        operator: "one".into(),
+        evidence: Evidence::Cosignature(said),
+    });
+    body
+}
+
+fn with_witness(mut trust: TrustFile) -> TrustFile {
+    let key = SigningKey::from_bytes(&[77; 32]).verifying_key().to_bytes();
+    let key = WitnessKey::new("witness.test/w1", key).unwrap();
+    let witnesses = vec![TrustedWitness { operator: "one".into(), key }];
+    trust.authorities = Some(Authorities { tsas: Vec::new(), witnesses, operators: 1 });
+    trust
+}
+
+/// One anchor under many seals is judged once, and what it proves is told for each of them.
+#[test]
+fn anchors_are_remembered_and_the_report_is_the_same() {
+    let mut log = Log::new(Hardware::Software, 6);
+    let indexes = [log.seal(DOCUMENT), log.seal(b"another"), log.seal(DOCUMENT)];
+    let seconds = NOW / 1_000;
+    let body = der::encode(&anchor(&log, seconds));
+    let trust = with_witness(log.trust());
+    let anchored = |index: u64, body: &[u8]| {
+        let mut file = log.seal_file(index, false);
+        let entry_proof = file.heads[0].entry_proof.clone();
+        file.anchors.push(AnchorEvidence { body: body.to_vec(), entry_proof });
+        file.encode()
+    };
+    let bare = log.seal_file(indexes[0], false).encode();
+    let mut warm = Verifier::new(&trust);
+    assert!(same(&mut warm, &trust, bare.as_bytes(), "without an anchor"));
+    let without = warm.remembered();
+    assert!(same(&mut warm, &trust, anchored(indexes[0], &body).as_bytes(), "anchored"));
+    let with = warm.remembered();
+    assert_eq!(with, without + 1, "the anchor, and nothing else, is new");
+    for index in indexes {
+        same(&mut warm, &trust, anchored(index, &body).as_bytes(), "another seal under the same anchor");
+        let found = warm.verify(anchored(index, &body).as_bytes(), None);
+        assert_eq!(found.report.facts, [Fact::Sealed, Fact::Anchored]);
+        assert_eq!(found.report.interval.unwrap().before, Some((seconds + 1) * 1_000));
+    }
+    assert_eq!(warm.remembered(), with, "it was judged once");
+    // Every byte of it counts, and a changed one is not taken for the one that is remembered.
+    for at in 0..body.len() {
+        let mut changed = body.clone();
+        changed[at] ^= 1 << (at % 8);
+        let text = anchored(indexes[0], &changed);
+        same(&mut warm, &trust, text.as_bytes(), &format!("byte {at} of the anchor"));
+        let facts = warm.verify(text.as_bytes(), None).report.facts;
+        assert!(!facts.contains(&Fact::Anchored) || names_only(&body, &changed), "byte {at}");
+    }
+    // The same anchor in another log's file is no anchor of that log.
+    let mut other = Log::new(Hardware::Software, 7);
+    let index = other.seal(DOCUMENT);
+    let mut file = other.seal_file(index, false);
+    let entry_proof = file.heads[0].entry_proof.clone();
+    file.anchors.push(AnchorEvidence { body: body.clone(), entry_proof });
+    assert!(!same(&mut warm, &trust, file.encode().as_bytes(), "another log"));
+    // And nothing of it is remembered for another trust file.
+    let bare_trust = log.trust();
+    let mut other = Verifier::new(&bare_trust);
+    same(&mut other, &bare_trust, anchored(indexes[0], &body).as_bytes(), "a trust file without witnesses");
+    let found = other.verify(anchored(indexes[0], &body).as_bytes(), None);
+    assert_eq!(found.report.facts, [Fact::Sealed]);
+}
+
+/// Whether two bodies differ only in what the authority is called, which proves nothing.
+fn names_only(one: &[u8], other: &[u8]) -> bool {
+    let [mut one, other] = [one, other].map(|body| AnchorBody::decode(body).unwrap());
+    one.proofs[0].authority.clone_from(&other.proofs[0].authority);
+    one == other
 }
