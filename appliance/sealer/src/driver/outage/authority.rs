@@ -163,7 +163,9 @@ impl Line {
     /// Asks for a proof.
     pub async fn ask(&self, question: &Question) -> Result<Proof, Trouble> {
         let asked = match &self.kind {
-            Kind::Tsa { tsa, policy, .. } => self.stamp(tsa, policy.clone(), question.imprint).await,
+            Kind::Tsa { tsa, policy, .. } => {
+                self.stamp(tsa, policy.clone(), question.imprint, self.timeout).await
+            }
             Kind::Witness { trusted, cosigned } => self.cosign(trusted, cosigned, question).await,
         };
         // What is no answer at all says nothing about who would answer.
@@ -175,15 +177,16 @@ impl Line {
         asked
     }
 
-    /// Whether it is there.
-    pub async fn probe(&self) -> Result<Option<Proof>, Trouble> {
+    /// Whether it is there; known within this time, whatever its own patience: an outage must be noticed in time.
+    pub async fn probe(&self, within: Duration) -> Result<Option<Proof>, Trouble> {
+        let within = within.min(self.timeout);
         if let Kind::Tsa { probe: ProbeConfig::Stamp, tsa, policy } = &self.kind {
             let mut imprint = [0; 32];
             getrandom::fill(&mut imprint)
                 .map_err(|error| Trouble::new(Failure::Other, format!("no randomness: {error}")))?;
-            return self.stamp(tsa, policy.clone(), imprint).await.map(Some);
+            return self.stamp(tsa, policy.clone(), imprint, within).await.map(Some);
         }
-        self.target.connect(self.timeout).await?;
+        self.target.connect(within).await?;
         if self.doubted.load(Relaxed) {
             let detail = "it accepts connections, but its last answer was not one of the authority";
             return Err(Trouble::new(Failure::BadAnswer, detail));
@@ -233,6 +236,7 @@ impl Line {
         tsa: &TrustedTsa,
         policy: Option<Oid>,
         imprint: [u8; 32],
+        within: Duration,
     ) -> Result<Proof, Trouble> {
         let mut nonce = [0; 8];
         getrandom::fill(&mut nonce)
@@ -240,7 +244,7 @@ impl Line {
         // Positive and of full length, so that no responder trips over a sign.
         let nonce = u64::from_be_bytes(nonce) >> 1 | 1 << 62;
         let request = Request::new(imprint, nonce, policy).encode();
-        let answer = self.target.post("application/timestamp-query", request, self.timeout).await?;
+        let answer = self.target.post("application/timestamp-query", request, within).await?;
         if !answer.status.is_success() {
             return Err(Trouble::new(Failure::HttpStatus, format!("HTTP {}", answer.status)));
         }

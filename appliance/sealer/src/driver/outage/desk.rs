@@ -182,14 +182,7 @@ impl Desk {
                 tokio::time::sleep(period / 4 * authority as u32 / count).await;
                 loop {
                     let sent = boottime_millis();
-                    // Whatever its own patience: an outage must be noticed in time.
-                    let result = match tokio::time::timeout(period, lines[authority].probe()).await {
-                        Ok(result) => result,
-                        Err(_) => Err(Trouble::new(
-                            bulla_protocol::authority::Failure::Timeout,
-                            format!("no answer within {} s", period.as_secs()),
-                        )),
-                    };
+                    let result = lines[authority].probe(period).await;
                     handle.tell(Message::Probed { authority, result, sent });
                     tokio::time::sleep(period).await;
                 }
