@@ -10,7 +10,7 @@
 //!
 //! Refuses to do: clocks (all of them are arguments); set any.
 //! Invariants: with honest authorities and a steady clock within its drift, true time is inside the interval; of two
-//! authorities that contradict each other neither is believed alone.
+//! authorities that contradict each other neither is believed alone, and while they go on it is told once an hour.
 
 /// What is believed of clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +33,8 @@ impl Default for TimeConfig {
 const SLEW_PPM: u64 = 1_000;
 /// How late a TPM's answer may be read.
 const TPM_SLACK_MILLIS: u64 = 5_000;
+/// An authority that is off says so with every answer; the log need not.
+const REPEAT_MILLIS: u64 = 3_600_000;
 
 /// Bounds of the true time, in milliseconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -202,6 +204,8 @@ pub struct TimeKeeper {
     wall: Option<(u64, u64)>,
     tpm: Option<Look>,
     is_behind: bool,
+    /// When an answer was last told of that came before the interval, and after it.
+    told: [Option<u64>; 2],
 }
 
 impl TimeKeeper {
@@ -216,6 +220,7 @@ impl TimeKeeper {
             wall: None,
             tpm: None,
             is_behind: false,
+            told: [None; 2],
         };
         if let Some(state) = kept {
             let moment = state.moment;
@@ -330,7 +335,12 @@ impl TimeKeeper {
                         (reading.lo.max(floor), Some(ceiling.map_or(reading.hi, |hi| hi.min(reading.hi))))
                     }
                     Some(finding) => {
-                        effects.push(TimeEffect::LogClock(finding));
+                        let is_late = matches!(finding, ClockFinding::Correction { .. });
+                        let told = &mut self.told[usize::from(is_late)];
+                        if told.is_none_or(|at| self.now.saturating_sub(at) >= REPEAT_MILLIS) {
+                            *told = Some(self.now);
+                            effects.push(TimeEffect::LogClock(finding));
+                        }
                         // Nobody knows which of the two is right: the truth is in one of them, or between.
                         (reading.lo.min(floor), ceiling.map(|hi| hi.max(reading.hi)))
                     }
@@ -520,6 +530,25 @@ mod tests {
         let early = next.handle(TimeEvent::Reading { bounds: reading, sent: 0 }, 0);
         assert!(matches!(findings(&early)[..], [ClockFinding::Inverted { .. }]));
         assert_eq!(next.bounds(0), None);
+    }
+
+    #[test]
+    fn authorities_that_go_on_contradicting_each_other_are_told_of_once_an_hour() {
+        let mut keeper = keeper(None);
+        let mut told = [0, 0];
+        for minute in 0..150 {
+            let now = minute * 60_000;
+            for (which, off) in [(0, -2 * 3_600_000i64), (1, 2 * 3_600_000)] {
+                for off in [0, off] {
+                    let lo = (now + 10_000_000).saturating_add_signed(off);
+                    let reading = TimeEvent::Reading { bounds: bounds(lo, lo + 1_000), sent: now };
+                    let found = findings(&keeper.handle(reading, now)).len();
+                    assert!(off != 0 || found == 0, "minute {minute}: the truth is no surprise");
+                    told[which] += found;
+                }
+            }
+        }
+        assert_eq!(told, [3, 3]);
     }
 
     proptest! {
