@@ -236,7 +236,8 @@ impl ModeMachine {
             Append::Manifest(manifest) => {
                 self.record.manifested(index, manifest);
                 self.manifested_at = flight.asked;
-                self.refresh_now = manifest.limits != self.limits();
+                let goes_on = self.record.below == Mode::Emergency;
+                self.refresh_now = goes_on && manifest.limits != self.limits();
             }
         }
     }
@@ -314,9 +315,12 @@ impl ModeMachine {
 
     /// Limits reached now.
     fn limits(&self) -> Vec<Limit> {
-        let Some(outage) = self.outage_now().filter(|_| self.record.below == Mode::Emergency) else {
-            return Vec::new();
-        };
+        if self.record.below == Mode::Emergency { self.reached() } else { Vec::new() }
+    }
+
+    /// Limits that the outage, over or not, has reached.
+    fn reached(&self) -> Vec<Limit> {
+        let Some(outage) = self.outage_now() else { return Vec::new() };
         let Limits { duration, seals, holders, .. } = self.config.limits;
         [
             (duration.is_some_and(|most| outage.elapsed >= most), Limit::Duration),
@@ -419,7 +423,8 @@ impl ModeMachine {
             last: outage.and_then(|outage| outage.last),
             elapsed: outage.map_or(0, |outage| outage.elapsed),
             seals: outage.map_or(0, |outage| outage.seals),
-            limits: self.limits(),
+            // The last one speaks of the whole outage.
+            limits: if stage == Stage::Closing { self.reached() } else { self.limits() },
             findings: self.links.findings(&self.config, self.now),
         }
     }

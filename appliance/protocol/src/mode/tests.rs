@@ -271,6 +271,8 @@ fn limits_stop_sealing_only_where_policy_says_so_and_only_in_earnest() {
     assert_eq!(rig.told, [reached(Limit::Seals), reached(Limit::Duration)], "each is told once");
     rig.run(40_000, Ok(()));
     assert_eq!(rig.machine.mode(), Mode::Reconciling, "the end of the outage ends it");
+    let (_, closing) = rig.manifests.last().unwrap();
+    assert_eq!((closing.stage, &closing.limits[..]), (Stage::Closing, &[Limit::Duration, Limit::Seals][..]));
     rig.anchor();
     rig.told.clear();
     rig.send(ModeEvent::DrillStart { millis: 900_000 });
