@@ -19,6 +19,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -30,6 +31,9 @@ pub type Handler = Arc<dyn Fn(Request<Incoming>) -> BoxFuture<'static, Response<
 
 /// Connections that wait to be taken.
 const BACKLOG: u32 = 1024;
+/// How often, and after which pause, a port that is not free is tried again.
+const AGAIN: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// What the network makes of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -88,6 +92,17 @@ fn bind(address: SocketAddr) -> Result<TcpSocket> {
     Ok(socket)
 }
 
+/// Between closing a port and taking it again somebody else's connection may have begun at it.
+async fn again<T>(mut take: impl FnMut() -> Result<T>) -> Result<T> {
+    for _ in 0..AGAIN {
+        if let Ok(taken) = take() {
+            return Ok(taken);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    take()
+}
+
 async fn keep(
     address: SocketAddr,
     first: TcpListener,
@@ -103,12 +118,24 @@ async fn keep(
         let open = match transport {
             Transport::Down => None,
             Transport::Up | Transport::BlackHole => {
-                let taken = listener.take().map_or_else(|| Ok(bind(address)?.listen(BACKLOG)?), Ok);
-                let Ok(taken): Result<TcpListener> = taken else { return };
+                let Ok(taken) = again(|| match listener.take() {
+                    Some(listener) => Ok(listener),
+                    None => Ok(bind(address)?.listen(BACKLOG)?),
+                })
+                .await
+                else {
+                    return;
+                };
                 Some(taken)
             }
         };
-        let Ok(_kept) = open.is_none().then(|| bind(address)).transpose() else { return };
+        let _kept = match open {
+            Some(_) => None,
+            None => match again(|| bind(address)).await {
+                Ok(kept) => Some(kept),
+                Err(_) => return,
+            },
+        };
         if let Some(tell) = tell.take() {
             let _nobody_waits = tell.send(());
         }

@@ -58,7 +58,8 @@ impl Disk {
         self.mount_point().join("state")
     }
 
-    fn mount_point(&self) -> PathBuf {
+    /// Its topmost directory.
+    pub fn mount_point(&self) -> PathBuf {
         self.directory.path().join("mnt")
     }
 

@@ -142,6 +142,11 @@ impl Wan {
         self.forward((Ipv4Addr::LOCALHOST, port), (self.lan_address(), port))
     }
 
+    /// Lets the box reach this port of the test's loopback through the WAN, where authorities are.
+    pub fn publish_far(&self, port: u16) -> Result<()> {
+        self.forward((self.address(), port), (Ipv4Addr::LOCALHOST, port))
+    }
+
     /// Lets the box reach a TPM on the test's loopback through the LAN; returns how libtss2 is told. On a board the TPM is
     /// not on the WAN, either.
     pub fn tcti(&self, tpm_port: u16) -> Result<String> {
