@@ -2,7 +2,7 @@
 //!
 //! One box, two time-stamping authorities of distinct operators. Online, in emergency and from the return of the
 //! authorities on take turns, so that the noise of the machine shows; each is compared with online of its own turn.
-//! Refuses to do: count a phase in which the box was not in the mode that the row names.
+//! Refuses to do: count a phase that did not end in its mode; of reconciling, which ends by itself, the row names the share.
 
 use crate::load::{self, Measured, Order, Target};
 use anyhow::{Context, Result, ensure};
