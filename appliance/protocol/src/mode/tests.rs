@@ -226,6 +226,9 @@ fn what_was_not_logged_did_not_happen_and_comes_again() {
     let mut rig = Rig::online(config(1));
     rig.refuse = true;
     rig.run(200_000, DOWN);
+    rig.now += 64_000;
+    rig.send(ModeEvent::Tick);
+    assert_eq!(rig.machine.next_wakeup(), Some(rig.now + 64_000), "it is tried again without anybody's help");
     assert_eq!(rig.machine.mode(), Mode::Online, "entries say what the log says");
     rig.refuse = false;
     rig.run(70_000, DOWN);
