@@ -334,6 +334,7 @@ const CODES: [&str; 37] = [
 fn replies(room: &Room) {
     let genuine = room.genuine();
     room.held(&genuine);
+    keep("valid", &genuine, &EXPECTED, &room.authority);
     room.refused(TOO_LONG, &vec![0; 70_000]);
     room.refused("reply-malformed", b"<html><body>Please accept the terms of this network</body></html>");
     room.refused("reply-malformed", &[&genuine[..], &[0]].concat());
@@ -369,6 +370,7 @@ fn cms(room: &Room) {
     let content = Content::good().encode();
     let by = |arguments: &[&str]| signed(&content, &room.signer, arguments).unwrap();
     let stamp = room.held(&by(&AS_STAMP));
+    keep("valid", &by(&AS_STAMP), &EXPECTED, &room.authority);
     assert_eq!((stamp.gen_time_micros(), stamp.serial()), (1_795_303_800_500_000, &[7][..]));
     room.held(&by(&[&AS_STAMP[..], &["-keyid"]].concat()));
     let kind = ["-econtent_type", "1.2.840.113549.1.9.16.1.4"];
@@ -404,6 +406,7 @@ fn cms(room: &Room) {
     room.refused("signer-certificate-missing", &new);
 
     let genuine = room.genuine();
+    keep("valid", &genuine, &EXPECTED, &room.authority);
     let changed = |at: usize| {
         let mut changed = genuine.clone();
         changed[at] ^= 1;

@@ -18,8 +18,6 @@ struct Vector {
     authority: Authority,
     expected: Expected,
     reply: Vec<u8>,
-    /// What it says, when it holds; and that is then what all of its authority's stamps in the vectors say.
-    stamp: Option<TimeStamp>,
 }
 
 static VECTORS: LazyLock<Vec<Vector>> = LazyLock::new(|| {
@@ -30,19 +28,26 @@ static VECTORS: LazyLock<Vec<Vector>> = LazyLock::new(|| {
     paths.iter().map(|path| read(&fs::read(path).expect("it is there"))).collect()
 });
 
+/// What any reply of the vectors says under the roots of any of them. What was damaged to make a vector is among them
+/// undamaged: an input may undo the damage.
+static GENUINE: LazyLock<Vec<TimeStamp>> = LazyLock::new(|| {
+    let judged = |vector: &'static Vector| {
+        VECTORS.iter().filter_map(|other| verify(&other.reply, &vector.expected, &vector.authority).ok())
+    };
+    VECTORS.iter().flat_map(judged).collect()
+});
+
 fn read(text: &[u8]) -> Vector {
     let vector: Value = serde_json::from_slice(text).expect("vectors are JSON");
     let text = |value: &Value| value.as_str().expect("a text").to_owned();
     let list = |name: &str| vector[name].as_array().expect("a list").iter().map(text).collect::<Vec<_>>();
     let bytes = |text: &String| base64_decode(text).expect("base64");
     let roots: Vec<Vec<u8>> = list("roots").iter().map(bytes).collect();
-    let policies = list("policies").iter().map(|policy| Oid::parse(policy).expect("a policy")).collect();
     let imprint = hex::decode(text(&vector["imprint"])).expect("hex").try_into().expect("32 bytes");
-    let authority = Authority::new(&roots, policies).expect("usable roots");
+    let authority = Authority::new(&roots, vec![]).expect("usable roots");
     let expected = Expected { imprint, nonce: None };
     let reply = bytes(&text(&vector["reply"]));
-    let stamp = verify(&reply, &expected, &authority).ok();
-    Vector { authority, expected, reply, stamp }
+    Vector { authority, expected, reply }
 }
 
 /// The first byte chooses what is read; of a reply, the second one under whose roots.
@@ -56,10 +61,7 @@ pub fn run(data: &[u8]) {
                 assert!(read.stamp.len() < reply.len());
             }
             let Ok(stamp) = verify(reply, &vector.expected, &vector.authority) else { return };
-            let genuine = |other: &&Vector| {
-                other.stamp.as_ref() == Some(&stamp) && other.authority.roots().eq(vector.authority.roots())
-            };
-            assert!(VECTORS.iter().any(|other| genuine(&other)), "a stamp that nobody made: {stamp:?}");
+            assert!(GENUINE.contains(&stamp), "a stamp that nobody made: {stamp:?}");
             assert!(stamp.earliest_micros() < stamp.latest_micros());
         }
         1 => {
