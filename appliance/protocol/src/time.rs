@@ -536,7 +536,7 @@ mod tests {
     fn authorities_that_go_on_contradicting_each_other_are_told_of_once_an_hour() {
         let mut keeper = keeper(None);
         let mut told = [0, 0];
-        for minute in 0..150 {
+        for minute in 0u64..150 {
             let now = minute * 60_000;
             for (which, off) in [(0, -2 * 3_600_000i64), (1, 2 * 3_600_000)] {
                 for off in [0, off] {
