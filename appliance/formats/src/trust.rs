@@ -13,7 +13,7 @@ use crate::origin::check_fleet;
 use crate::revocation::{Revocation, RevocationError};
 use crate::seal_file::PcrWire;
 use crate::sig::label;
-pub use authorities::{Authorities, TrustedTsa, TrustedWitness};
+pub use authorities::{Authorities, CERTIFICATES_MAX, TrustedTsa, TrustedWitness};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 

@@ -13,7 +13,7 @@ use bulla_formats::body::anchor::{AnchorProof, Evidence, REPLY_BYTES_MAX};
 use bulla_formats::entry::NUMBER_MAX;
 use bulla_formats::hash::Hash;
 use bulla_formats::note::SignedNote;
-use bulla_formats::trust::{Authorities, TrustedTsa, TrustedWitness};
+use bulla_formats::trust::{Authorities, CERTIFICATES_MAX, TrustedTsa, TrustedWitness};
 use bulla_formats::witness::WitnessKey;
 use bulla_formats::witness::add_checkpoint::{PATH, WitnessRefusal, parse_answer, request};
 use bulla_protocol::authority::Failure;
@@ -138,6 +138,11 @@ pub fn trusted(config: &AnchorsConfig) -> anyhow::Result<Option<Authorities>> {
                 let both = [known.authority.policies(), tsa.authority.policies()];
                 let any = both.iter().any(|policies| policies.is_empty());
                 let policies = if any { Vec::new() } else { both.concat() };
+                anyhow::ensure!(
+                    all.len() <= CERTIFICATES_MAX && policies.len() <= CERTIFICATES_MAX,
+                    "operator {:?} has more than {CERTIFICATES_MAX} roots or policies in all, and a trust file has room for no more",
+                    known.operator
+                );
                 known.authority = bulla_timestamps::Authority::new(&all, policies)?;
             }
         }
