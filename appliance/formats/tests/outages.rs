@@ -294,7 +294,8 @@ fn what_a_mode_change_says_of_its_outage_is_what_the_log_says() {
     fn state(said: &mut ModeStatement) -> &mut OutageState {
         said.outage.as_mut().unwrap()
     }
-    let lies: [(usize, fn(&Log, &mut ModeStatement)); 10] = [
+    type Told = fn(&Log, &mut ModeStatement);
+    let lies: [(usize, Told); 10] = [
         (1, |_, said| state(said).first = Some(1)),
         (1, |_, said| state(said).manifests = 1),
         (2, |_, said| state(said).first = None),
