@@ -83,3 +83,37 @@ fn a_box_without_authorities_is_air_gapped_and_says_so() -> Result<()> {
     ensure!(refused.status == 409 && refused.problem()? == "drill-refused");
     Ok(())
 }
+
+#[test]
+fn a_box_locked_while_it_reconciles_goes_on_afterwards() -> Result<()> {
+    let (a, b) = (Stamps::start("Operator A")?, Stamps::start("Operator B")?);
+    let options = RigOptions { keys: Keys::Software, residency: "software", ..RigOptions::default() };
+    let mut rig = start(&[&a, &b], &options, "")?;
+    wait_mode(&rig, "online", PATIENCE)?;
+    cut(&a, Transport::Down)?;
+    cut(&b, Transport::Down)?;
+    wait_mode(&rig, "emergency", PATIENCE)?;
+    rig.client(Role::Scanner).seal(b"inside")?;
+    // One operator of two: the gap cannot be closed yet.
+    a.answer(Answer::Stamp)?;
+    wait_mode(&rig, "reconciling", PATIENCE)?;
+    let operator = rig.client(Role::Operator);
+    let reason = br#"{"reason":"a test"}"#;
+    ensure!(operator.post("/v1/lock", &[], reason)?.status == 200);
+    let locked = operator.get("/v1/status")?.json()?;
+    ensure!(locked["mode"] == "safe" && locked["condition"]["state"] == "locked", "{locked}");
+    ensure!(rig.client(Role::Scanner).seal(b"not now")?.status == 503);
+    rig.sealer.kill()?;
+    rig.sealer.start_unready()?;
+    let operator = rig.client(Role::Operator);
+    ensure!(operator.post("/v1/unlock", &[], reason)?.status == 200);
+    ensure!(rig.client(Role::Scanner).seal(b"again")?.status == 201, "an unlocked box seals at once");
+    b.answer(Answer::Stamp)?;
+    wait_mode(&rig, "online", PATIENCE)?;
+    wait_anchored(&rig, PATIENCE)?;
+    let closed = manifests(&rig)?;
+    ensure!(closed.len() == 1 && closed[0]["over"] == true && closed[0]["seals"] == 1, "{closed:?}");
+    rig.sealer.stop()?;
+    rig.fsck()?;
+    Ok(())
+}

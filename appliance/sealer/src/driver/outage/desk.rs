@@ -4,6 +4,7 @@
 
 use super::authority::{Line, Proof};
 use super::facts::{AuthorityFacts, Facts};
+use super::files::Courier;
 use super::http::Trouble;
 use super::kept::{self, Story};
 use super::restore::Told;
@@ -67,6 +68,7 @@ pub struct Desk {
     pub(super) event_log: Option<PathBuf>,
     pub(super) state_dir: PathBuf,
     pub(super) config: OutageConfig,
+    pub(super) courier: Courier,
     pub(super) limits: bulla_protocol::mode::Limits,
     pub(super) authorities: Vec<Authority>,
     /// What was last seen of each authority that fails; empty while it does not.
@@ -117,6 +119,7 @@ impl Desk {
             pcrs: parts.pcrs,
             event_log: parts.event_log,
             state_dir: parts.state_dir,
+            courier: Courier::new(parts.config.media.clone()),
             config: parts.config,
             limits,
             details: vec![String::new(); authorities.len()],

@@ -1,8 +1,10 @@
 //! Manifests as files: for verifiers (DER), for people (text), for paper (PDF with codes), and copies on media that are
 //! carried away.
 //!
-//! Refuses to do: be the record; the log is. Every file here can be made again from it.
-//! Invariant: a file is whole under its name or not there: written beside it, flushed, renamed.
+//! Refuses to do: be the record; the log is. Every file here can be made again from it. Let a medium hold anybody up: a
+//! stick that hangs holds up its courier, and nobody else.
+//! Invariants: a file is whole under its name or not there: written beside it, flushed, renamed. Of the manifests in
+//! between only the newest is there: it covers what those before it covered.
 
 use super::manifests::{Wording, is_closing};
 use bulla_formats::body::manifest::{ManifestBody, MeasuredBy, Phase};
@@ -16,6 +18,7 @@ use bulla_page::{Band, Marking, Page, Row, Sheet, TooMuch, Value};
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, sync_channel};
 
 /// Forms in which a manifest is written: extension and media type.
 pub const FORMS: [(&str, &str); 3] = [
@@ -31,10 +34,85 @@ pub fn file_name(outage: u64, sequence: u64, phase: Phase) -> String {
     format!("outage-{outage:06}-{sequence:04}-{}", phase.name())
 }
 
-/// Writes a manifest in every form, and copies it to the media that are there.
+/// Manifests that may wait for a slow medium.
+const PARCELS_MAX: usize = 4;
+
+/// A manifest in its forms, under its name.
+struct Parcel {
+    outage: u64,
+    phase: Phase,
+    prefix: String,
+    name: String,
+    forms: Vec<(&'static str, Vec<u8>)>,
+}
+
+/// Copies manifests to media, on a thread of its own.
+pub(super) struct Courier(Option<SyncSender<Parcel>>);
+
+impl Courier {
+    /// A courier to these directories; it goes with whoever has this.
+    pub(super) fn new(media: Vec<PathBuf>) -> Self {
+        if media.is_empty() {
+            return Courier(None);
+        }
+        let (sender, parcels) = sync_channel::<Parcel>(PARCELS_MAX);
+        let carry = move || {
+            for parcel in parcels {
+                media.iter().filter(|medium| medium.is_dir()).for_each(|medium| parcel.put_down(medium));
+            }
+        };
+        match std::thread::Builder::new().name("courier".to_owned()).spawn(carry) {
+            Ok(_) => Courier(Some(sender)),
+            Err(error) => {
+                log::warn!("manifests are not copied to media: {error}");
+                Courier(None)
+            }
+        }
+    }
+
+    fn take(&self, parcel: Parcel) {
+        if let Some(Err(error)) = self.0.as_ref().map(|sender| sender.try_send(parcel)) {
+            log::warn!(
+                "a manifest is not copied to media, because an earlier one is still being written: {error}"
+            );
+        }
+    }
+}
+
+impl Parcel {
+    /// Writes all forms; then nobody needs the ones in between before it.
+    fn put_down(&self, directory: &Path) {
+        let name = format!("{}{}", self.prefix, self.name);
+        for (extension, bytes) in &self.forms {
+            if let Err(error) = write(directory, &format!("{name}.{extension}"), bytes) {
+                return log::warn!(
+                    "{name}.{extension} could not be written to {}: {error}",
+                    directory.display()
+                );
+            }
+        }
+        if self.phase != Phase::Open {
+            self.clear_away(directory, &name);
+        }
+    }
+
+    fn clear_away(&self, directory: &Path, newest: &str) {
+        let (of_outage, between) = (format!("{}outage-{:06}-", self.prefix, self.outage), "-refresh.");
+        for file in fs::read_dir(directory).into_iter().flatten().flatten() {
+            let name = file.file_name();
+            let Some(name) = name.to_str() else { continue };
+            if name.starts_with(&of_outage) && name.contains(between) && !name.starts_with(newest) {
+                // What stays is one file too many, nothing else.
+                let _ = fs::remove_file(file.path());
+            }
+        }
+    }
+}
+
+/// Writes a manifest in every form, and has it copied to the media that are there.
 pub(super) fn hand_out(
     state_dir: &Path,
-    media: &[PathBuf],
+    courier: &Courier,
     file: &ManifestFile,
     body: &ManifestBody,
     wording: &Wording,
@@ -49,26 +127,14 @@ pub(super) fn hand_out(
         }
         Err(error) => log::warn!("the manifest is not printed: {error}"),
     }
+    let parcel = Parcel { outage: said.outage, phase: said.phase, prefix: String::new(), name, forms };
     let own = state_dir.join(DIRECTORY);
-    let own = fs::create_dir_all(&own).map(|()| own);
-    match own {
-        Ok(own) => write_all(&own, &name, &forms),
+    match fs::create_dir_all(&own) {
+        Ok(()) => parcel.put_down(&own),
         Err(error) => log::warn!("no directory for manifests: {error}"),
     }
-    let origin = said.origin.replace('/', "_");
-    for medium in media {
-        if medium.is_dir() {
-            write_all(medium, &format!("{origin}-{name}"), &forms);
-        }
-    }
-}
-
-fn write_all(directory: &Path, name: &str, forms: &[(&str, Vec<u8>)]) {
-    for (extension, bytes) in forms {
-        if let Err(error) = write(directory, &format!("{name}.{extension}"), bytes) {
-            log::warn!("{name}.{extension} could not be written to {}: {error}", directory.display());
-        }
-    }
+    // Sticks go from box to box.
+    courier.take(Parcel { prefix: format!("{}-", said.origin.replace('/', "_")), ..parcel });
 }
 
 fn write(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {

@@ -197,7 +197,7 @@ impl Desk {
             Ok(file) => file,
             Err(error) => return log::warn!("the manifest could not be written as a file: {error}"),
         };
-        super::files::hand_out(&self.state_dir, &self.config.media, &file, body, &self.shared.wording);
+        super::files::hand_out(&self.state_dir, &self.courier, &file, body, &self.shared.wording);
     }
 }
 
