@@ -51,6 +51,7 @@ fn every_route_lets_in_whom_the_table_says() -> Result<()> {
     let made = rig.client(Role::Scanner).seal(b"a document")?.json()?;
     let seal = made["links"]["self"].as_str().context("a receipt has a link to itself")?;
     let seal_file = made["links"]["sealFile"].as_str().context("and one to its file")?;
+    let anchor = format!("{seal}/anchor");
     let before = rig.log_size()?;
     let any = [401, 401, 401, 200, 200, 200];
     let table: Vec<Row<'_>> = vec![
@@ -97,6 +98,16 @@ fn every_route_lets_in_whom_the_table_says() -> Result<()> {
         ("POST", "/v1/self-tests", "", b"", [401, 401, 401, 403, 403, 200]),
         ("POST", "/v1/lock", "", b"{\"reason\": \"table\"}", [401, 401, 401, 403, 403, 200]),
         ("POST", "/v1/unlock", "", b"{\"reason\": \"table\"}", [401, 401, 401, 403, 403, 200]),
+        ("GET", "/v1/manifests", "", b"", any),
+        ("POST", &anchor, "", b"", [401, 401, 401, 202, 403, 202]),
+        (
+            "POST",
+            "/v1/drills",
+            "application/json",
+            b"{\"kind\": \"wan-down\", \"seconds\": 1}",
+            [401, 401, 401, 403, 403, 409],
+        ),
+        ("POST", "/v1/drills/stop", "", b"", [401, 401, 401, 403, 403, 200]),
     ];
     for (method, path, media_type, body, wanted) in table {
         for ((caller, client), wanted) in callers.iter().zip(wanted) {
@@ -111,6 +122,7 @@ fn every_route_lets_in_whom_the_table_says() -> Result<()> {
             if wanted >= 400 {
                 let slug = match wanted {
                     401 => "unauthenticated",
+                    409 if path == "/v1/drills" => "drill-refused",
                     409 => "backup-unavailable",
                     _ => "forbidden",
                 };
@@ -127,9 +139,9 @@ fn every_route_lets_in_whom_the_table_says() -> Result<()> {
             }
         }
     }
-    // One document, three operator's acts and the epoch that one began, a self-test's seal and its result: none of the
-    // refused had anything done.
-    assert_eq!(rig.log_size()?, before + 7);
+    // One document, three operator's acts, the epoch that one began and the modes that two changed, a self-test's seal and
+    // its result: none of the refused had anything done.
+    assert_eq!(rig.log_size()?, before + 9);
     Ok(())
 }
 
