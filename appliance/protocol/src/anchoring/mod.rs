@@ -401,8 +401,14 @@ impl AnchorPlanner {
     fn is_due(&self, operator: &Operator) -> bool {
         let lacks = self.worth.saturating_sub(operator.anchored);
         let aged = operator.lacking_since.is_some_and(|since| self.now >= self.ripe(since));
-        let wanted = self.expedite.max(self.urgent).min(self.size) > operator.anchored;
-        wanted || (lacks > 0 && (lacks >= self.config.window_entries || aged))
+        self.wanted() > operator.anchored || (lacks > 0 && (lacks >= self.config.window_entries || aged))
+    }
+
+    /// Up to where somebody waits. An entry whose tree is not known yet is worth waiting for: a round without it would
+    /// have to be followed by another.
+    fn wanted(&self) -> u64 {
+        let known = |size: &u64| *size <= self.size;
+        [self.expedite, self.urgent].into_iter().filter(known).max().unwrap_or(0)
     }
 
     /// Whether there is anything beyond this operator's newest proof that is to be anchored.
@@ -419,8 +425,8 @@ impl AnchorPlanner {
         let line = &self.lines[place];
         let quota = line.slots.available_at()?.max(self.site.available_at()?);
         // After a failure even what is urgent keeps its distance, or a flapping line would eat the quota.
-        let urgent =
-            self.urgent.min(self.size) > self.operators[line.operator].anchored && line.failures == 0;
+        let beyond = self.urgent > self.operators[line.operator].anchored;
+        let urgent = beyond && self.urgent <= self.size && line.failures == 0;
         let spaced = if urgent { 0 } else { line.slots.spaced_at().max(self.site.spaced_at()) };
         Some(quota.max(spaced).max(line.not_before).max(line.blocked_until))
     }
@@ -472,7 +478,7 @@ impl AnchorPlanner {
         let engaged: Vec<usize> = asked.map(operator_of).collect();
         // Who has anchored all that is worth it has nothing to add to this round.
         let covers = |place: usize| {
-            let wanted = self.worth.max(self.expedite.max(self.urgent).min(self.size)).min(round.size);
+            let wanted = self.worth.max(self.wanted()).min(round.size);
             self.operators[place].anchored >= wanted
         };
         let satisfied = (0..self.operators.len()).filter(|place| covers(*place) && !engaged.contains(place));

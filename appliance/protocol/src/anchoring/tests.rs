@@ -228,6 +228,24 @@ fn expedites_share_the_quota_and_a_closing_manifest_goes_first() {
 }
 
 #[test]
+fn nobody_is_asked_about_a_tree_that_lacks_what_somebody_waits_for() {
+    let events: [fn(u64) -> AnchorEvent; 2] =
+        [|index| AnchorEvent::Urgent { index }, |index| AnchorEvent::Expedite { index }];
+    for event in events {
+        let authorities = vec![AnchorAuthority { quota: None, ..config(&["a"]).authorities[0].clone() }];
+        let mut rig = Rig::new(AnchorConfig { authorities, ..config(&[]) });
+        rig.seal(1);
+        rig.answer(0, OK);
+        let before = rig.asked.len();
+        rig.send(event(rig.size));
+        assert_eq!(rig.asked.len(), before, "it is in no tree yet");
+        rig.seal(1);
+        let asked: Vec<u64> = rig.asked[before..].iter().map(|(_, _, size, _)| *size).collect();
+        assert_eq!(asked, [rig.size], "one question, about the tree with it");
+    }
+}
+
+#[test]
 fn restarts_do_not_reset_the_quota_whatever_the_clocks_say() {
     for elapsed in [0, 1_000] {
         let mut rig = Rig::new(AnchorConfig { operators: 1, ..config(&["a", "b"]) });

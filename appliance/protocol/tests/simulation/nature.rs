@@ -146,7 +146,7 @@ impl Nature {
         let authority = |rng: &mut Rng| Authority {
             up: !rng.one_in(4),
             lying: false,
-            quota: Quota { requests: rng.pick(&[20, 20, 5]) as u32, period: 20 * MINUTE },
+            quota: Quota { requests: rng.pick(&[20, 5, 3]) as u32, period: 20 * MINUTE },
             arrivals: Vec::new(),
             failure: Failure::Timeout,
         };

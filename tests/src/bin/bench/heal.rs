@@ -96,7 +96,7 @@ pub fn measure(runtime: &Runtime, entries: u64, target: impl Fn(&Rig) -> Result<
         );
     }
     println!("\nRequests to authorities: {requests}; RSS before: {:.0} MB", before.rss_mb);
-    ensure!(requests <= REQUESTS_MAX, "{requests} requests for one manifest");
+    ensure!(requests <= REQUESTS_MAX, "{requests} requests for one manifest\n{}", rig.log());
     upgrades(&rig, first, size)
 }
 

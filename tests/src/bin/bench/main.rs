@@ -35,7 +35,7 @@ const CLIENTS: [usize; 3] = [1, 8, 64];
 /// Documents of the comparison, and the pages of each (50 kB).
 const DOCUMENTS: usize = 100;
 const PAGES: usize = 20;
-const PARTS: [&str; 7] = ["seals", "uploads", "verify", "strangers", "enrol", "outage", "sizes"];
+const PARTS: [&str; 8] = ["seals", "uploads", "verify", "strangers", "enrol", "outage", "heal", "sizes"];
 
 /// What to measure and where.
 struct Arguments {
@@ -118,6 +118,8 @@ fn main() -> Result<()> {
     }
     if arguments.wants("outage") {
         outage::measure(&runtime, target)?;
+    }
+    if arguments.wants("heal") {
         heal::measure(&runtime, arguments.outage, target)?;
     }
     if arguments.wants("sizes") {

@@ -15,9 +15,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
-const TURNS: usize = 3;
+const TURNS: usize = 9;
 const CLIENTS: usize = 8;
-const RUN: Duration = Duration::from_secs(4);
+const RUN: Duration = Duration::from_secs(3);
 /// Longest wait for a mode or an anchor.
 pub const PATIENCE: Duration = Duration::from_secs(180);
 /// What an authority takes to answer when it is back; it makes reconciling long enough to be measured.

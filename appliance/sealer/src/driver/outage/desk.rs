@@ -195,6 +195,8 @@ impl Desk {
     }
 
     fn message(&mut self, message: Message) {
+        // Whatever it leads to is about the log as it is now.
+        self.look_at_log();
         match message {
             Message::Probed { authority, result, sent } => {
                 let result = result.map(|proof| {
@@ -302,12 +304,7 @@ impl Desk {
             self.mode(ModeEvent::Sealed { count: seals - self.seen.seals });
             self.seen.seals = seals;
         }
-        let size = self.shared.published().map_or(0, |published| published.snapshot.size());
-        if size > self.seen.size {
-            self.seen.size = size;
-            let worth = self.shared.worth.load(Relaxed);
-            self.plan(AnchorEvent::Head { size, worth });
-        }
+        self.look_at_log();
         let locked = self.shared.lock().is_some();
         if locked != self.seen.locked {
             self.seen.locked = locked;
@@ -318,6 +315,16 @@ impl Desk {
         self.plan(AnchorEvent::Tick);
         self.carry_out();
         self.show();
+    }
+
+    /// Has the log grown?
+    pub(super) fn look_at_log(&mut self) {
+        let size = self.shared.published().map_or(0, |published| published.snapshot.size());
+        if size > self.seen.size {
+            self.seen.size = size;
+            let worth = self.shared.worth.load(Relaxed);
+            self.plan(AnchorEvent::Head { size, worth });
+        }
     }
 
     pub(super) fn mode(&mut self, event: ModeEvent) {

@@ -106,6 +106,7 @@ impl Desk {
                 );
                 self.mode(ModeEvent::Logged { ticket, index });
                 if manifest.stage == Stage::Closing {
+                    self.look_at_log();
                     self.plan(AnchorEvent::Urgent { index });
                     match self.shared.reader.entry(index) {
                         Ok(entry) => {
