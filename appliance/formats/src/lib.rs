@@ -17,6 +17,7 @@ pub mod entry;
 pub mod erasure;
 pub mod hash;
 pub mod json;
+pub mod lease;
 pub mod manifest_file;
 pub mod merkle;
 pub mod note;

@@ -75,6 +75,8 @@ kinds! {
     TooLarge = 413, "too-large", "The body is larger than this box accepts";
     /// Content-Encoding, or a form without boundary.
     UnsupportedMediaType = 415, "unsupported-media-type", "The body's form is not supported";
+    /// No lease for this box, or none that counts.
+    LeaseRefused = 422, "lease-refused", "The lease does not count";
     /// The idempotency key was used for another request.
     KeyReused = 422, "idempotency-key-reused", "The idempotency key belongs to another request";
     /// A relation names an entry that this log does not have.

@@ -16,6 +16,7 @@ mod exit;
 mod files;
 mod init;
 mod inventory;
+mod lease;
 mod person;
 mod propose;
 mod reference;
@@ -77,6 +78,9 @@ enum Command {
     /// The trust file: write what the roster says of logs that were given up
     #[command(subcommand)]
     Trust(trust::TrustCommand),
+    /// Leases: answer for a box for a while, and bound the emergency that may follow
+    #[command(subcommand)]
+    Lease(lease::LeaseCommand),
     /// Run the registrar, which boxes ask to be enrolled
     Serve(serve::ServeArgs),
     /// What boxes have asked for: list, show, approve, refuse
@@ -123,6 +127,7 @@ fn main() -> ExitCode {
         Command::Apply(args) => apply::run(args),
         Command::Roster(command) => roster::run(command),
         Command::Trust(command) => trust::run(command),
+        Command::Lease(command) => lease::run(command),
         Command::Serve(args) => serve::run(args),
         Command::Enrolments(command) => enrolments::run(command),
         Command::Manual(command) => command

@@ -63,6 +63,11 @@ impl Links {
         self.lease = Some(Lease { since, until: now.saturating_add(millis), seals_left: seals });
     }
 
+    /// For how long the lease holds, and for how many seals.
+    pub(super) fn lease_left(&self, now: u64) -> Option<(u64, Option<u64>)> {
+        self.lease.as_ref().map(|lease| (lease.until.saturating_sub(now), lease.seals_left))
+    }
+
     pub(super) fn sealed(&mut self, count: u64) {
         if let Some(left) = self.lease.as_mut().and_then(|lease| lease.seals_left.as_mut()) {
             *left = left.saturating_sub(count);

@@ -97,6 +97,8 @@ pub struct ModeFacts {
     pub limits: Vec<Limit>,
     /// Which authorities do not answer, and how they fail.
     pub findings: Vec<Finding>,
+    /// The lease in force: for how many milliseconds, and how many seals.
+    pub lease: Option<(u64, Option<u64>)>,
 }
 
 impl ModeMachine {
@@ -137,6 +139,11 @@ impl ModeMachine {
         self.record.drill
     }
 
+    /// The limits in force.
+    pub fn limits_in_force(&self) -> Limits {
+        self.config.limits
+    }
+
     /// What a status page shows.
     pub fn facts(&self) -> ModeFacts {
         ModeFacts {
@@ -148,6 +155,7 @@ impl ModeMachine {
             outage: self.outage_now(),
             limits: self.limits(),
             findings: self.links.findings(&self.config, self.now),
+            lease: self.links.lease_left(self.now),
         }
     }
 
@@ -195,6 +203,7 @@ impl ModeMachine {
             ModeEvent::Anchored { size } => self.anchored = self.anchored.max(size),
             ModeEvent::Holders { count } => self.holders = count,
             ModeEvent::Lease { expires_in, seals } => self.links.lease(expires_in, seals, self.now),
+            ModeEvent::Limits(limits) => self.config.limits = limits,
             ModeEvent::DrillStart { millis } => match self.refuse_drill() {
                 Some(refusal) => effects.push(ModeEffect::DrillRefused(refusal)),
                 None => {

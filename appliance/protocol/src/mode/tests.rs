@@ -376,6 +376,22 @@ fn a_lease_keeps_a_box_out_of_emergency_until_it_ends() {
 }
 
 #[test]
+fn limits_may_change_in_the_middle_of_an_outage() {
+    let mut rig = Rig::online(config(1));
+    rig.run(70_000, DOWN);
+    rig.send(ModeEvent::Sealed { count: 10 });
+    let safe = Limits { seals: Some(10), at_limit: AtLimit::Safe, ..Limits::default() };
+    rig.send(ModeEvent::Limits(safe));
+    assert_eq!(rig.machine.mode(), Mode::Safe, "it was reached before it was set");
+    assert_eq!(rig.machine.facts().limits, [Limit::Seals]);
+    rig.send(ModeEvent::Limits(Limits { seals: Some(11), ..safe }));
+    assert_eq!(rig.machine.mode(), Mode::Emergency, "the outage goes on, and so do seals");
+    rig.send(ModeEvent::Limits(Limits { holders: 1, ..safe }));
+    assert_eq!(rig.machine.facts().limits, [Limit::Seals, Limit::Holders]);
+    assert!(rig.manifests.last().unwrap().1.limits.contains(&Limit::Holders), "the manifest says so");
+}
+
+#[test]
 fn taking_the_authorities_away_closes_the_outage() {
     let mut rig = Rig::online(config(1));
     rig.run(70_000, DOWN);

@@ -106,6 +106,8 @@ pub enum ModeEvent {
         /// Most seals under it.
         seals: Option<u64>,
     },
+    /// From now on these limits hold, in an outage under way too.
+    Limits(Limits),
     /// Treat every authority as unreachable for a while.
     DrillStart {
         /// For so many milliseconds.

@@ -697,7 +697,11 @@ impl World {
                 let expires_in = self.rng.between(MINUTE, HOUR);
                 self.note(|_| format!("a lease for {expires_in} ms"));
                 self.oracle.lease(self.now, expires_in);
-                self.modes(ModeEvent::Lease { expires_in, seals: None })
+                self.modes(ModeEvent::Lease { expires_in, seals: None })?;
+                // It may bring limits of its own, and be replaced by one with others in the middle of an outage.
+                let at_limit = self.rng.pick(&[AtLimit::Continue, AtLimit::Safe]);
+                let seals = self.rng.one_in(2).then(|| self.rng.between(1, 500));
+                self.modes(ModeEvent::Limits(Limits { seals, at_limit, ..Limits::default() }))
             }
             4 => self.modes(ModeEvent::DrillStop),
             _ => {

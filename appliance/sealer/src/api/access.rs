@@ -51,6 +51,8 @@ pub enum Right {
     SelfTest,
     /// `POST /v1/drills` and `/v1/drills/stop`.
     Drill,
+    /// `POST /v1/leases`.
+    Lease,
     /// `POST /v1/seals/{id}/anchor`.
     Expedite,
 }
@@ -63,9 +65,10 @@ fn allows(role: Role, right: Right) -> bool {
         Right::ReadOpenings | Right::ReadMetrics | Right::ReadAnyQueued | Right::ReadForeignEvents => {
             matches!(role, Role::Reader | Role::Operator)
         }
-        Right::Rotate | Right::Backup | Right::Lock | Right::Erase | Right::SelfTest | Right::Drill => {
+        Right::Rotate | Right::Backup | Right::Lock | Right::Erase | Right::SelfTest => {
             role == Role::Operator
         }
+        Right::Drill | Right::Lease => role == Role::Operator,
         Right::Expedite => matches!(role, Role::Scanner | Role::Operator),
     }
 }

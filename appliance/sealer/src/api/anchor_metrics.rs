@@ -31,6 +31,10 @@ pub fn write(out: &mut String, sealer: &Sealer) {
     line(out, "bulla_outages_total", "", facts.modes.outages);
     family(out, "bulla_outage_seconds_total", "counter", "Seconds of this run in emergency.");
     line(out, "bulla_outage_seconds_total", "", facts.outage_seconds);
+    if let Some(lease) = &facts.lease {
+        family(out, "bulla_lease_seconds", "gauge", "For how long the lease holds; 0: it is over.");
+        line(out, "bulla_lease_seconds", "", lease.left.map_or(0, |(millis, _)| millis / 1_000));
+    }
     if facts.authorities.is_empty() {
         return;
     }

@@ -164,6 +164,7 @@ fn routes() -> Routes {
         .get("/v1/manifests/{index}", outages::manifest, operations::outages::manifest())
         .post("/v1/drills", outages::drill, operations::outages::drill())
         .post("/v1/drills/stop", outages::stop, operations::outages::stop())
+        .post("/v1/leases", outages::lease, operations::outages::lease())
 }
 
 /// The router of all routes.

@@ -7,6 +7,7 @@ use super::access::{Caller, Right};
 use super::receipt::respond;
 use super::seals::blocking;
 use super::upload::{Incoming, STRUCTURED_BYTES_MAX};
+use crate::driver::outage::lease::{LeaseFault, LeaseOrder};
 use crate::driver::outage::{DrillError, DrillOrder, FORMS};
 use crate::problem::{Kind, Problem};
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -14,6 +15,7 @@ use axum::extract::{Path, Query, Request, State};
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
+use bulla_formats::json::base64_decode;
 use serde_json::{Value, json};
 
 /// Longest drill, seconds.
@@ -54,6 +56,35 @@ fn answer(done: Result<Value, DrillError>) -> Result<Response, Problem> {
         Ok(outage) => Ok(respond(StatusCode::OK, "application/json", outage.to_string())),
         Err(error @ DrillError::Refused(_)) => Err(Problem::new(Kind::DrillRefused, error.to_string())),
         Err(error @ DrillError::Stopping) => {
+            Err(Problem::new(Kind::Locked, error.to_string()).retry_after(5))
+        }
+    }
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HandedIn {
+    lease: String,
+}
+
+/// `POST /v1/leases`.
+pub async fn lease(State(api): State<Shared>, caller: Caller, request: Request) -> Result<Response, Problem> {
+    caller.need(Right::Lease)?;
+    let (parts, body) = request.into_parts();
+    let incoming = Incoming::new(&parts.headers, body, STRUCTURED_BYTES_MAX, api.config.body_pace())?;
+    let body = incoming.collect().await?;
+    let HandedIn { lease } = serde_json::from_slice(&body).map_err(|error| {
+        Problem::invalid(format!("the body is not {{\"lease\": \"<base64>\"}} ({error})"))
+    })?;
+    let lease = base64_decode(&lease)
+        .map_err(|_| Problem::invalid("\"lease\" is not base64 with padding and without line breaks"))?;
+    let order = LeaseOrder { lease, operator: caller.name().to_owned() };
+    match api.sealer.lease(order).await {
+        Ok(state) => Ok(respond(StatusCode::OK, "application/json", state.to_string())),
+        Err(error @ (LeaseFault::Unfounded(_) | LeaseFault::Refused(_))) => {
+            Err(Problem::new(Kind::LeaseRefused, error.to_string()))
+        }
+        Err(error @ (LeaseFault::NotKept(_) | LeaseFault::Stopping)) => {
             Err(Problem::new(Kind::Locked, error.to_string()).retry_after(5))
         }
     }

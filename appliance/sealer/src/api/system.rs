@@ -68,6 +68,9 @@ pub async fn status(State(api): State<Shared>, caller: Caller) -> Result<Respons
     });
     if let Some(facts) = api.sealer.outage() {
         status["outage"] = outside::modes(&facts.modes);
+        if let Some(lease) = &facts.lease {
+            status["lease"] = outside::lease(lease);
+        }
         if !facts.authorities.is_empty() {
             status["anchors"] = outside::anchors(&facts);
         }

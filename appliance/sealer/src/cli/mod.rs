@@ -7,6 +7,7 @@ mod backup;
 mod drill;
 mod enroll;
 mod erase;
+mod lease;
 mod owner;
 mod running;
 mod scanner;
@@ -95,6 +96,8 @@ enum Command {
     Erase(erase::EraseArgs),
     /// Rehearses an outage on the running box, without harm: every entry it touches says that it is a drill.
     Drill(drill::DrillArgs),
+    /// Leases of the fleet: for a while a hub answers for the box.
+    Lease(lease::LeaseArgs),
     /// Ends a log that may be an older copy, and begins a new incarnation that names it.
     Succeed {
         /// Why; it is in the new log for ever.
@@ -190,6 +193,7 @@ fn execute(command: Command, config: Config) -> Result<u8> {
         Command::Backup(arguments) => backup::back_up(&arguments, &config, &mut out)?,
         Command::Restore(arguments) => backup::bring_back(&arguments, &config, &mut out)?,
         Command::Drill(arguments) => drill::execute(&arguments, &config, &mut out)?,
+        Command::Lease(arguments) => lease::execute(&arguments, &config, &mut out)?,
         Command::Erase(args) => erase::execute(&args, &config, &mut out)?,
         Command::Succeed { reason } => {
             let created = identity::succeed(&config, &reason)?;

@@ -47,6 +47,12 @@ impl Clock {
         self.keeper().moment(boottime_millis())
     }
 
+    /// The earliest and the latest that the true time may be, Unix milliseconds, as far as anybody knows.
+    pub fn limits(&self) -> (Option<u64>, Option<u64>) {
+        let (now, keeper) = (boottime_millis(), self.keeper());
+        (keeper.floor(now), keeper.bounds(now).map(|bounds| bounds.hi))
+    }
+
     fn keeper(&self) -> MutexGuard<'_, TimeKeeper> {
         self.keeper.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -2,6 +2,7 @@
 //!
 //! Refuses to do: wait for authorities; an anchor comes when it comes, and the `.seal` has it then.
 
+use super::outage::lease::{LeaseFacts, LeaseFault, LeaseOrder, at_limit};
 use super::outage::{DrillError, DrillOrder, Facts, file_name, page_of};
 use super::{LookupError, Sealer, anchored, evidence};
 use bulla_formats::body::manifest::{ManifestBody, Phase};
@@ -13,6 +14,11 @@ impl Sealer {
     /// Starts or stops a drill; answers with the modes as they then are.
     pub async fn drill(&self, order: DrillOrder) -> Result<Value, DrillError> {
         self.outage.drill(order).await.map(|facts| modes(&facts))
+    }
+
+    /// Takes a lease; answers with what then counts.
+    pub async fn lease(&self, order: LeaseOrder) -> Result<Value, LeaseFault> {
+        self.outage.lease(order).await.map(|facts| lease(&facts))
     }
 
     /// Has the anchor of a seal made before others that can wait; says by whom it is anchored already.
@@ -124,6 +130,24 @@ pub fn modes(facts: &ModeFacts) -> Value {
             "failure": finding.failure.name(),
             "seconds": finding.for_millis / 1_000,
         })).collect::<Vec<_>>(),
+    })
+}
+
+/// A lease as the status shows it.
+pub fn lease(facts: &LeaseFacts) -> Value {
+    let LeaseFacts { content, left } = facts;
+    json!({
+        "issuer": content.issuer,
+        "issuedMillis": content.issued_at,
+        "expiresMillis": content.expires_at,
+        "secondsLeft": left.map(|(millis, _)| millis / 1_000),
+        "sealsLeft": left.and_then(|(_, seals)| seals),
+        "limits": {
+            "seconds": content.limits.seconds,
+            "seals": content.limits.seals,
+            "holders": content.limits.holders,
+            "atLimit": at_limit(content.limits.at_limit),
+        },
     })
 }
 

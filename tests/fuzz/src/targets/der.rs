@@ -1,9 +1,9 @@
-//! Every DER structure: entries, their bodies, openings, enrolments, revocations.
+//! Every DER structure: entries, their bodies, openings, enrolments, revocations, leases.
 //!
 //! Holds: what decodes is encoded back to the same bytes, passes its own checks, and survives being asked about.
 
 use super::{seed, split};
-use crate::genuine::{SIGNED, TRUST, entries};
+use crate::genuine::{LEASES, SIGNED, TRUST, entries};
 use bulla_formats::body::anchor::{AnchorBody, AnchorProof, Cosignature, Evidence};
 use bulla_formats::body::attestation::AttestationBody;
 use bulla_formats::body::clock::{ClockBody, ClockFinding, TpmClock};
@@ -25,10 +25,12 @@ use bulla_formats::enrolment::Enrolment;
 use bulla_formats::entry::{Entry, EntryRef, LocalTime, Mode, TreeState};
 use bulla_formats::erasure::{LEAVES_MAX, erase_body, erased_leaves};
 use bulla_formats::hash::{Hash, leaf_hash};
+use bulla_formats::lease::Lease;
+use bulla_formats::origin::Origin;
 use bulla_formats::report::describe;
 use bulla_formats::revocation::Revocation;
 
-const CHOICES: u8 = 16;
+const CHOICES: u8 = 17;
 const ORIGIN: &str = "bank.example/abababababababababababababababababababab/1";
 
 fn epoch(body: &KeyEpochBody, data: &[u8]) {
@@ -125,6 +127,14 @@ pub fn run(data: &[u8]) {
             assert_eq!((encode(&body).as_slice(), body.check()), (data, Ok(())));
             let said = &body.statement;
             assert!(said.covers(said.first) && !said.covers(said.head.size), "it covers nothing, or more");
+        }
+        16 => {
+            let Ok(said) = Lease::decode(data) else { return };
+            assert_eq!((encode(&said).as_slice(), said.content.check()), (data, Ok(())));
+            let origin = Origin::parse(&said.content.origin).expect("a lease is for a log");
+            if said.verify(&origin, &[LEASES.0]).is_ok() {
+                assert!(LEASES.1.contains(data), "a lease that nobody signed");
+            }
         }
         _ => {
             let Ok(body) = ClockBody::decode(data) else { return };
@@ -238,6 +248,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     seeds.extend(SIGNED.openings.iter().map(|opening| seed(9, opening)));
     seeds.extend(SIGNED.enrolments.iter().map(|enrolment| seed(10, enrolment)));
     seeds.extend(SIGNED.revocations.iter().map(|said| seed(11, said)));
+    seeds.extend(LEASES.1.iter().map(|said| seed(16, said)));
     let (head, time) =
         (TreeState::new(7, Hash([7; 32])), LocalTime { unix_millis: 1, uncertainty_millis: Some(2) });
     let reference = EntryRef { index: 3, leaf_hash: Octets32::new([3; 32]) };

@@ -469,6 +469,7 @@ fn status() -> Value {
             "scrub": reference("Scrub"),
             "outage?": reference("Outage"),
             "anchors?": reference("Anchors"),
+            "lease?": reference("Lease"),
             "connections": object("Open connections.", json!({
                 "open": number("Now."), "max": number("At most."), "refused": number("Since the start, by the limit of their address."),
             })),

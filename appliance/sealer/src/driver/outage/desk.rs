@@ -7,6 +7,7 @@ use super::facts::{AuthorityFacts, Facts};
 use super::files::Courier;
 use super::http::Trouble;
 use super::kept::{self, Story};
+use super::lease::Kept;
 use super::restore::Told;
 use super::{DrillError, DrillOrder, Handle, Inbox, Message};
 use crate::config::OutageConfig;
@@ -20,7 +21,7 @@ use bulla_protocol::anchoring::{
     AnchorConfig, AnchorEffect, AnchorEvent, AnchorPlanner, AnchorStart, AnchorState, Refused,
 };
 use bulla_protocol::authority::Authority;
-use bulla_protocol::mode::{ModeConfig, ModeEffect, ModeEvent, ModeMachine};
+use bulla_protocol::mode::{Limits, ModeConfig, ModeEffect, ModeEvent, ModeMachine};
 use bulla_protocol::time::{Bounds, TimeConfig, TimeEffect, TimeEvent, TpmClock};
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
@@ -69,7 +70,10 @@ pub struct Desk {
     pub(super) state_dir: PathBuf,
     pub(super) config: OutageConfig,
     pub(super) courier: Courier,
-    pub(super) limits: bulla_protocol::mode::Limits,
+    /// The limits in force, and those of the configuration.
+    pub(super) limits: Limits,
+    pub(super) own_limits: Limits,
+    pub(super) lease: Option<Kept>,
     pub(super) authorities: Vec<Authority>,
     /// What was last seen of each authority that fails; empty while it does not.
     pub(super) details: Vec<String>,
@@ -122,6 +126,8 @@ impl Desk {
             courier: Courier::new(parts.config.media.clone()),
             config: parts.config,
             limits,
+            own_limits: limits,
+            lease: None,
             details: vec![String::new(); authorities.len()],
             authorities,
             counts,
@@ -150,6 +156,7 @@ impl Desk {
         // Before anything else: a box that was locked stays so.
         self.seen.locked = self.shared.lock().is_some();
         self.mode(ModeEvent::Locked(self.seen.locked));
+        self.resume_lease();
         let anchored = self.planner.anchored(self.planner.needed());
         self.mode(ModeEvent::Anchored { size: anchored });
         self.look();
@@ -214,6 +221,11 @@ impl Desk {
             Message::Drill(order, reply) => {
                 let answer = self.drill(order);
                 // Whoever asked may have given up; the drill is what it is.
+                drop(reply.send(answer));
+            }
+            Message::Lease(order, reply) => {
+                let answer = self.take_lease(&order);
+                // Whoever handed it in may have given up; it counts all the same.
                 drop(reply.send(answer));
             }
             Message::Look | Message::Stop => {}
@@ -409,6 +421,7 @@ impl Desk {
             authorities: self.counts.clone(),
             details: self.details.clone(),
             outage_seconds: self.outage_millis as f64 / 1e3,
+            lease: self.lease_facts(),
         };
         self.shared.set_outage_facts(facts);
     }

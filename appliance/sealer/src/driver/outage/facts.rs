@@ -1,6 +1,7 @@
 //! What the outage thread shows of itself, to status, console and telemetry.
 
 use super::http::Trouble;
+use super::lease::LeaseFacts;
 use crate::driver::Shared;
 use bulla_protocol::anchoring::AnchorFacts;
 use bulla_protocol::authority::{Authority, Failure};
@@ -70,6 +71,8 @@ pub struct Facts {
     pub details: Vec<String>,
     /// Seconds of this run in emergency.
     pub outage_seconds: f64,
+    /// The newest lease, in force or over.
+    pub lease: Option<LeaseFacts>,
 }
 
 impl Shared {

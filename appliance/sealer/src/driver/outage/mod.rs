@@ -16,6 +16,7 @@ mod facts;
 mod files;
 mod http;
 pub mod kept;
+pub mod lease;
 pub mod manifests;
 pub mod restore;
 mod tree;
@@ -31,6 +32,7 @@ use authority::Proof;
 use bulla_protocol::mode::{DrillRefusal, ModeFacts};
 use bulla_protocol::time::TpmClock;
 use http::Trouble;
+use lease::{LeaseFacts, LeaseFault, LeaseOrder};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::oneshot;
 
@@ -87,6 +89,7 @@ enum Message {
     Look,
     Expedite(u64),
     Drill(DrillOrder, oneshot::Sender<Result<ModeFacts, DrillError>>),
+    Lease(LeaseOrder, oneshot::Sender<Result<LeaseFacts, LeaseFault>>),
     Stop,
 }
 
@@ -124,6 +127,13 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         self.tell(Message::Drill(order, reply));
         answer.await.map_err(|_| DrillError::Stopping)?
+    }
+
+    /// Hands in a lease.
+    pub async fn lease(&self, order: LeaseOrder) -> Result<LeaseFacts, LeaseFault> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(Message::Lease(order, reply));
+        answer.await.map_err(|_| LeaseFault::Stopping)?
     }
 
     /// Ends the thread.

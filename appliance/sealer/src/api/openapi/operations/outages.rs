@@ -29,6 +29,19 @@ pub fn stop() -> Operation {
     )
 }
 
+/// `POST /v1/leases`.
+pub fn lease() -> Operation {
+    Operation::new("takeLease", "box", "Hands in a lease: for a while a hub answers for the box.")
+        .describe(
+            "Under a lease a box that reaches no authority does not declare an emergency; its limits bound the emergency \
+             that may follow. The later of two leases counts. The log has an entry of each.",
+        )
+        .needs(Right::Lease)
+        .body("application/json", json!({"schema": reference("LeaseOrder")}))
+        .answer(200, "It counts.", "application/json", json!({"schema": reference("Lease")}))
+        .problems(&[Kind::LeaseRefused, Kind::Locked])
+}
+
 /// `POST /v1/seals/{id}/anchor`.
 pub fn expedite() -> Operation {
     Operation::new("expediteAnchor", "seals", "Has the anchor of this seal made before others that can wait.")

@@ -10,6 +10,10 @@ pub fn all() -> Value {
             "kind": {"const": "wan-down"},
             "seconds": {"type": "integer", "minimum": 1, "maximum": 86400, "examples": [600]},
         })),
+        "LeaseOrder": closed("A lease to take.", json!({
+            "lease": {"type": "string", "contentEncoding": "base64", "maxLength": 12000, "description": "DER of a lease."},
+        })),
+        "Lease": lease(),
         "Outage": outage(),
         "Anchors": anchors(),
         "Anchored": object("By whom an entry is anchored.", json!({
@@ -49,6 +53,26 @@ fn outage() -> Value {
             "failing": list(object("An authority that does not answer.", json!({
                 "authority": text("Its name."), "failure": text("How it fails."), "seconds": number("For how long."),
             })), 16, "Authorities that do not answer."),
+        }),
+    )
+}
+
+fn lease() -> Value {
+    let nullable = |description: &str| json!({"type": ["integer", "null"], "description": description});
+    object(
+        "The newest lease, in force or over; absent without any.",
+        json!({
+            "issuer": text("Who issued it."),
+            "issuedMillis": number("When (Unix milliseconds)."),
+            "expiresMillis": number("Until when it holds (Unix milliseconds)."),
+            "secondsLeft": nullable("For how long it holds; null: it is over, and only its limits hold."),
+            "sealsLeft": nullable("For how many seals; null: any number, or it is over."),
+            "limits": object("Of an emergency; the box's own count where they are narrower.", json!({
+                "seconds": nullable("Longest emergency."),
+                "seals": nullable("Most seals in one."),
+                "holders": nullable("Fewest peers that hold copies."),
+                "atLimit": one_of(&["continue", "safe"], "What happens at a limit."),
+            })),
         }),
     )
 }
