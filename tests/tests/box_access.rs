@@ -108,13 +108,7 @@ fn every_route_lets_in_whom_the_table_says() -> Result<()> {
             [401, 401, 401, 403, 403, 409],
         ),
         ("POST", "/v1/drills/stop", "", b"", [401, 401, 401, 403, 403, 200]),
-        (
-            "POST",
-            "/v1/leases",
-            "application/json",
-            b"{\"lease\": \"MAA=\"}",
-            [401, 401, 401, 403, 403, 422],
-        ),
+        ("POST", "/v1/leases", "application/json", b"{\"lease\": \"MAA=\"}", [401, 401, 401, 403, 403, 422]),
     ];
     for (method, path, media_type, body, wanted) in table {
         for ((caller, client), wanted) in callers.iter().zip(wanted) {

@@ -61,6 +61,8 @@ pub mod label {
     pub const ENROLMENT_PROOF: &str = "bulla/enrolment-proof/v1";
     /// Fingerprint of an enrolment request, read out by whoever stands before the box.
     pub const ENROLMENT_FINGERPRINT: &str = "bulla/enrolment-fingerprint/v1";
+    /// A backup of a fleet directory.
+    pub const FLEET_BACKUP: &str = "bulla/fleet-backup/v1";
     /// A lease: a hub answers for a box.
     pub const LEASE: &str = "bulla/lease/v1";
     /// Fingerprint of a trust file.

@@ -26,7 +26,7 @@ use zeroize::{Zeroize, Zeroizing};
 const KEYS: &str = "fleet.keys";
 const KEYS_BYTES_MAX: usize = 1 << 10;
 /// Directory of the single custodian, in the fleet directory.
-const ALONE: &str = "custodian";
+pub const ALONE: &str = "custodian";
 
 /// Arguments of `bulla-fleet init`.
 #[derive(Debug, Args)]

@@ -9,6 +9,7 @@ mod approve;
 mod ask;
 mod attend;
 mod authority;
+mod backup;
 mod desk;
 mod enrolments;
 mod exchange;
@@ -86,6 +87,10 @@ enum Command {
     /// What boxes have asked for: list, show, approve, refuse
     #[command(subcommand)]
     Enrolments(enrolments::EnrolmentsCommand),
+    /// Write the fleet directory into one encrypted, signed file
+    Backup(backup::BackupArgs),
+    /// Make a fleet directory from a backup
+    Restore(backup::RestoreArgs),
     #[command(flatten)]
     Manual(ManualCommand),
 }
@@ -130,6 +135,8 @@ fn main() -> ExitCode {
         Command::Lease(command) => lease::run(command),
         Command::Serve(args) => serve::run(args),
         Command::Enrolments(command) => enrolments::run(command),
+        Command::Backup(args) => backup::back_up(args),
+        Command::Restore(args) => backup::restore(args),
         Command::Manual(command) => command
             .execute(Cli::command(), "1")
             .map(|()| Exit::Ok)

@@ -9,6 +9,7 @@
 //! endorsement key that left the fleet comes back only by a pardon, and by each pardon once.
 #![forbid(unsafe_code)]
 
+pub mod backup;
 pub mod deed;
 pub mod inventory;
 mod refusal;

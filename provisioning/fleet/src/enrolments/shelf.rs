@@ -1,8 +1,8 @@
 //! Enrolments on the disk: one file each in `enrolments` of the fleet directory, named by its transcript.
 //!
 //! The registrar and the commands for people both work here, one at a time: whoever reads in order to write holds the
-//! lock. Copying the directory is a backup; what a restored copy has forgotten, boxes ask for again, and the roster
-//! still knows which of their logs the fleet took up.
+//! lock. What a restored backup has forgotten, boxes ask for again, and the roster still knows which of their logs the
+//! fleet took up.
 //! Refuses to do: believe a file that is not the record its name says.
 
 use crate::exit::{Exit, Failure};
