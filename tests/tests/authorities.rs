@@ -1,8 +1,12 @@
 //! The authority that other tests rely on: every switch does what it says, and what it stamps is what stock tools take.
 #![allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
-use bulla_tests::rig::tsa::{Answer, Key, Knobs, Options, Quota, Reply, Stamps, Transport};
+use bulla_tests::rig::tsa::{Answer, Handshake, Key, Knobs, Options, Quota, Reply, Stamps, Transport};
 use bulla_timestamps::{Expected, Request, TimeStamp, verify};
+use rustls::pki_types::{CertificateDer, pem::PemObject as _};
+use std::io::Read as _;
+use std::net::TcpStream;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -168,10 +172,51 @@ fn switches_can_be_thrown_from_outside() {
         assert_eq!(put(bad).0, 400, "{bad}");
     }
     let (status, now) = put("{}");
-    let all = r#"{"transport":"up","delayMillis":0,"answer":"stamp","clockOffsetSeconds":0,"quota":null}"#;
+    let all = r#"{"transport":"up","handshake":"good","delayMillis":0,"answer":"stamp","clockOffsetSeconds":0,"quota":null}"#;
     assert_eq!((status, now.as_str()), (200, all));
     judged(&tsa).unwrap();
     let counters = agent.get(format!("{}/counters", tsa.control_url())).call().unwrap();
     let counters = counters.into_body().read_to_string().unwrap();
     assert!(counters.contains(r#""requests":2,"stamps":1,"beyondQuota":0"#), "{counters}");
+}
+
+/// What the server says to a client's first words in a while.
+fn first_words(tsa: &Stamps) -> Vec<u8> {
+    let mut roots = rustls::RootCertStore::empty();
+    let ca = std::fs::read(tsa.tls_ca_pem().unwrap()).unwrap();
+    roots.add(CertificateDer::from_pem_slice(&ca).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = "127.0.0.1".try_into().unwrap();
+    let mut client = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+    let url = tsa.url();
+    let address = url.strip_prefix("https://").unwrap().strip_suffix("/stamp").unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    client.write_tls(&mut stream).unwrap();
+    stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    let mut words = Vec::new();
+    let error = stream.read_to_end(&mut words).expect_err("the connection stays");
+    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+    words
+}
+
+#[test]
+fn a_handshake_stalls_before_or_in_the_servers_first_words() {
+    let tsa = Stamps::start_with(&Options { https: &["127.0.0.1"], ..Options::default() }).unwrap();
+    let said = |handshake| {
+        tsa.set(&Knobs { handshake, ..Knobs::default() }).unwrap();
+        first_words(&tsa)
+    };
+    let whole = said(Handshake::Good);
+    let record = usize::from(u16::from_be_bytes([whole[3], whole[4]]));
+    assert!(whole.len() > 5 + record, "a server hello, and more");
+    assert_eq!(said(Handshake::Stalled), b"");
+    let half = said(Handshake::HalfStalled);
+    // The same record as before, as far as it goes; its random bytes are its own.
+    assert_eq!((&half[..9], half.len()), (&whole[..9], 5 + record / 2));
+    assert_eq!(tsa.counters().requests, 0);
 }

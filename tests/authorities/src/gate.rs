@@ -1,9 +1,10 @@
-//! A port that can be up, down or a black hole, and the HTTP behind it.
+//! A port that can be up, down or a black hole, and the HTTP behind it, with TLS before it or without.
 //!
 //! - Down refuses connections and keeps the port: a socket is bound to it and does not listen.
 //! - A black hole takes connections and never answers.
 //! - It closes when the last [`Gate`] of it is dropped. A change ends every connection; whoever ordered it hears when it is in force.
 
+use crate::tls::{Front, Handshake};
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -20,8 +21,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 /// A body of whatever makes it.
@@ -54,17 +56,32 @@ pub struct Gate {
     address: SocketAddr,
     orders: mpsc::Sender<(Transport, oneshot::Sender<()>)>,
     connections: Arc<AtomicU64>,
+    handshake: watch::Sender<Handshake>,
+}
+
+/// What is behind a port.
+#[derive(Clone)]
+struct Behind {
+    handler: Handler,
+    front: Option<Arc<Front>>,
 }
 
 impl Gate {
     /// Opens it on the current runtime, up. Port 0 is any free one.
     pub fn open(address: SocketAddr, handler: Handler) -> Result<Self> {
+        Self::open_behind(address, None, handler)
+    }
+
+    /// The same with TLS before it.
+    pub fn open_behind(address: SocketAddr, front: Option<Arc<Front>>, handler: Handler) -> Result<Self> {
         let listener = bind(address)?.listen(BACKLOG)?;
         let address = listener.local_addr()?;
         let (orders, received) = mpsc::channel(1);
         let connections = Arc::new(AtomicU64::new(0));
-        tokio::spawn(keep(address, listener, received, handler, connections.clone()));
-        Ok(Gate { address, orders, connections })
+        let (handshake, shaken) = watch::channel(Handshake::Good);
+        let behind = Behind { handler, front };
+        tokio::spawn(keep(address, listener, received, behind, shaken, connections.clone()));
+        Ok(Gate { address, orders, connections, handshake })
     }
 
     /// Where it is.
@@ -75,6 +92,11 @@ impl Gate {
     /// Connections taken so far.
     pub fn connections(&self) -> u64 {
         self.connections.load(Relaxed)
+    }
+
+    /// What becomes of handshakes from now on, where there are any.
+    pub fn shake(&self, handshake: Handshake) {
+        self.handshake.send_replace(handshake);
     }
 
     /// Orders a change and waits for it.
@@ -107,7 +129,8 @@ async fn keep(
     address: SocketAddr,
     first: TcpListener,
     mut orders: mpsc::Receiver<(Transport, oneshot::Sender<()>)>,
-    handler: Handler,
+    behind: Behind,
+    handshake: watch::Receiver<Handshake>,
     connections: Arc<AtomicU64>,
 ) {
     let mut transport = Transport::Up;
@@ -158,12 +181,17 @@ async fn keep(
                         held.push(stream);
                         continue;
                     }
-                    let handler = handler.clone();
-                    let service = service_fn(move |request| {
-                        let answer = handler(request);
-                        async move { Ok::<_, Infallible>(answer.await) }
+                    let (behind, handshake) = (behind.clone(), *handshake.borrow());
+                    served.spawn(async move {
+                        match &behind.front {
+                            None => serve(stream, behind.handler).await,
+                            Some(front) => {
+                                if let Some(stream) = front.accept(stream, handshake).await {
+                                    serve(stream, behind.handler).await;
+                                }
+                            }
+                        }
                     });
-                    served.spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
                 }
             }
         };
@@ -172,6 +200,14 @@ async fn keep(
         tell = Some(done);
         served.shutdown().await;
     }
+}
+
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, handler: Handler) {
+    let service = service_fn(move |request| {
+        let answer = handler(request);
+        async move { Ok::<_, Infallible>(answer.await) }
+    });
+    let _client_gone = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
 /// An answer of these bytes.

@@ -11,5 +11,6 @@ pub mod gate;
 pub mod openssl;
 pub mod pki;
 pub mod stamps;
+pub mod tls;
 pub mod tsa;
 pub mod witness;

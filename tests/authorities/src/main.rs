@@ -29,6 +29,9 @@ enum Arguments {
         /// Have a CA between root and signer.
         #[arg(long)]
         intermediate: bool,
+        /// Speak https, by a certificate for 127.0.0.1 and localhost under a CA of its own (tls-ca.pem in the directory).
+        #[arg(long)]
+        https: bool,
         /// Port of the stamps; 0 for any free one.
         #[arg(long, default_value_t = 0)]
         port: u16,
@@ -65,16 +68,17 @@ enum Kind {
 fn main() -> Result<()> {
     let (_tsa, _witness);
     let place = match Arguments::parse() {
-        Arguments::Tsa { directory, operator, key, intermediate, port, control_port } => {
+        Arguments::Tsa { directory, operator, key, intermediate, https, port, control_port } => {
             let key = match key {
                 Kind::P256 => Key::P256,
                 Kind::P384 => Key::P384,
                 Kind::Rsa2048 => Key::Rsa(2048),
                 Kind::Rsa3072 => Key::Rsa(3072),
             };
-            let options = Options { operator: &operator, key, intermediate, port, control_port };
+            let https: &[&str] = if https { &["127.0.0.1", "localhost"] } else { &[] };
+            let options = Options { operator: &operator, key, intermediate, port, control_port, https };
             let tsa = Tsa::start(&directory, &options)?;
-            let place = json!({"operator": tsa.operator(), "url": tsa.url(), "control": tsa.control_url(), "root": tsa.root_pem()});
+            let place = json!({"operator": tsa.operator(), "url": tsa.url(), "control": tsa.control_url(), "root": tsa.root_pem(), "tlsCa": tsa.tls_ca_pem()});
             _tsa = tsa;
             place
         }

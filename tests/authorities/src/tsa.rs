@@ -1,4 +1,5 @@
-//! A time-stamping authority of its own: a root, a signer, a port that stamps, and a port that throws the switches.
+//! A time-stamping authority of its own: a root, a signer, a port that stamps (http, or https under a CA of its own), and
+//! a port that throws the switches.
 //!
 //! Refuses to do: serve anybody but this machine. Its keys are files in a directory of the test.
 
@@ -10,6 +11,7 @@ pub use knobs::{Answer, Counters, Knobs};
 
 use crate::gate::Gate;
 use crate::pki::Key;
+use crate::tls::Front;
 use anyhow::{Context, Result};
 use serve::Service;
 use signing::Signing;
@@ -31,11 +33,20 @@ pub struct Options<'a> {
     pub port: u16,
     /// Port of the switches; 0 for any.
     pub control_port: u16,
+    /// Names and addresses in the certificate of its https server; none: it speaks http.
+    pub https: &'a [&'a str],
 }
 
 impl Default for Options<'_> {
     fn default() -> Self {
-        Options { operator: "Stamps of tests", key: Key::P256, intermediate: false, port: 0, control_port: 0 }
+        Options {
+            operator: "Stamps of tests",
+            key: Key::P256,
+            intermediate: false,
+            port: 0,
+            control_port: 0,
+            https: &[],
+        }
     }
 }
 
@@ -43,6 +54,7 @@ impl Default for Options<'_> {
 pub struct Tsa {
     operator: String,
     root: PathBuf,
+    front: Option<Arc<Front>>,
     service: Arc<Service>,
     control: Gate,
     runtime: Option<Runtime>,
@@ -53,19 +65,29 @@ impl Tsa {
     pub fn start(directory: &Path, options: &Options<'_>) -> Result<Self> {
         let signing = Signing::new(directory, options)?;
         let root = signing.root_pem();
+        let tls = || Front::new(directory, options.https).map(Arc::new);
+        let front = (!options.https.is_empty()).then(tls).transpose()?;
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let (service, control) = runtime.block_on(async {
-            let service = Service::start(signing, local(options.port))?;
+            let service = Service::start(signing, local(options.port), front.clone())?;
             let control = Gate::open(local(options.control_port), serve::switches(service.clone()))?;
             anyhow::Ok((service, control))
         })?;
-        Ok(Tsa { operator: options.operator.to_owned(), root, service, control, runtime: Some(runtime) })
+        Ok(Tsa {
+            operator: options.operator.to_owned(),
+            root,
+            front,
+            service,
+            control,
+            runtime: Some(runtime),
+        })
     }
 
     /// Where requests are posted to.
     pub fn url(&self) -> String {
-        format!("http://{}/stamp", self.service.address())
+        let scheme = if self.front.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}/stamp", self.service.address())
     }
 
     /// `PUT /knobs`, `GET /knobs`, `GET /counters`.
@@ -81,6 +103,11 @@ impl Tsa {
     /// Its root certificate.
     pub fn root_pem(&self) -> &Path {
         &self.root
+    }
+
+    /// The CA of its https server; `None` when it speaks http.
+    pub fn tls_ca_pem(&self) -> Option<&Path> {
+        self.front.as_deref().map(Front::ca_pem)
     }
 
     /// Sets all switches; when it returns, they are in force, and earlier connections are gone if the port changed.

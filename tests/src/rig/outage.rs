@@ -22,7 +22,11 @@ pub fn anchors(authorities: &[(&Stamps, &str)]) -> String {
     let mut text = "[anchors]\nwindow_seconds = 1\n".to_owned();
     for (at, (tsa, more)) in authorities.iter().enumerate() {
         let (operator, roots) = (tsa.operator(), tsa.root_pem());
-        let url = if more.contains("url = ") { String::new() } else { format!("url = {:?}\n", tsa.url()) };
+        let mut url =
+            if more.contains("url = ") { String::new() } else { format!("url = {:?}\n", tsa.url()) };
+        if let Some(ca) = tsa.tls_ca_pem() {
+            let _ = writeln!(url, "tls_ca = {ca:?}");
+        }
         let _ = writeln!(
             text,
             "[[anchors.tsa]]\nname = \"tsa-{at}\"\noperator = {operator:?}\n{url}roots = {roots:?}\n{more}"

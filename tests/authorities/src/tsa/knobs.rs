@@ -2,6 +2,7 @@
 
 use crate::faults::Quota;
 use crate::gate::Transport;
+use crate::tls::Handshake;
 use serde::{Deserialize, Serialize};
 
 /// The switches. What a `PUT` leaves out is as at the start.
@@ -10,6 +11,8 @@ use serde::{Deserialize, Serialize};
 pub struct Knobs {
     /// What becomes of connections.
     pub transport: Transport,
+    /// What becomes of handshakes, where the authority speaks https.
+    pub handshake: Handshake,
     /// How long an answer takes.
     pub delay_millis: u64,
     /// What the answer is.

@@ -5,6 +5,7 @@ use super::signing::Signing;
 use crate::faults::{Window, huge, lock, portal, redirect, stalled, trickle, unavailable};
 use crate::gate::{Body, Gate, Handler, answer, body_of, says};
 use crate::stamps::time_not_available;
+use crate::tls::Front;
 use anyhow::Result;
 use bytes::Bytes;
 use hyper::body::Incoming;
@@ -29,7 +30,7 @@ pub(super) struct Service {
 }
 
 impl Service {
-    pub fn start(signing: Signing, address: SocketAddr) -> Result<Arc<Self>> {
+    pub fn start(signing: Signing, address: SocketAddr, front: Option<Arc<Front>>) -> Result<Arc<Self>> {
         let service = Arc::new(Service {
             signing,
             knobs: Mutex::default(),
@@ -41,7 +42,7 @@ impl Service {
         });
         let own = service.clone();
         let handler: Handler = Arc::new(move |request| Box::pin(own.clone().handle(request)));
-        let gate = Gate::open(address, handler)?;
+        let gate = Gate::open_behind(address, front, handler)?;
         service.gate.get_or_init(|| gate);
         Ok(service)
     }
@@ -59,6 +60,7 @@ impl Service {
         if self.knobs().quota != knobs.quota {
             self.window.reset();
         }
+        self.gate().shake(knobs.handshake);
         *lock(&self.knobs) = knobs;
         if before != after { self.gate().set(after).await } else { Ok(()) }
     }
