@@ -1,8 +1,10 @@
 //! Rehearsals of an outage, and how far a box goes on by itself in a real one.
 
 use anyhow::{Context, Result, ensure};
+use bulla_formats::body::anchor::AnchorBody;
 use bulla_formats::body::manifest::Phase;
 use bulla_formats::body::mode_change::LimitReached;
+use bulla_formats::body::probe::Failure;
 use bulla_formats::entry::{Entry, Kind, Mode};
 use bulla_tests::rig::outage::{
     changes, entries, manifests, software, start, wait_anchored, wait_for, wait_mode,
@@ -10,7 +12,7 @@ use bulla_tests::rig::outage::{
 use bulla_tests::rig::tsa::{Answer, Knobs, Stamps, Transport};
 use bulla_tests::rig::{Rig, Role};
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(40);
 
@@ -100,6 +102,136 @@ fn no_real_outage_hides_in_a_drill() -> Result<()> {
     let closed: Vec<_> = manifests(&rig)?.into_iter().filter(|said| said.phase == Phase::Close).collect();
     let each: Vec<_> = closed.iter().map(|said| (said.outage, said.drill)).collect();
     ensure!(each == [(1, false)], "{closed:?}");
+    rig.sealer.stop()?;
+    rig.fsck()?;
+    Ok(())
+}
+
+/// Seals something and waits until the log has an anchor over it, with the box where it is.
+fn anchored_in_a_drill(rig: &Rig, document: &str, operators: &[&str]) -> Result<()> {
+    let entry = sealed(rig, document)?;
+    ensure!(entry.content().drill && entry.content().mode == Mode::Emergency, "{document}: no drill");
+    let until = Instant::now() + PATIENCE;
+    let covers = |body: &AnchorBody| {
+        let mut by: Vec<&str> = body.proofs.iter().map(|proof| proof.operator.as_str()).collect();
+        by.sort_unstable();
+        body.head.size > entry.content().index && by == operators
+    };
+    loop {
+        let anchors = entries(rig)?.into_iter().filter(|entry| entry.kind() == Some(Kind::Anchor));
+        for anchor in anchors {
+            if covers(&AnchorBody::decode(&anchor.content().body)?) {
+                ensure!(anchor.content().drill && anchor.content().mode == Mode::Emergency, "{document}");
+                return Ok(());
+            }
+        }
+        ensure!(Instant::now() < until, "{document} is not anchored by {operators:?}\n{}", rig.log());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// The entries marked as a drill's are those from one index to another, without a gap; their modes, in order.
+fn marked(rig: &Rig) -> Result<Vec<Mode>> {
+    let all = entries(rig)?;
+    let drill = |entry: &&Entry| entry.content().drill;
+    let marked: Vec<_> = all.iter().filter(drill).map(Entry::content).collect();
+    let indices: Vec<u64> = marked.iter().map(|content| content.index).collect();
+    ensure!(indices.windows(2).all(|pair| pair[1] == pair[0] + 1), "{indices:?}");
+    let mut modes: Vec<Mode> = marked.iter().map(|content| content.mode).collect();
+    modes.dedup();
+    Ok(modes)
+}
+
+fn closed(rig: &Rig) -> Result<Vec<(u64, bool)>> {
+    let said = manifests(rig)?.into_iter().filter(|said| said.phase == Phase::Close);
+    Ok(said.map(|said| (said.outage, said.drill)).collect())
+}
+
+#[test]
+fn anchoring_goes_on_in_a_drill() -> Result<()> {
+    let (a, b) = (Stamps::start("Operator A")?, Stamps::start("Operator B")?);
+    let mut rig = start(&[&a, &b], &software(), "")?;
+    wait_mode(&rig, "online", PATIENCE)?;
+    sealed(&rig, "before the drill")?;
+    drill(&rig, &["wan-down", "--for", "1h"])?;
+    wait_mode(&rig, "emergency", PATIENCE)?;
+    for number in 0..3 {
+        anchored_in_a_drill(&rig, &format!("number {number}"), &["Operator A", "Operator B"])?;
+    }
+    let status = rig.client(Role::Reader).get("/v1/status")?.json()?;
+    ensure!(status["mode"] == "emergency" && status["outage"]["drill"] == true, "{status:#}");
+    drill(&rig, &["stop"])?;
+    wait_mode(&rig, "online", PATIENCE)?;
+    ensure!(!sealed(&rig, "after the drill")?.content().drill);
+    wait_anchored(&rig, PATIENCE)?;
+    let modes = marked(&rig)?;
+    ensure!(modes.ends_with(&[Mode::Emergency, Mode::Reconciling]), "{modes:?}");
+    ensure!(closed(&rig)? == [(1, true)], "{:?}", manifests(&rig)?);
+    rig.sealer.stop()?;
+    rig.fsck()?;
+    Ok(())
+}
+
+#[test]
+fn a_drill_goes_on_as_long_as_one_authority_is_left() -> Result<()> {
+    let (a, b) = (Stamps::start("Operator A")?, Stamps::start("Operator B")?);
+    let mut rig = start(&[&a, &b], &software(), "")?;
+    wait_mode(&rig, "online", PATIENCE)?;
+    drill(&rig, &["wan-down", "--for", "1h"])?;
+    wait_mode(&rig, "emergency", PATIENCE)?;
+    down(&a)?;
+    anchored_in_a_drill(&rig, "with one authority", &["Operator B"])?;
+    // For longer than an outage takes to be one.
+    std::thread::sleep(Duration::from_secs(5));
+    anchored_in_a_drill(&rig, "with one authority, still", &["Operator B"])?;
+    let open = manifests(&rig)?;
+    let findings = &open.last().context("a manifest")?.findings;
+    let failures: Vec<_> = findings.iter().map(|finding| finding.failure).collect();
+    ensure!(failures == [Some(Failure::Refused), Some(Failure::Drill)], "{findings:?}");
+    down(&b)?;
+    let status = wait_for(&rig, "a real outage", PATIENCE, |status| {
+        status["mode"] == "emergency" && status["outage"]["drill"] == false
+    })?;
+    ensure!(status["outage"]["outages"] == 1, "{status:#}");
+    ensure!(!sealed(&rig, "inside the outage")?.content().drill);
+    a.answer(Answer::Stamp)?;
+    b.answer(Answer::Stamp)?;
+    wait_mode(&rig, "online", PATIENCE)?;
+    wait_anchored(&rig, PATIENCE)?;
+    let modes = marked(&rig)?;
+    ensure!(modes.ends_with(&[Mode::Emergency]), "{modes:?}");
+    ensure!(closed(&rig)? == [(1, false)], "{:?}", manifests(&rig)?);
+    rig.sealer.stop()?;
+    rig.fsck()?;
+    Ok(())
+}
+
+#[test]
+fn an_outage_while_a_drill_is_being_closed_is_the_next_one() -> Result<()> {
+    let (a, b) = (Stamps::start("Operator A")?, Stamps::start("Operator B")?);
+    let mut rig = start(&[&a, &b], &software(), "")?;
+    wait_mode(&rig, "online", PATIENCE)?;
+    drill(&rig, &["wan-down", "--for", "1h"])?;
+    wait_mode(&rig, "emergency", PATIENCE)?;
+    down(&a)?;
+    anchored_in_a_drill(&rig, "with one authority", &["Operator B"])?;
+    drill(&rig, &["stop"])?;
+    // Two operators are wanted, and one is there: the drill cannot be closed, and its mark stays.
+    wait_for(&rig, "a closing manifest", PATIENCE, |status| {
+        status["mode"] == "reconciling" && status["outage"]["outage"]["closing"].is_u64()
+    })?;
+    let inside = sealed(&rig, "while it is being closed")?;
+    ensure!(inside.content().drill && inside.content().mode == Mode::Reconciling);
+    down(&b)?;
+    let status = wait_mode(&rig, "emergency", PATIENCE)?;
+    ensure!(status["outage"]["drill"] == false && status["outage"]["outages"] == 2, "{status:#}");
+    ensure!(!sealed(&rig, "inside the outage")?.content().drill);
+    a.answer(Answer::Stamp)?;
+    b.answer(Answer::Stamp)?;
+    wait_mode(&rig, "online", PATIENCE)?;
+    wait_anchored(&rig, PATIENCE)?;
+    marked(&rig)?;
+    ensure!(closed(&rig)? == [(1, true), (2, false)], "{:?}", manifests(&rig)?);
     rig.sealer.stop()?;
     rig.fsck()?;
     Ok(())
