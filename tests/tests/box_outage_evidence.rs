@@ -5,8 +5,9 @@ use bulla_formats::report::{Fact, Verdict};
 use bulla_formats::seal_file::SealFile;
 use bulla_tests::rig::disk::{Disk, DiskKind};
 use bulla_tests::rig::outage::{
-    LOOK, QUICK, anchors, id_of, seal_now, software, start, wait_anchored, wait_mode,
+    LOOK, QUICK, anchors, id_of, seal_now, software, start, wait_anchored, wait_for, wait_mode,
 };
+use bulla_tests::rig::stick::Stick;
 use bulla_tests::rig::tsa::{Answer, Knobs, Stamps, Transport};
 use bulla_tests::rig::{Rig, RigOptions, Role, bulla_program};
 use std::fs;
@@ -78,6 +79,44 @@ fn a_manifest_survives_paper_and_a_stick() -> Result<()> {
     fs::copy(rig.file("trust.json"), desk.path().join("trust.json"))?;
     for phase in ["open", "close"] {
         on_paper(&manifest(&stick.mount_point(), phase)?, desk.path())?;
+    }
+    rig.fsck()?;
+    Ok(())
+}
+
+#[test]
+fn a_stick_with_fat_carries_manifests_to_another_computer() -> Result<()> {
+    let mut stick = Stick::new()?;
+    let tsa = Stamps::start("Operator A")?;
+    let extra = format!("{QUICK}media = [{:?}]\n{}", stick.mount_point(), anchors(&[(&tsa, LOOK)]));
+    let mut rig = Rig::start_with(&RigOptions { extra: &extra, ..software() })?;
+    for outage in 1..=2 {
+        wait_mode(&rig, "online", PATIENCE)?;
+        down(&tsa)?;
+        // Refreshed, so that files are replaced.
+        wait_for(&rig, "a few manifests", PATIENCE, |status| {
+            status["outage"]["outages"] == outage
+                && status["outage"]["outage"]["manifests"].as_u64() >= Some(4)
+        })?;
+        ensure!(rig.client(Role::Scanner).seal(b"inside")?.status == 201);
+        tsa.answer(Answer::Stamp)?;
+    }
+    wait_mode(&rig, "online", PATIENCE)?;
+    rig.sealer.stop()?;
+    stick.pull_out()?;
+    let (own, desk) = (rig.state().join("manifests"), tempfile::tempdir()?);
+    let (here, carried) = (names(&own)?, stick.names()?);
+    ensure!(here.len() == carried.len() && here.len() >= 12, "{here:?} {carried:?}");
+    fs::copy(rig.file("trust.json"), desk.path().join("trust.json"))?;
+    for (name, copy) in here.iter().zip(&carried) {
+        let bytes = stick.read(copy)?;
+        ensure!(copy.ends_with(name.as_str()) && bytes == fs::read(own.join(name))?, "{name} {copy} differ");
+        if name.ends_with(".der") {
+            fs::write(desk.path().join(copy), bytes)?;
+            let (code, said, error) =
+                bulla(desk.path(), &["manifest", "verify", copy, "--trust", "trust.json"])?;
+            ensure!(code == 0, "{copy}: {said}{error}");
+        }
     }
     rig.fsck()?;
     Ok(())

@@ -45,12 +45,15 @@ const FOR_BOXES: &[&str] = &[
 /// Packages only tests need.
 const FOR_TESTS: &[&str] = &[
     "age",           // makes keys for backups and opens them without us
+    "dosfstools",    // a stick's file system, and whoever judges it
     "e2fsprogs",     // small file systems to fill up
+    "fusefat",       // mounts it, whatever the kernel knows
     "iproute2",      // networks of a box's own
     "libfaketime",   // moves a box's clock by a year
     "groff-base",    // reads the man pages
     "libeatmydata1", // takes fsync away from a box, to see that the crash tests would notice
     "mandoc",        // reads them too, and is stricter
+    "mtools",        // reads the stick as another computer does
     "nftables",      // cuts them
     "openssl",       // the stranger that has to agree with our verifier
     "mount",         // mounts them

@@ -15,6 +15,7 @@ mod form;
 pub mod load;
 pub mod outage;
 pub mod proxy;
+pub mod stick;
 pub mod strace;
 pub mod tsa;
 pub mod wan;
