@@ -5,7 +5,7 @@ use bulla_formats::body::manifest::{ManifestStatement, MeasuredBy, Phase};
 use bulla_formats::body::probe::Failure;
 use bulla_formats::entry::Mode;
 use bulla_tests::rig::outage::{
-    changes, manifests, software, start, start_behind, wait_anchored, wait_for, wait_mode,
+    QUICK, anchors, changes, manifests, software, start, start_behind, wait_anchored, wait_for, wait_mode,
 };
 use bulla_tests::rig::tsa::{Answer, Knobs, Stamps, Transport};
 use bulla_tests::rig::wan::{Cut, Wan};
@@ -84,6 +84,39 @@ fn cuts_of_one_direction_are_noticed_and_named() -> Result<()> {
 #[test]
 fn networks_that_pretend_are_noticed_and_named() -> Result<()> {
     survives(&[Cut::HangingDns, Cut::CaptivePortal, Cut::Stalled], true)
+}
+
+/// Whoever is only looked at by connecting, as by default, is taken at its word: what it said when it was last asked.
+#[test]
+fn an_authority_that_connects_and_does_not_stamp_is_none() -> Result<()> {
+    let (a, b) = (Stamps::start("Operator A")?, Stamps::start("Operator B")?);
+    let lines = "timeout_seconds = 2\nprobe = \"connect\"";
+    let extra = format!("{QUICK}{}", anchors(&[(&a, lines), (&b, lines)]));
+    let mut rig = Rig::start_with(&RigOptions { extra: &extra, ..software() })?;
+    for (answer, failure) in [
+        (Answer::Stalled, Failure::Timeout),
+        (Answer::Unavailable, Failure::HttpStatus),
+        (Answer::CaptivePortal, Failure::BadAnswer),
+    ] {
+        wait_mode(&rig, "online", PATIENCE)?;
+        wait_anchored(&rig, PATIENCE)?;
+        a.answer(answer)?;
+        b.answer(answer)?;
+        // Nobody is asked before there is something to ask about.
+        ensure!(rig.client(Role::Scanner).seal(format!("{answer:?}").as_bytes())?.status == 201);
+        wait_for(&rig, &format!("{answer:?}, noticed"), NOTICED, |status| status["mode"] == "emergency")?;
+        let said = changes(&rig)?;
+        let said = said.iter().rfind(|change| change.to == Mode::Emergency).context("it is in the log")?;
+        let failures: Vec<_> = said.findings.iter().map(|finding| finding.failure).collect();
+        ensure!(failures == [Some(failure); 2], "{answer:?}: {said:?}");
+        a.answer(Answer::Stamp)?;
+        b.answer(Answer::Stamp)?;
+    }
+    wait_mode(&rig, "online", PATIENCE)?;
+    wait_anchored(&rig, PATIENCE)?;
+    rig.sealer.stop()?;
+    rig.fsck()?;
+    Ok(())
 }
 
 fn down(tsa: &Stamps) -> Result<()> {

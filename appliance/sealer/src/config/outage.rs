@@ -118,8 +118,9 @@ impl Default for AnchorsConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProbeConfig {
-    /// A connection (and TLS, with https) is enough; costs no request. Whoever answers every connection, such as a
-    /// captive portal, is found out by the next anchor only.
+    /// A connection (and TLS, with https) is enough; costs no request. Whoever takes every connection and does not stamp,
+    /// such as a captive portal or a dead server behind a live proxy, is found out by the next anchor only, and does not
+    /// count as answering until one has come.
     #[default]
     Connect,
     /// A time stamp is asked for and verified every time. For authorities of one's own.

@@ -18,7 +18,8 @@ use bulla_formats::witness::WitnessKey;
 use bulla_formats::witness::add_checkpoint::{PATH, WitnessRefusal, parse_answer, request};
 use bulla_protocol::authority::Failure;
 use bulla_timestamps::{Expected, Oid, Refusal, ReplyError, Request};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// What an authority gave, verified.
@@ -37,8 +38,9 @@ pub struct Line {
     target: Target,
     timeout: Duration,
     kind: Kind,
-    /// The last whole answer was none of the authority's: a mere connection says nothing until one is.
-    doubted: AtomicBool,
+    /// What it was last asked for did not come, over a connection that did: the next connection says nothing, until it
+    /// has answered or cannot be reached.
+    doubt: Mutex<Option<Trouble>>,
 }
 
 enum Kind {
@@ -87,7 +89,7 @@ pub fn lines(config: &AnchorsConfig) -> anyhow::Result<Vec<Line>> {
                 policy,
                 probe: tsa.probe,
             },
-            doubted: AtomicBool::new(false),
+            doubt: Mutex::new(None),
         })
     };
     let witness = |witness: &WitnessConfig| {
@@ -98,7 +100,7 @@ pub fn lines(config: &AnchorsConfig) -> anyhow::Result<Vec<Line>> {
             target: Target::new(&url, witness.tls_ca.as_deref())?,
             timeout: Duration::from_secs(witness.timeout_seconds),
             kind: Kind::Witness { trusted: trusted_witness(witness)?, cosigned: AtomicU64::new(0) },
-            doubted: AtomicBool::new(false),
+            doubt: Mutex::new(None),
         })
     };
     config.tsa.iter().map(tsa).chain(config.witness.iter().map(witness)).collect()
@@ -173,12 +175,13 @@ impl Line {
             }
             Kind::Witness { trusted, cosigned } => self.cosign(trusted, cosigned, question).await,
         };
-        // What is no answer at all says nothing about who would answer.
-        match &asked {
-            Ok(_) => self.doubted.store(false, Relaxed),
-            Err(trouble) if trouble.failure == Failure::BadAnswer => self.doubted.store(true, Relaxed),
-            Err(_) => {}
-        }
+        let doubt = match &asked {
+            // Who keeps to a quota is there.
+            Err(trouble) if trouble.connected && trouble.failure != Failure::Quota => Some(trouble.clone()),
+            // Who could not be reached may be there again at the next look.
+            _ => None,
+        };
+        self.doubt(doubt);
         asked
     }
 
@@ -191,12 +194,18 @@ impl Line {
                 .map_err(|error| Trouble::new(Failure::Other, format!("no randomness: {error}")))?;
             return self.stamp(tsa, policy.clone(), imprint, within).await.map(Some);
         }
-        self.target.connect(within).await?;
-        if self.doubted.load(Relaxed) {
-            let detail = "it accepts connections, but its last answer was not one of the authority";
-            return Err(Trouble::new(Failure::BadAnswer, detail));
+        self.target.connect(within).await.inspect_err(|_| self.doubt(None))?;
+        match &*self.doubt.lock().unwrap_or_else(PoisonError::into_inner) {
+            None => Ok(None),
+            Some(doubt) => {
+                let detail = format!("it accepts connections, but when it was asked: {}", doubt.detail);
+                Err(Trouble::of_answer(doubt.failure, detail))
+            }
         }
-        Ok(None)
+    }
+
+    fn doubt(&self, doubt: Option<Trouble>) {
+        *self.doubt.lock().unwrap_or_else(PoisonError::into_inner) = doubt;
     }
 
     async fn cosign(
@@ -216,20 +225,22 @@ impl Line {
                 if let WitnessRefusal::Size(size) = refusal {
                     cosigned.store(size, Relaxed);
                 }
-                let failure = match refusal {
+                let detail = format!("{}: {refusal}", refusal.code());
+                match refusal {
                     WitnessRefusal::Unreadable(_)
                     | WitnessRefusal::Absent
                     | WitnessRefusal::BadCosignature
-                    | WitnessRefusal::TooLong => Failure::BadAnswer,
-                    WitnessRefusal::Size(_) => Failure::Other,
-                    _ => Failure::HttpStatus,
-                };
-                Trouble::new(failure, format!("{}: {refusal}", refusal.code()))
+                    | WitnessRefusal::TooLong => Trouble::of_answer(Failure::BadAnswer, detail),
+                    // It is there, and is asked again from where it stands.
+                    WitnessRefusal::Size(_) => Trouble::new(Failure::Other, detail),
+                    _ => Trouble::of_answer(Failure::HttpStatus, detail),
+                }
             })?;
         cosigned.fetch_max(question.size, Relaxed);
         let millis = said.seconds.checked_mul(1_000).filter(|millis| *millis < NUMBER_MAX - 1_000);
-        let millis = millis
-            .ok_or_else(|| Trouble::new(Failure::BadAnswer, "its cosignature is from a time that is none"))?;
+        let millis = millis.ok_or_else(|| {
+            Trouble::of_answer(Failure::BadAnswer, "its cosignature is from a time that is none")
+        })?;
         let bounds = (millis, millis + 1_000);
         let evidence = Evidence::Cosignature(said);
         let (authority, operator) = (self.name.clone(), self.operator.clone());
@@ -251,11 +262,11 @@ impl Line {
         let request = Request::new(imprint, nonce, policy).encode();
         let answer = self.target.post("application/timestamp-query", request, within).await?;
         if !answer.status.is_success() {
-            return Err(Trouble::new(Failure::HttpStatus, format!("HTTP {}", answer.status)));
+            return Err(Trouble::of_answer(Failure::HttpStatus, format!("HTTP {}", answer.status)));
         }
         if answer.media_type != "application/timestamp-reply" {
             let detail = format!("an answer of type {:?} instead of a time stamp", answer.media_type);
-            return Err(Trouble::new(Failure::BadAnswer, detail));
+            return Err(Trouble::of_answer(Failure::BadAnswer, detail));
         }
         let expected = Expected { imprint, nonce: Some(nonce) };
         let stamp = bulla_timestamps::verify(&answer.body, &expected, &tsa.authority).map_err(|refusal| {
@@ -263,11 +274,11 @@ impl Line {
                 Refusal::Reply(ReplyError::Rejected(_)) => Failure::Other,
                 _ => Failure::BadAnswer,
             };
-            Trouble::new(failure, format!("{}: {refusal}", refusal.code()))
+            Trouble::of_answer(failure, format!("{}: {refusal}", refusal.code()))
         })?;
         if answer.body.len() > REPLY_BYTES_MAX {
             let detail = format!("its time stamp is longer than {REPLY_BYTES_MAX} bytes");
-            return Err(Trouble::new(Failure::BadAnswer, detail));
+            return Err(Trouble::of_answer(Failure::BadAnswer, detail));
         }
         Ok(Proof {
             proof: AnchorProof {

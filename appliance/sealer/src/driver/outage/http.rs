@@ -34,12 +34,19 @@ pub struct Trouble {
     pub detail: String,
     /// How long the authority wants to be left alone, milliseconds.
     pub retry_after: Option<u64>,
+    /// A connection, with TLS where there is any, had come about: another one proves nothing.
+    pub connected: bool,
 }
 
 impl Trouble {
-    /// Without a wish to be left alone.
+    /// Without a connection, or whatever there was of it.
     pub fn new(failure: Failure, detail: impl Into<String>) -> Self {
-        Trouble { failure, detail: detail.into(), retry_after: None }
+        Trouble { failure, detail: detail.into(), retry_after: None, connected: false }
+    }
+
+    /// With what came over a connection.
+    pub fn of_answer(failure: Failure, detail: impl Into<String>) -> Self {
+        Trouble { connected: true, ..Self::new(failure, detail) }
     }
 }
 
@@ -123,7 +130,8 @@ impl Target {
                     Step::Tls => (Failure::Timeout, "the TLS handshake stalled"),
                     Step::Answer => (Failure::Timeout, "no answer came"),
                 };
-                Err(Trouble::new(failure, format!("{what} within {seconds} s")))
+                let detail = format!("{what} within {seconds} s");
+                Err(Trouble { connected: step == Step::Answer, ..Trouble::new(failure, detail) })
             }
         }
     }
@@ -166,8 +174,9 @@ impl Target {
         media_type: &str,
         body: Vec<u8>,
     ) -> Result<Answer, Trouble> {
-        let broken =
-            |error: hyper::Error| Trouble::new(Failure::Other, format!("the connection broke: {error}"));
+        let broken = |error: hyper::Error| {
+            Trouble::of_answer(Failure::Other, format!("the connection broke: {error}"))
+        };
         let (mut sender, connection) = handshake(TokioIo::new(stream)).await.map_err(broken)?;
         let driving = tokio::spawn(connection);
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
@@ -196,14 +205,15 @@ impl Target {
                     StatusCode::TOO_MANY_REQUESTS => Failure::Quota,
                     _ => Failure::HttpStatus,
                 };
-                return Err(Trouble { failure, detail: parts.status.to_string(), retry_after });
+                let trouble = Trouble::of_answer(failure, parts.status.to_string());
+                return Err(Trouble { retry_after, ..trouble });
             }
             let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(|error| {
                 if error.is::<LengthLimitError>() {
                     let detail = format!("its answer is longer than {ANSWER_BYTES_MAX} bytes");
-                    Trouble::new(Failure::BadAnswer, detail)
+                    Trouble::of_answer(Failure::BadAnswer, detail)
                 } else {
-                    Trouble::new(Failure::Other, format!("the answer broke off: {error}"))
+                    Trouble::of_answer(Failure::Other, format!("the answer broke off: {error}"))
                 }
             })?;
             Ok(Answer { status: parts.status, media_type, body: body.to_bytes() })
