@@ -114,6 +114,34 @@ fn g6_what_a_verifier_remembers_never_shows() {
     assert!(judged > 1_000, "{judged}");
 }
 
+/// A file with an escape in the name of a member is read in another way than one without, and says the same.
+#[test]
+fn g6_a_file_is_judged_the_same_in_another_spelling() {
+    let name = b"\"bulla\"";
+    let mut judged = 0;
+    for directory in directories() {
+        let Ok(trust) = TrustFile::decode(&read(&directory, "trust.json")) else { continue };
+        let seal = read(&directory, "document.seal");
+        let Some(at) = seal.windows(name.len()).position(|window| window == name) else { continue };
+        let escaped = [&seal[..at], b"\"\\u0062ulla\"", &seal[at + name.len()..]].concat();
+        let digest = digest(&seal, &read(&directory, "document"));
+        let [found, other] = [seal, escaped].map(|seal| {
+            let mut found = verify(&seal, &trust, Some(&digest));
+            // In which column a file ceases to be JSON differs.
+            found
+                .report
+                .checks
+                .iter_mut()
+                .filter(|check| check.name == "seal-file")
+                .for_each(|check| check.detail.clear());
+            (found.report, format!("{:?}", found.seal))
+        });
+        assert_eq!(found, other, "{}", directory.display());
+        judged += 1;
+    }
+    assert!(judged > 400, "{judged}");
+}
+
 #[test]
 fn the_generator_makes_the_same_bytes() {
     let made: BTreeMap<String, _> =

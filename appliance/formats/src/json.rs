@@ -55,6 +55,14 @@ pub fn base64_decode(text: &str) -> Result<Vec<u8>, JsonError> {
     STANDARD.decode(text).map_err(|_| JsonError::Base64)
 }
 
+/// A hash in the one spelling of [`base64_encode`]; `None` for anything else.
+pub(crate) fn base64_hash(text: &str) -> Option<[u8; 32]> {
+    // The decoder asks for room for whole groups of three bytes.
+    let mut room = [0; 33];
+    let length = STANDARD.decode_slice(text, &mut room).ok()?;
+    room[..length].try_into().ok()
+}
+
 struct Strict(Value);
 
 impl<'de> Deserialize<'de> for Strict {

@@ -5,7 +5,7 @@
 //! Refuses to do: believe anything. [`crate::verify`] judges; this file only unpacks.
 //! Invariant: [`SealFile::encode`] of a decoded file decodes to the same value.
 
-mod parts;
+pub(crate) mod parts;
 
 use crate::erasure::ERASURES_MAX;
 use crate::json::{self, JsonError, base64_decode, base64_encode};

@@ -10,8 +10,10 @@ mod manifest;
 mod memory;
 mod own;
 mod revoked;
+mod scan;
 mod shared;
 mod time;
+mod unpacked;
 
 use crate::body::seal::{DocumentDigest, Opening, SealBody};
 use crate::enrolment::VerifiedEnrolment;
@@ -22,9 +24,11 @@ use crate::report::{Check, Fact, Interval, Outcome, Report, Verdict};
 use crate::seal_file::{SealFile, SealFileError};
 use crate::trust::TrustFile;
 pub use manifest::{ManifestVerification, verify_manifest};
+use memory::Memory;
 pub use memory::{CHECKPOINTS_REMEMBERED, ENROLMENTS_REMEMBERED, EPOCHS_REMEMBERED};
-use memory::{Key, Memory};
 use std::sync::Arc;
+use unpacked::Texts;
+pub use unpacked::Unpacked;
 
 /// Everything of a `.seal` whose evidence has been checked against a trust file.
 ///
@@ -131,13 +135,14 @@ impl Walk<'_> {
 pub struct Verifier<'a> {
     trust: &'a TrustFile,
     memory: Memory,
+    texts: Texts,
 }
 
 impl<'a> Verifier<'a> {
     /// A verifier that remembers nothing yet. What it will remember holds under `trust` and is of no use under another
     /// trust file, so neither can be exchanged.
     pub fn new(trust: &'a TrustFile) -> Self {
-        Verifier { trust, memory: Memory::new() }
+        Verifier { trust, memory: Memory::new(), texts: Texts::default() }
     }
 
     /// Number of results remembered now; bounded, whatever the seals are.
@@ -146,8 +151,19 @@ impl<'a> Verifier<'a> {
     }
 
     /// Judges `seal` (the bytes of a `.seal` file). `document` is the digest of the document in question, made with the
-    /// algorithm that [`wanted_digest`] names; `None` checks the seal alone.
+    /// algorithm that [`Unpacked::wanted_digest`] names; `None` checks the seal alone.
     pub fn verify(&mut self, seal: &[u8], document: Option<&DocumentDigest>) -> Verification {
+        let seal = self.unpack(seal);
+        self.judge(seal, document)
+    }
+
+    /// Reads a seal, for whoever has to know how the document is hashed before hashing it.
+    pub fn unpack(&mut self, seal: &[u8]) -> Unpacked {
+        self.texts.unpack(seal)
+    }
+
+    /// Judges a seal that has been read, by any verifier.
+    pub fn judge(&mut self, seal: Unpacked, document: Option<&DocumentDigest>) -> Verification {
         let mut walk = Walk { trust: self.trust, memory: &mut self.memory, checks: Vec::with_capacity(16) };
         let (verdict, seal) = match walk.evidence(seal) {
             Err(Stop(verdict)) => (verdict, None),
@@ -182,33 +198,33 @@ pub fn wanted_digest(seal: &SealFile) -> Option<crate::body::seal::DigestAlgorit
 }
 
 impl Walk<'_> {
-    fn evidence(&mut self, bytes: &[u8]) -> Result<VerifiedSeal, Stop> {
-        let file = match SealFile::decode(bytes) {
-            Ok(file) => file,
+    fn evidence(&mut self, seal: Unpacked) -> Result<VerifiedSeal, Stop> {
+        let (file, token) = match seal.0 {
+            Ok(read) => read,
             Err(error @ SealFileError::NotUnderstood(_)) => {
                 return Err(self.fail("seal-file", error.to_string(), Verdict::NotUnderstood));
             }
             Err(error) => return Err(self.fail("seal-file", error.to_string(), Verdict::Refused)),
         };
         self.pass("seal-file", format!("seal/v1 with {} checkpoint(s)", file.heads.len()));
-        let part = Key::of(&file.enrolment);
+        let part = file.enrolment.key;
         let enrolment = self.enrolment(&file, part)?;
         let attestation_key = self.attestation_key(&enrolment, part)?;
-        let epoch_part = part.with(&[&file.epoch]);
+        let epoch_part = part.with(file.epoch.key);
         let epoch = self.epoch(&file, epoch_part, &enrolment, &attestation_key)?;
-        let (entry, body) = self.token(&file, &enrolment, &epoch)?;
+        let (entry, body) = self.token(token, &enrolment, &epoch)?;
         let leaf = entry.leaf_hash();
         let mut checkpoints = Vec::with_capacity(file.heads.len());
         let mut quoted = Vec::new();
         for head in &file.heads {
-            let note_part = part.with(&[head.checkpoint.as_bytes()]);
-            let checkpoint =
-                self.checkpoint("checkpoint", "the checkpoint", &head.checkpoint, note_part, &enrolment)?;
+            let note_part = part.with(head.checkpoint.key);
+            let note = &head.checkpoint.text;
+            let checkpoint = self.checkpoint("checkpoint", "the checkpoint", note, note_part, &enrolment)?;
             self.pass("checkpoint", format!("size {}, signed by the log key", checkpoint.size()));
             self.inclusion(head, &entry, leaf, &checkpoint)?;
-            self.epoch_inclusion(head, &epoch, &checkpoint, epoch_part.with(&[note_part.as_bytes()]))?;
+            self.epoch_inclusion(head, &epoch, &checkpoint, epoch_part.with(note_part))?;
             if self.quote(head, &enrolment, attestation_key.tpm(), &checkpoint, note_part)? {
-                quoted.extend(&head.pcrs);
+                quoted.extend(head.pcrs.as_ref().map(|pcrs| &pcrs.values));
             }
             checkpoints.push(checkpoint);
         }
@@ -241,11 +257,11 @@ impl Walk<'_> {
     }
 
     fn proof(&mut self, name: &'static str, items: &[Vec<u8>]) -> Result<Vec<Hash>, Stop> {
-        let hashes: Option<Vec<Hash>> = items.iter().map(|item| Hash::from_slice(item)).collect();
-        match hashes {
-            Some(hashes) => Ok(hashes),
-            None => Err(self.fail(name, "a hash of the path is not 32 bytes", Verdict::Refused)),
-        }
+        self.hashes(name, unpacked::hashes(items))
+    }
+
+    fn hashes<T>(&mut self, name: &'static str, hashes: Option<T>) -> Result<T, Stop> {
+        hashes.ok_or_else(|| self.fail(name, "a hash of the path is not 32 bytes", Verdict::Refused))
     }
 }
 

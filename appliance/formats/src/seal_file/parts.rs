@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// Most hashes of one path.
-const PATH_MAX: usize = 64;
+pub(crate) const PATH_MAX: usize = 64;
+
+type PcrValues = Vec<(u8, [u8; 32])>;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -55,7 +57,7 @@ impl PcrWire {
 }
 
 /// An entry of the log and its place, of the list `name`.
-pub(super) fn decode_placed(name: &'static str, value: &Value) -> Result<Placed, SealFileError> {
+pub(crate) fn decode_placed(name: &'static str, value: &Value) -> Result<Placed, SealFileError> {
     let wire = object::<PlacedWire>(name, value)?;
     let entry_proof = path(name, &wire.entry_proof)?;
     Ok(Placed { entry: base64_decode(&wire.entry)?, checkpoint: wire.checkpoint, entry_proof })
@@ -70,7 +72,7 @@ pub(super) fn encode_placed(placed: &Placed) -> Value {
     serde_json::to_value(wire).expect("strings always serialise")
 }
 
-pub(super) fn decode_anchor(value: &Value) -> Result<AnchorEvidence, SealFileError> {
+pub(crate) fn decode_anchor(value: &Value) -> Result<AnchorEvidence, SealFileError> {
     const NAME: &str = "anchors";
     let wire = object::<AnchorWire>(NAME, value)?;
     Ok(AnchorEvidence { body: base64_decode(&wire.body)?, entry_proof: path(NAME, &wire.entry_proof)? })
@@ -101,7 +103,7 @@ fn encode_path(hashes: &[Vec<u8>]) -> Vec<String> {
     hashes.iter().map(|hash| base64_encode(hash)).collect()
 }
 
-pub(super) fn decode_revocation(value: &Value) -> Result<RevocationEvidence, SealFileError> {
+pub(crate) fn decode_revocation(value: &Value) -> Result<RevocationEvidence, SealFileError> {
     const NAME: &str = "revocations";
     let members = value.as_object().ok_or(SealFileError::Member(NAME))?;
     if members.keys().any(|name| !["statement", "entryProof"].contains(&name.as_str())) {
@@ -136,14 +138,21 @@ pub(super) fn decode_head(value: Value) -> Result<Head, SealFileError> {
         return Err(SealFileError::Member("heads"));
     }
     let wire: HeadWire = serde_json::from_value(value).map_err(|_| SealFileError::Member("heads"))?;
-    let pcrs = wire
-        .pcrs
-        .as_ref()
-        .map(|list| list.iter().map(PcrWire::read).collect::<Option<Vec<_>>>())
-        .map(|list| list.ok_or(SealFileError::Member("heads")))
-        .transpose()?;
+    let pcrs = wire.pcrs.as_deref().map(read_pcrs).transpose()?;
     let (entry_proof, epoch_proof) = (path("heads", &wire.entry_proof)?, path("heads", &wire.epoch_proof)?);
     Ok(Head { checkpoint: wire.checkpoint, entry_proof, epoch_proof, pcrs })
+}
+
+/// PCR values, of the member `pcrs` of a head.
+pub(crate) fn decode_pcrs(value: &Value) -> Result<PcrValues, SealFileError> {
+    if !json::is_array_of_objects(value) {
+        return Err(SealFileError::Member("heads"));
+    }
+    read_pcrs(&Vec::<PcrWire>::deserialize(value).map_err(|_| SealFileError::Member("heads"))?)
+}
+
+fn read_pcrs(list: &[PcrWire]) -> Result<PcrValues, SealFileError> {
+    list.iter().map(PcrWire::read).collect::<Option<_>>().ok_or(SealFileError::Member("heads"))
 }
 
 pub(super) fn encode_head(head: &Head) -> Value {

@@ -4,7 +4,8 @@
 //! Invariant: the same parts are judged by the same checks as in a `.seal`: enrolment, key epoch, checkpoint, anchors,
 //! revocation.
 
-use super::memory::{Epoch, Key, Memory};
+use super::memory::{Epoch, Memory};
+use super::unpacked::{Der, Parts};
 use super::{Stop, Walk};
 use crate::body::manifest::ManifestBody;
 use crate::body::mode_change::Vouched;
@@ -13,9 +14,9 @@ use crate::enrolment::VerifiedEnrolment;
 use crate::entry::{Entry, Kind};
 use crate::manifest_file::ManifestFile;
 use crate::report::{Check, Interval, Report, Verdict, utc};
-use crate::seal_file::SealFile;
 use crate::tpm;
 use crate::trust::TrustFile;
+use std::sync::Arc;
 
 /// Outcome of [`verify_manifest`].
 #[derive(Debug, Clone)]
@@ -66,12 +67,11 @@ impl Walk<'_> {
     fn manifest_file(&mut self, bytes: &[u8]) -> Result<(ManifestBody, Interval, bool), Stop> {
         let file = self.need("manifest-file", "the file", ManifestFile::decode(bytes))?;
         self.pass("manifest-file", "manifest file of version 1");
-        let placed = file.placed();
-        let file = SealFile {
+        let (placed, entry) = (file.placed(), &file.entry);
+        let file = Parts {
             origin: file.origin.clone(),
-            entry: file.entry.to_vec(),
-            epoch: file.epoch.to_vec(),
-            enrolment: file.enrolment.to_vec(),
+            epoch: Arc::new(Der::new(file.epoch.to_vec())),
+            enrolment: Arc::new(Der::new(file.enrolment.to_vec())),
             heads: Vec::new(),
             openings: Vec::new(),
             erasures: Vec::new(),
@@ -79,13 +79,12 @@ impl Walk<'_> {
             evidence: None,
             manifests: Vec::new(),
             revocations: Vec::new(),
-            unknown: serde_json::Map::new(),
         };
-        let part = Key::of(&file.enrolment);
+        let part = file.enrolment.key;
         let enrolment = self.enrolment(&file, part)?;
         let attestation_key = self.attestation_key(&enrolment, part)?;
-        let epoch = self.epoch(&file, part.with(&[&file.epoch]), &enrolment, &attestation_key)?;
-        let (entry, body) = self.manifest_entry(&file, &enrolment, &epoch)?;
+        let epoch = self.epoch(&file, part.with(file.epoch.key), &enrolment, &attestation_key)?;
+        let (entry, body) = self.manifest_entry(entry, &enrolment, &epoch)?;
         let quoted = self.manifest_quote(&body, &attestation_key)?;
         self.boot_state(&epoch.body, &quoted.iter().collect::<Vec<_>>());
         let mut checkpoints = Vec::new();
@@ -105,13 +104,13 @@ impl Walk<'_> {
 
     fn manifest_entry(
         &mut self,
-        file: &SealFile,
+        bytes: &[u8],
         enrolment: &VerifiedEnrolment,
         epoch: &Epoch,
     ) -> Result<(Entry, ManifestBody), Stop> {
         const NAME: &str = "manifest";
         let origin = enrolment.origin().as_str();
-        let entry = Entry::decode(&file.entry);
+        let entry = Entry::decode(bytes);
         let entry = self.need(NAME, "the manifest", entry)?;
         self.follows(NAME, &entry, epoch)?;
         let signed = entry.verify_signature(origin, &epoch.sealing_key);

@@ -2,8 +2,8 @@
 //!
 //! Refuses to do: remember that something failed, or anything of the token, its place in the tree, its openings, or the
 //! document: those are judged for every seal.
-//! Invariants: a [`Key`] is the SHA-256 of all the bytes that its check reads, or of the key of the part it was read
-//! under and those bytes, so other bytes never meet an old answer. Each [`Store`] holds at most its number of items, none
+//! Invariants: a [`Key`] is the SHA-256 of bytes, or of the keys of all the parts that its check reads, so other bytes
+//! never meet an old answer. Each [`Store`] holds at most its number of items, none
 //! of them of more bytes than it takes; when it is full it forgets everything and begins anew.
 
 use crate::anchoring::Judged;
@@ -38,18 +38,9 @@ impl Key {
         Key(sha256(&[bytes]))
     }
 
-    /// Of bytes that are read as part of, or together with, what `self` names. Whoever names several things this way
-    /// gives each of them the same fixed length, so that the bytes fall into them in one way only.
-    pub(super) fn with(&self, bytes: &[&[u8]]) -> Self {
-        let mut parts = Vec::with_capacity(bytes.len() + 1);
-        parts.push(&self.0.0[..]);
-        parts.extend_from_slice(bytes);
-        Key(sha256(&parts))
-    }
-
-    /// The name as bytes, for a key made of two.
-    pub(super) fn as_bytes(&self) -> &[u8] {
-        &self.0.0
+    /// Of `part`, read together with what `self` names. Names are all of one length, so that none runs into the next.
+    pub(super) fn with(&self, part: Key) -> Self {
+        Key(sha256(&[&self.0.0, &part.0.0]))
     }
 }
 
@@ -165,8 +156,10 @@ mod tests {
     fn keys_of_other_bytes_or_other_parents_differ() {
         let (one, two) = (Key::of(b"one"), Key::of(b"two"));
         assert_ne!(one, two);
-        assert_ne!(one.with(&[b"x"]), two.with(&[b"x"]));
-        assert_ne!(one.with(&[b"x"]), one.with(&[b"y"]));
-        assert_ne!(one.with(&[b""]), one);
+        let (x, y) = (Key::of(b"x"), Key::of(b"y"));
+        assert_ne!(one.with(x), two.with(x));
+        assert_ne!(one.with(x), one.with(y));
+        assert_ne!(one.with(two), two.with(one));
+        assert_ne!(one.with(Key::of(b"")), one);
     }
 }

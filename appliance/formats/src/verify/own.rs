@@ -3,6 +3,7 @@
 //! Refuses to do: remember any of it. Invariant: every one of these is judged for every seal.
 
 use super::memory::{Epoch, Key};
+use super::unpacked::{HeadParts, Parts, Token};
 use super::{QuotedPcrs, Stop, VerifiedSeal, Walk};
 use crate::body::key_epoch::{Endorsement, KeyEpochBody};
 use crate::body::operator_action::OperatorActionBody;
@@ -14,36 +15,32 @@ use crate::hash::Hash;
 use crate::merkle::verify_inclusion;
 use crate::note::Checkpoint;
 use crate::report::{Verdict, describe, utc};
-use crate::seal_file::{Head, Placed, SealFile};
+use crate::seal_file::Placed;
 use crate::trust::Reference;
 use std::sync::Arc;
 
 impl Walk<'_> {
     pub(super) fn token(
         &mut self,
-        file: &SealFile,
+        token: Token,
         enrolment: &VerifiedEnrolment,
         epoch: &Epoch,
     ) -> Result<(Entry, Option<SealBody>), Stop> {
         let name = "token";
-        let entry = Entry::decode(&file.entry);
-        let entry = self.need(name, "the token", entry)?;
+        let entry = self.need(name, "the token", token.entry)?;
         let content = entry.content();
         self.follows(name, &entry, epoch)?;
         // Before the kind is looked at: what nobody signed is refused, never "made by a newer version".
         let signed = entry.verify_signature(enrolment.origin().as_str(), &epoch.sealing_key);
         self.need("token-signature", "the token", signed)?;
-        let body = match entry.kind() {
-            Some(Kind::Seal) => {
-                let body = SealBody::decode(&content.body);
-                Some(self.need(name, "the token", body)?)
-            }
-            Some(kind) => {
+        let body = match (entry.kind(), token.body) {
+            (Some(Kind::Seal), Some(body)) => Some(self.need(name, "the token", body)?),
+            (Some(kind), _) => {
                 let what = format!("it is a {} entry, not a seal", kind.name());
                 return Err(self.fail(name, what, Verdict::Refused));
             }
             // Opaque: its proofs are judged like any leaf's before its meaning is refused.
-            None => None,
+            (None, _) => None,
         };
         let what = body.as_ref().map_or_else(|| format!("unknown kind {}", content.kind), describe);
         self.pass(
@@ -77,15 +74,15 @@ impl Walk<'_> {
 
     pub(super) fn inclusion(
         &mut self,
-        head: &Head,
+        head: &HeadParts,
         entry: &Entry,
         leaf: Hash,
         checkpoint: &Checkpoint,
     ) -> Result<(), Stop> {
         const NAME: &str = "inclusion";
-        let proof = self.proof(NAME, &head.entry_proof)?;
+        let proof = self.hashes(NAME, head.entry_proof.as_ref())?;
         let index = entry.content().index;
-        let included = verify_inclusion(index, checkpoint.size(), &leaf, &proof, &checkpoint.root());
+        let included = verify_inclusion(index, checkpoint.size(), &leaf, proof, &checkpoint.root());
         self.need(NAME, "the token's path", included)?;
         self.pass(NAME, format!("entry {index} is under the checkpoint"));
         Ok(())
@@ -122,7 +119,7 @@ impl Walk<'_> {
         }
     }
 
-    pub(super) fn openings(&mut self, file: &SealFile, body: &SealBody) -> Result<Vec<Opening>, Stop> {
+    pub(super) fn openings(&mut self, file: &Parts, body: &SealBody) -> Result<Vec<Opening>, Stop> {
         const NAME: &str = "openings";
         let mut openings = Vec::new();
         for bytes in &file.openings {
@@ -180,7 +177,7 @@ impl Walk<'_> {
         enrolment: &VerifiedEnrolment,
         entry: &Entry,
     ) -> Result<Arc<Checkpoint>, Stop> {
-        let note_part = part.with(&[placed.checkpoint.as_bytes()]);
+        let note_part = part.with(Key::of(placed.checkpoint.as_bytes()));
         let checkpoint = self.checkpoint(name, "its checkpoint", &placed.checkpoint, note_part, enrolment)?;
         let proof = self.proof(name, &placed.entry_proof)?;
         let (index, leaf) = (entry.content().index, entry.leaf_hash());

@@ -3,6 +3,7 @@
 //! Refuses to do: take the file's silence for the fleet's; only the trust file knows what it was written from.
 //! Invariant: after a compromise a seal passes only if it is shown to have existed before.
 
+use super::unpacked::Parts;
 use super::{Stop, Walk};
 use crate::der::Octets32;
 use crate::enrolment::VerifiedEnrolment;
@@ -12,14 +13,13 @@ use crate::merkle::verify_inclusion;
 use crate::note::Checkpoint;
 use crate::report::{Verdict, utc};
 use crate::revocation::{Cause, Revocation, RevocationContent, RevocationError};
-use crate::seal_file::SealFile;
 use std::sync::Arc;
 
 impl Walk<'_> {
     /// Whether the log was given up, and if so, whether this token is good all the same.
     pub(super) fn revocation(
         &mut self,
-        file: &SealFile,
+        file: &Parts,
         enrolment: &VerifiedEnrolment,
         token: &Entry,
         checkpoints: &[Arc<Checkpoint>],

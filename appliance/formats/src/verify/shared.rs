@@ -5,6 +5,7 @@
 //! Invariant: what is told of a check is the same whether it was judged or recalled; only judging may fail.
 
 use super::memory::{Epoch, Key, Memory, Quoted, Store};
+use super::unpacked::{HeadParts, Parts};
 use super::{Stop, Walk};
 use crate::body::attestation::CheckpointClaim;
 use crate::body::key_epoch::KeyEpochBody;
@@ -14,7 +15,6 @@ use crate::entry::{Entry, Kind};
 use crate::merkle::verify_inclusion;
 use crate::note::{Checkpoint, SignedNote};
 use crate::report::Verdict;
-use crate::seal_file::{Head, SealFile};
 use crate::tpm::{self, TpmtPublic};
 use std::sync::Arc;
 
@@ -34,14 +34,14 @@ impl Walk<'_> {
         Ok(store(self.memory).keep(key, bytes, value))
     }
 
-    pub(super) fn enrolment(&mut self, file: &SealFile, part: Key) -> Result<Arc<VerifiedEnrolment>, Stop> {
+    pub(super) fn enrolment(&mut self, file: &Parts, part: Key) -> Result<Arc<VerifiedEnrolment>, Stop> {
         const NAME: &str = "enrolment";
         let verified = self.recalled(
             |memory| &mut memory.enrolments,
             part,
-            file.enrolment.len(),
+            file.enrolment.bytes.len(),
             |walk| {
-                let decoded = Enrolment::decode(&file.enrolment);
+                let decoded = Enrolment::decode(&file.enrolment.bytes);
                 let enrolment = walk.need(NAME, "the enrolment", decoded)?;
                 let verified = enrolment.verify(&walk.trust.fleet, &walk.trust.roots);
                 walk.need(NAME, "the enrolment", verified)
@@ -84,26 +84,26 @@ impl Walk<'_> {
 
     pub(super) fn epoch(
         &mut self,
-        file: &SealFile,
+        file: &Parts,
         part: Key,
         enrolment: &VerifiedEnrolment,
         attestation_key: &AttestationKey,
     ) -> Result<Arc<Epoch>, Stop> {
         let name = "epoch-entry";
         let origin = enrolment.origin().as_str();
-        let bytes = file.epoch.len();
+        let bytes = file.epoch.bytes.len();
         let epoch = self.recalled(
             |memory| &mut memory.epochs,
             part,
             bytes,
             |walk| {
-                let entry = Entry::decode(&file.epoch);
+                let entry = Entry::decode(&file.epoch.bytes);
                 let entry = walk.need(name, "the key-epoch entry", entry)?;
                 walk.demand(name, entry.kind() == Some(Kind::KeyEpoch), "it is not a key-epoch entry")?;
                 let body = KeyEpochBody::decode(&entry.content().body);
                 let body = walk.need(name, "the key-epoch entry", body)?;
                 if let Some(embedded) = &body.enrolment {
-                    let same = embedded.as_ref() == file.enrolment.as_slice();
+                    let same = embedded.as_ref() == file.enrolment.bytes.as_slice();
                     walk.demand(name, same, "it embeds another enrolment than the file carries")?;
                 }
                 let sealing_key = check_statement(&entry, &body, origin, enrolment.content().hardware);
@@ -176,22 +176,21 @@ impl Walk<'_> {
     /// `part` names the key-epoch entry and the checkpoint; the path comes to it here.
     pub(super) fn epoch_inclusion(
         &mut self,
-        head: &Head,
+        head: &HeadParts,
         epoch: &Epoch,
         checkpoint: &Checkpoint,
         part: Key,
     ) -> Result<(), Stop> {
         const NAME: &str = "epoch-inclusion";
-        let proof = self.proof(NAME, &head.epoch_proof)?;
-        let hashes: Vec<&[u8]> = proof.iter().map(|hash| &hash.0[..]).collect();
+        let proof = self.hashes(NAME, head.epoch_proof.hashes.as_ref())?;
         let index = epoch.entry.content().index;
         self.recalled(
             |memory| &mut memory.epoch_paths,
-            part.with(&hashes),
-            32 * hashes.len(),
+            part.with(head.epoch_proof.key),
+            32 * proof.len(),
             |walk| {
                 let included =
-                    verify_inclusion(index, checkpoint.size(), &epoch.leaf, &proof, &checkpoint.root());
+                    verify_inclusion(index, checkpoint.size(), &epoch.leaf, proof, &checkpoint.root());
                 walk.need(NAME, "the key-epoch entry's path", included)
             },
         )?;
@@ -203,7 +202,7 @@ impl Walk<'_> {
     /// quote in it.
     pub(super) fn quote(
         &mut self,
-        head: &Head,
+        head: &HeadParts,
         enrolment: &VerifiedEnrolment,
         attestation_key: Option<&TpmtPublic>,
         checkpoint: &Checkpoint,
@@ -213,12 +212,10 @@ impl Walk<'_> {
         match (checkpoint.quote(), &head.pcrs, attestation_key) {
             (None, None, _) => Ok(false),
             (Some((attest, signature)), Some(pcrs), Some(ak)) => {
-                let values: Vec<[u8; 33]> = pcrs.iter().map(one_pcr).collect();
-                let values: Vec<&[u8]> = values.iter().map(|value| &value[..]).collect();
                 let quoted = self.recalled(
                     |memory| &mut memory.quotes,
-                    part.with(&values),
-                    33 * values.len(),
+                    part.with(pcrs.key),
+                    33 * pcrs.values.len(),
                     |walk| {
                         let claim = CheckpointClaim {
                             origin: enrolment.origin().as_str().to_owned(),
@@ -226,7 +223,7 @@ impl Walk<'_> {
                         };
                         let facts = tpm::verify_quote(ak, attest, signature, &claim.qualifying_data().0);
                         let facts = walk.need(NAME, "the quote", facts)?;
-                        let listed = facts.check_pcrs(pcrs);
+                        let listed = facts.check_pcrs(&pcrs.values);
                         walk.need(NAME, "the quote", listed)?;
                         Ok(Quoted { clock: facts.clock, reset_count: facts.reset_count })
                     },
@@ -237,7 +234,7 @@ impl Walk<'_> {
                         "genuine; TPM clock {} ms, reset count {}, {} PCRs",
                         quoted.clock,
                         quoted.reset_count,
-                        pcrs.len()
+                        pcrs.values.len()
                     ),
                 );
                 Ok(true)
@@ -248,11 +245,4 @@ impl Walk<'_> {
             }
         }
     }
-}
-
-/// Number and value of a PCR in a fixed number of bytes.
-fn one_pcr((number, value): &(u8, [u8; 32])) -> [u8; 33] {
-    let mut bytes = [*number; 33];
-    bytes[1..].copy_from_slice(value);
-    bytes
 }

@@ -5,6 +5,7 @@
 //! each other, none is used.
 
 use super::memory::Key;
+use super::unpacked::Parts;
 use super::{Stop, Walk};
 use crate::anchoring::{self, Attested, Judged};
 use crate::body::anchor::AnchorBody;
@@ -14,13 +15,13 @@ use crate::entry::{Entry, Kind};
 use crate::hash::Hash;
 use crate::merkle::verify_inclusion;
 use crate::report::{Interval, Verdict, utc};
-use crate::seal_file::{Placed, SealFile};
+use crate::seal_file::Placed;
 
 impl Walk<'_> {
     /// What authorities say of trees that the token stands in.
     pub(super) fn anchors(
         &mut self,
-        file: &SealFile,
+        file: &Parts,
         part: Key,
         enrolment: &VerifiedEnrolment,
         token: &Entry,
@@ -42,7 +43,7 @@ impl Walk<'_> {
     /// What the time evidence that the token signs over says.
     pub(super) fn time_evidence(
         &mut self,
-        file: &SealFile,
+        file: &Parts,
         part: Key,
         enrolment: &VerifiedEnrolment,
         token: &Entry,
@@ -74,7 +75,7 @@ impl Walk<'_> {
         let origin = enrolment.origin().as_str();
         let judged = self.recalled(
             |memory| &mut memory.anchors,
-            part.with(&[bytes]),
+            part.with(Key::of(bytes)),
             bytes.len(),
             |walk| {
                 walk.need(name, "its checkpoint's path to the batch", body.leads(origin))?;

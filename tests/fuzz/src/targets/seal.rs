@@ -1,7 +1,8 @@
 //! `.seal` files as bytes: decode, verify, upgrade.
 //!
 //! Holds: a decoded file encodes to one that decodes to the same and is judged the same; what verifies was signed by a
-//! box of the vectors; a report has a failed check exactly when it refuses; an upgrade done twice changes nothing.
+//! box of the vectors; a report has a failed check exactly when it refuses; an upgrade done twice changes nothing; names
+//! spelled with escapes, which are read in another way, change nothing either.
 
 use crate::genuine::{SIGNED, TRUST, VECTORS};
 use bulla_formats::report::Verdict;
@@ -28,6 +29,8 @@ pub fn run(data: &[u8]) {
     assert_eq!(again.as_ref(), Ok(&file), "another file than the one that was written");
     let judged = verify(text.as_bytes(), &TRUST, None);
     assert_eq!(judged.report.to_string(), found.report.to_string());
+    let escaped = text.replacen("\"bulla\"", "\"\\u0062ulla\"", 1);
+    assert_eq!(verify(escaped.as_bytes(), &TRUST, None).report.to_string(), found.report.to_string());
     let mut upgraded = file.clone();
     assert!(upgraded.upgrade(file.clone()).is_some(), "a file is of its own entry");
     assert_eq!(upgraded.upgrade(file), Some(false), "upgraded twice");
