@@ -8,8 +8,7 @@ use crate::files;
 use crate::output::{self, printable};
 use crate::verify_many::{self, Many};
 use bulla_formats::body::seal::{Assurance, DigestAlgorithm, Opening};
-use bulla_formats::seal_file::SealFile;
-use bulla_formats::verify::{VerifiedSeal, verify, wanted_digest};
+use bulla_formats::verify::{VerifiedSeal, Verifier};
 use clap::Args;
 use serde_json::{Value, json};
 use std::io;
@@ -86,11 +85,12 @@ pub fn run(args: &VerifyArgs) -> Result<Exit, Failure> {
         _ => Failure::usage(format!("{} cannot be read: {error}", seal_path.display())),
     })?;
     // What a broken file would have been made with is unknown, and its verdict does not depend on it.
-    let algorithm = SealFile::decode(&bytes).ok().and_then(|seal| wanted_digest(&seal));
-    let algorithm = algorithm.unwrap_or(DigestAlgorithm::Sha256);
+    let mut verifier = Verifier::new(&trust);
+    let seal = verifier.unpack(&bytes);
+    let algorithm = seal.wanted_digest().unwrap_or(DigestAlgorithm::Sha256);
     let digest = files::hash_file(document, algorithm)
         .map_err(|error| Failure::usage(format!("{} cannot be read: {error}", document.display())))?;
-    let found = verify(&bytes, &trust, Some(&digest));
+    let found = verifier.judge(seal, Some(&digest));
     let openings = found.seal.as_ref().map_or(&[][..], VerifiedSeal::openings);
     if args.json {
         let mut report = found.report.to_json();

@@ -11,9 +11,8 @@ use crate::progress::Progress;
 use crate::verify::opened;
 use bulla_formats::body::seal::DigestAlgorithm;
 use bulla_formats::report::utc;
-use bulla_formats::seal_file::SealFile;
 use bulla_formats::trust::TrustFile;
-use bulla_formats::verify::{VerifiedSeal, Verifier, wanted_digest};
+use bulla_formats::verify::{VerifiedSeal, Verifier};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -165,12 +164,13 @@ fn judge(one: &Found, verifier: &mut Verifier<'_>, fingerprint: &str) -> Judged 
         Err(error) => return unreadable(format!("{} cannot be read: {error}", one.seal.display())),
         Ok(bytes) => bytes,
     };
-    let algorithm = SealFile::decode(&bytes).ok().and_then(|seal| wanted_digest(&seal));
-    let digest = match files::hash_file(&one.document, algorithm.unwrap_or(DigestAlgorithm::Sha256)) {
+    let seal = verifier.unpack(&bytes);
+    let algorithm = seal.wanted_digest().unwrap_or(DigestAlgorithm::Sha256);
+    let digest = match files::hash_file(&one.document, algorithm) {
         Err(error) => return unreadable(format!("the document cannot be read: {error}")),
         Ok(digest) => digest,
     };
-    let judged = verifier.verify(&bytes, Some(&digest));
+    let judged = verifier.judge(seal, Some(&digest));
     let report = &judged.report;
     let openings = judged.seal.as_ref().map_or(&[][..], VerifiedSeal::openings);
     let mut json = json!({"document": one.document.to_string_lossy(), "seal": one.seal.to_string_lossy()});

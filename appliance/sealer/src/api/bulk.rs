@@ -18,8 +18,8 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use bulla_formats::body::seal::{DigestAlgorithm, DocumentDigest, DocumentHasher};
 use bulla_formats::report::Report;
-use bulla_formats::seal_file::{SEAL_BYTES_MAX, SealFile};
-use bulla_formats::verify::{Verifier, wanted_digest};
+use bulla_formats::seal_file::SEAL_BYTES_MAX;
+use bulla_formats::verify::Verifier;
 use multer::Field;
 use serde_json::{Value, json};
 
@@ -193,11 +193,11 @@ fn compare(verifier: &mut Verifier<'_>, document: Document, seal: &[u8]) -> Valu
     let result = match document.digests {
         Err(error) => json!({"error": error}),
         Ok(digests) => {
-            let wanted = SealFile::decode(seal).ok().and_then(|file| wanted_digest(&file));
+            let seal = verifier.unpack(seal);
             // A file that does not say is refused by the verifier before it looks at the document.
-            let wanted = wanted.unwrap_or(DigestAlgorithm::Sha256);
+            let wanted = seal.wanted_digest().unwrap_or(DigestAlgorithm::Sha256);
             let digest = digests.iter().find(|digest| digest.algorithm == wanted);
-            summary(&verifier.verify(seal, digest).report)
+            summary(&verifier.judge(seal, digest).report)
         }
     };
     item(document.name, result)

@@ -3,11 +3,11 @@
 //! Refuses to do: say "forged". Bytes without a seal are bytes for which no seal is known here; a file is
 //! judged by this box's own trust file, and the report says which check failed.
 
+use super::Shared;
 use super::access::{Caller, Right};
 use super::receipt::{SEAL_MEDIA_TYPE, respond};
 use super::seals::{blocking, essence};
 use super::upload::{Incoming, STRUCTURED_BYTES_MAX, empty, of_form};
-use super::{Api, Shared};
 use crate::driver::{LookupError, Sealer};
 use crate::problem::{Kind, Problem};
 use axum::body::Body;
@@ -16,8 +16,8 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use bulla_formats::body::seal::{DigestAlgorithm, DocumentDigest, DocumentHasher, SealBody};
 use bulla_formats::entry::Kind as EntryKind;
-use bulla_formats::seal_file::{SEAL_BYTES_MAX, SealFile};
-use bulla_formats::verify::{verify as judge, wanted_digest};
+use bulla_formats::seal_file::SEAL_BYTES_MAX;
+use bulla_formats::verify::{Verification, Verifier, verify as judge};
 use serde_json::json;
 
 /// Most seals named for one document, newest first.
@@ -39,7 +39,7 @@ pub async fn verify(
         Some(SEAL_MEDIA_TYPE) => {
             let limit = SEAL_BYTES_MAX as u64;
             let seal = Incoming::new(&headers, body, limit, api.config.body_pace())?.collect().await?;
-            Ok(report(&api, &seal, None))
+            Ok(respond_with(&judge(&seal, api.sealer.trust(), None)))
         }
         Some("multipart/form-data") => form(&api, &caller, &headers, body).await,
         _ => bytes(&api, &caller, &headers, body).await,
@@ -131,14 +131,14 @@ async fn form(api: &Shared, caller: &Caller, headers: &HeaderMap, body: Body) ->
     let (Some(document), Some(seal)) = (document, seal) else {
         return Err(Problem::invalid("the form needs both fields, document and seal"));
     };
-    let wanted = SealFile::decode(&seal).ok().and_then(|file| wanted_digest(&file));
+    let mut verifier = Verifier::new(api.sealer.trust());
+    let seal = verifier.unpack(&seal);
     // A file that does not say is refused by the verifier before it looks at the document.
-    let wanted = wanted.unwrap_or(DigestAlgorithm::Sha256);
+    let wanted = seal.wanted_digest().unwrap_or(DigestAlgorithm::Sha256);
     let digest = document.iter().find(|digest| digest.algorithm == wanted);
-    Ok(report(api, &seal, digest))
+    Ok(respond_with(&verifier.judge(seal, digest)))
 }
 
-fn report(api: &Api, seal: &[u8], document: Option<&DocumentDigest>) -> Response {
-    let verification = judge(seal, api.sealer.trust(), document);
+fn respond_with(verification: &Verification) -> Response {
     respond(StatusCode::OK, "application/json", verification.report.to_json().to_string())
 }
