@@ -167,6 +167,30 @@ impl FromRequestParts<Shared> for Caller {
     }
 }
 
+/// Whoever asks for what is open to everybody: with a good credential within the limits of that client, else within
+/// those of its address.
+pub struct Visitor(
+    #[expect(dead_code, reason = "held while the request lasts: it is one of the client's")] Option<Caller>,
+);
+
+impl FromRequestParts<Shared> for Visitor {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Shared) -> Result<Self, Problem> {
+        let common_name = |connection: &Arc<Connection>| connection.common_name.is_some();
+        let certified = parts.extensions.get::<Arc<Connection>>().is_some_and(common_name);
+        if !certified && !parts.headers.contains_key(AUTHORIZATION) {
+            return Ok(Visitor(None));
+        }
+        match Caller::from_request_parts(parts, api).await {
+            Ok(caller) => Ok(Visitor(Some(caller))),
+            // The address has paid for the guess; what it asks for needs no credential.
+            Err(problem) if problem.kind() == Kind::Unauthenticated => Ok(Visitor(None)),
+            Err(problem) => Err(problem),
+        }
+    }
+}
+
 fn refused(detail: &'static str) -> Problem {
     Problem::new(Kind::Unauthenticated, detail)
 }

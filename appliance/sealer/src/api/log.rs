@@ -4,6 +4,7 @@
 //! Refuses to do: serve a tile before it exists, or under another spelling than its own.
 
 use super::Shared;
+use super::access::Visitor;
 use crate::problem::{Kind, Problem};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
@@ -16,7 +17,7 @@ use bulla_ledger::ReadError;
 type Headers = [(HeaderName, HeaderValue); 2];
 
 /// `GET /checkpoint`: the newest signed head.
-pub async fn checkpoint(State(api): State<Shared>) -> Result<Response, Problem> {
+pub async fn checkpoint(State(api): State<Shared>, _: Visitor) -> Result<Response, Problem> {
     let note = api.sealer.checkpoint().ok_or_else(|| {
         let detail =
             "nothing is signed while a rollback is suspected; an operator must decide, see /v1/status";
@@ -32,6 +33,7 @@ pub async fn checkpoint(State(api): State<Shared>) -> Result<Response, Problem> 
 /// `GET /tile/...`: hashes or entries. What a coordinate names never changes.
 pub async fn tile(
     State(api): State<Shared>,
+    _: Visitor,
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
     let Path(path) = path?;

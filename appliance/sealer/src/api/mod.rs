@@ -220,7 +220,7 @@ fn acceptable<B>(api: &Api, connection: &Connection, request: &hyper::Request<B>
     }
     // `access` counts wrong credentials; where none is looked at, every request counts.
     let path = request.uri().path();
-    let looked_at = path.starts_with("/v1/") || path == "/metrics";
+    let looked_at = ["/v1/", "/metrics", "/checkpoint", "/tile/"].iter().any(|start| path.starts_with(start));
     let shown = headers.contains_key(AUTHORIZATION) || connection.common_name.is_some();
     if !(looked_at && shown) {
         api.limits.addresses.anonymous(connection.peer).map_err(|problem| problem.close_if_large(headers))?;
