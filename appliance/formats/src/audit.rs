@@ -15,6 +15,7 @@ use crate::body::incident::IncidentBody;
 use crate::body::integrity::IntegrityBody;
 use crate::body::key_epoch::KeyEpochBody;
 use crate::body::manifest::ManifestBody;
+use crate::body::mirror::MirrorBody;
 use crate::body::mode_change::ModeChangeBody;
 use crate::body::operator_action::OperatorActionBody;
 use crate::body::seal::{ClientMethod, SealBody};
@@ -122,6 +123,9 @@ pub enum AuditError {
     /// An anchor does not fit the log.
     #[error("the anchor: {0}")]
     Anchor(&'static str),
+    /// A mirror entry does not fit the log.
+    #[error("the mirror entry: {0}")]
+    Mirror(&'static str),
     /// Modes and outages do not add up.
     #[error(transparent)]
     Outage(#[from] OutageError),
@@ -277,6 +281,7 @@ impl LogAuditor {
             Some(Kind::Integrity) => self.integrity(index, &IntegrityBody::decode(&content.body)?)?,
             Some(Kind::SelfTest) => self.self_test(&SelfTestBody::decode(&content.body)?)?,
             Some(Kind::Anchor) => self.anchor(index, &entry, &AnchorBody::decode(&content.body)?)?,
+            Some(Kind::Mirror) => self.mirror(index, &MirrorBody::decode(&content.body)?)?,
             Some(Kind::ModeChange) => {
                 let body = ModeChangeBody::decode(&content.body)?;
                 let key = &self.identity.as_ref().ok_or(AuditError::NoBeginning)?.attestation_key;
@@ -427,6 +432,27 @@ impl LogAuditor {
         }
         self.evidence.insert(index, entry.leaf_hash());
         Ok(())
+    }
+
+    /// The heads are this log's, and every cosignature was made; whose the keys are, cards and rosters know.
+    fn mirror(&self, index: u64, body: &MirrorBody) -> Result<(), AuditError> {
+        let oldest = self.boundaries.front().map_or(0, |boundary| boundary.0);
+        for neighbour in &body.neighbours {
+            if neighbour.origin == self.origin.as_str() {
+                return Err(AuditError::Mirror("it names this log as its own neighbour"));
+            }
+            for (_, cosigned) in neighbour.heads() {
+                let head = &cosigned.head;
+                let known = head.size < oldest || self.boundary(head.size) == Some(head.root());
+                if head.size > index || !known {
+                    return Err(AuditError::Mirror(
+                        "a head in it is no state this log was in between two batches",
+                    ));
+                }
+            }
+        }
+        body.verify(&self.origin)
+            .map_err(|error| AuditError::Signature { what: "a cosignature in the mirror entry", error })
     }
 
     fn self_test(&self, body: &SelfTestBody) -> Result<(), AuditError> {

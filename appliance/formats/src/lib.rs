@@ -22,6 +22,7 @@ pub mod manifest_file;
 pub mod merkle;
 pub mod note;
 pub mod origin;
+pub mod peer;
 pub mod report;
 pub mod revocation;
 pub mod seal_file;

@@ -65,6 +65,10 @@ pub mod label {
     pub const FLEET_BACKUP: &str = "bulla/fleet-backup/v1";
     /// A lease: a hub answers for a box.
     pub const LEASE: &str = "bulla/lease/v1";
+    /// A peer's card, signed by each of its keys.
+    pub const PEER_CARD: &str = "bulla/peer-card/v1";
+    /// Fingerprint of a peer: its log and the log's key.
+    pub const PEER_FINGERPRINT: &str = "bulla/peer-fingerprint/v1";
     /// Fingerprint of a trust file.
     pub const TRUST_FINGERPRINT: &str = "bulla/trust-fingerprint/v1";
 }

@@ -6,8 +6,12 @@
 
 pub mod add_checkpoint;
 
+use crate::body::anchor::Cosignature;
+use crate::entry::NUMBER_MAX;
 use crate::hash::sha256;
 use crate::json::{base64_decode, base64_encode};
+use crate::note::{SignatureLine, SignedNote};
+use crate::origin::Origin;
 use crate::sig::{Algorithm, PublicKey, SignatureError};
 use std::fmt;
 
@@ -15,6 +19,29 @@ use std::fmt;
 const COSIGNATURE_TYPE: u8 = 0x04;
 /// Most bytes of a witness's name.
 const NAME_BYTES_MAX: usize = 255;
+
+/// What a box says of another box's log by cosigning its head. Each role has its own key, since a cosignature does not
+/// cover the name of who made it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// The head is consistent with all that this box has cosigned before.
+    Witness,
+    /// Moreover every entry under it, and what those refer to, is durable here.
+    Mirror,
+}
+
+impl Role {
+    /// Both.
+    pub const ALL: [Role; 2] = [Role::Witness, Role::Mirror];
+
+    /// The last part of the key's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Witness => "witness",
+            Role::Mirror => "mirror",
+        }
+    }
+}
 
 /// A witness's verifier key: `name+hash+base64(0x04 || key)`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +72,11 @@ impl WitnessKey {
         plain.then(|| WitnessKey { name: name.to_owned(), bytes, key })
     }
 
+    /// The key of the box whose log is `origin` in a role: its name is `<origin>/witness` or `<origin>/mirror`.
+    pub fn of_peer(origin: &Origin, role: Role, bytes: [u8; 32]) -> Option<Self> {
+        Self::new(&format!("{origin}/{}", role.name()), bytes)
+    }
+
     /// Its key name.
     pub fn name(&self) -> &str {
         &self.name
@@ -54,6 +86,28 @@ impl WitnessKey {
     pub fn id(&self) -> [u8; 4] {
         let hash = sha256(&[self.name.as_bytes(), &[0x0a, COSIGNATURE_TYPE], &self.bytes]).0;
         [hash[0], hash[1], hash[2], hash[3]]
+    }
+
+    /// The note line of a cosignature made at `seconds` (Unix).
+    pub fn line(&self, seconds: u64, signature: &[u8; 64]) -> SignatureLine {
+        let body = [&seconds.to_be_bytes()[..], signature].concat();
+        SignatureLine { name: self.name.clone(), key_id: self.id(), body }
+    }
+
+    /// The cosignature by this key among the lines of a note, if it has one; an error when it has two, or one that does
+    /// not verify or states a time that no anchor could hold.
+    pub fn cosignature(&self, note: &SignedNote) -> Result<Option<Cosignature>, SignatureError> {
+        let id = self.id();
+        let mut own = note.lines.iter().filter(|line| line.name == self.name && line.key_id == id);
+        let Some(line) = own.next() else { return Ok(None) };
+        let bad = SignatureError::BadSignature;
+        let (seconds, signature) = line.body.split_first_chunk::<8>().ok_or(bad)?;
+        let seconds = u64::from_be_bytes(*seconds);
+        if own.next().is_some() || seconds == 0 || seconds > NUMBER_MAX / 1_000 {
+            return Err(bad);
+        }
+        self.verify(&note.text, seconds, signature)?;
+        Ok(Some(Cosignature { name: self.name.clone(), seconds, signature: signature.to_vec().into() }))
     }
 
     /// Checks a cosignature of the checkpoint with this text, made at `seconds` (Unix).

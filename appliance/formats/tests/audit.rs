@@ -6,12 +6,16 @@ mod common;
 use bulla_formats::audit::{AuditError, LogAuditor};
 use bulla_formats::body::attestation::AttestationBody;
 use bulla_formats::body::key_epoch::KeyEpochBody;
+use bulla_formats::body::mirror::{CosignedHead, MirrorBody, Neighbour};
 use bulla_formats::der;
 use bulla_formats::enrolment::Hardware;
 use bulla_formats::entry::{EntryContent, EntryRef, Kind, TreeState};
 use bulla_formats::hash::Hash;
+use bulla_formats::note::checkpoint_text;
 use bulla_formats::origin::Origin;
+use bulla_formats::witness::{Role, WitnessKey, cosigned};
 use common::Log;
+use ed25519_dalek::{Signer as _, SigningKey};
 
 /// Index and fault of each refused entry.
 fn audit(log: &Log) -> Vec<(u64, AuditError)> {
@@ -215,6 +219,66 @@ fn g2_g8_attestations_are_judged() {
     assert!(matches!(fault, AuditError::Tpm { what: "counter", .. }), "{fault}");
     let fault = attestation_lie(|log, body| body.counter = Some(log.counter_evidence(&body.head, 40)));
     assert_eq!(fault, AuditError::Attestation("its counter has gone back"));
+}
+
+/// A mirror entry of two neighbours under the head of the log, changed; `None` when it is sound.
+fn mirror_lie(change: impl Fn(&Log, &mut MirrorBody)) -> Option<AuditError> {
+    let mut log = full(Hardware::Software);
+    let head = TreeState::new(log.size(), log.root());
+    let neighbour = |seed: u8| {
+        let origin = Origin::derive(common::FLEET, &Hash([seed; 32]), 1).unwrap();
+        let head_by = |role: Role, seed: u8| {
+            let key = SigningKey::from_bytes(&[seed; 32]);
+            let text = checkpoint_text(log.origin.as_str(), head.size, &head.root());
+            let key_bytes = key.verifying_key().to_bytes();
+            assert!(WitnessKey::of_peer(&origin, role, key_bytes).is_some());
+            CosignedHead {
+                key: der::Octets32::new(key_bytes),
+                head: head.clone(),
+                seconds: 1_790_000_000,
+                signature: key.sign(&cosigned(&text, 1_790_000_000)).to_bytes().to_vec().into(),
+            }
+        };
+        Neighbour {
+            origin: origin.to_string(),
+            mirrored: Some(head_by(Role::Mirror, seed)),
+            witnessed: Some(head_by(Role::Witness, seed + 1)),
+        }
+    };
+    let mut neighbours = vec![neighbour(40), neighbour(60)];
+    neighbours.sort_by(|a, b| a.origin.cmp(&b.origin));
+    let mut body = MirrorBody { version: 1, neighbours };
+    change(&log, &mut body);
+    let index = log.append(log.content(Kind::Mirror as u16, der::encode(&body)));
+    let faults = audit(&log);
+    assert!(faults.len() <= 1 && faults.iter().all(|fault| fault.0 == index), "{faults:?}");
+    faults.first().map(|fault| fault.1.clone())
+}
+
+#[test]
+fn mirror_entries_are_judged() {
+    let mirrored = |body: &mut MirrorBody| body.neighbours[0].mirrored.clone().unwrap();
+    assert_eq!(mirror_lie(|_, _| {}), None);
+    let beyond = mirror_lie(|log, body| {
+        let head = TreeState::new(log.size() + 1, log.root());
+        body.neighbours[0].mirrored = Some(CosignedHead { head, ..mirrored(body) });
+    });
+    assert!(matches!(beyond, Some(AuditError::Mirror(_))), "{beyond:?}");
+    let other = mirror_lie(|log, body| {
+        let head = TreeState::new(log.size(), Hash([1; 32]));
+        body.neighbours[1].witnessed = Some(CosignedHead { head, ..mirrored(body) });
+        body.neighbours[0].mirrored = None;
+    });
+    assert!(matches!(other, Some(AuditError::Mirror(_))), "{other:?}");
+    let own = mirror_lie(|log, body| {
+        body.neighbours.truncate(1);
+        body.neighbours[0].origin = log.origin.to_string();
+    });
+    assert!(matches!(own, Some(AuditError::Mirror(_))), "{own:?}");
+    let never = mirror_lie(|_, body| body.neighbours[1].mirrored.as_mut().unwrap().seconds += 1);
+    assert!(matches!(never, Some(AuditError::Signature { .. })), "{never:?}");
+    let nobody = mirror_lie(|_, body| body.neighbours.clear());
+    assert!(matches!(nobody, Some(AuditError::Der(_))), "{nobody:?}");
 }
 
 #[test]

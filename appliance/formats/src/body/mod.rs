@@ -9,6 +9,7 @@ pub mod incident;
 pub mod integrity;
 pub mod key_epoch;
 pub mod manifest;
+pub mod mirror;
 pub mod mode_change;
 pub mod operator_action;
 pub mod probe;

@@ -16,6 +16,7 @@ pub mod ledger;
 pub mod manifest;
 pub mod note;
 pub mod packages;
+pub mod peers;
 pub mod printed;
 pub mod requests;
 pub mod roster;
@@ -38,7 +39,7 @@ pub struct Target {
 }
 
 /// All targets, by name.
-pub const ALL: [Target; 24] = [
+pub const ALL: [Target; 25] = [
     Target { name: "archive", run: archive::run, seeds: archive::seeds },
     Target { name: "audit", run: audit::run, seeds: audit::seeds },
     Target { name: "ceremony", run: ceremony::run, seeds: ceremony::seeds },
@@ -53,6 +54,7 @@ pub const ALL: [Target; 24] = [
     Target { name: "manifest", run: manifest::run, seeds: manifest::seeds },
     Target { name: "note", run: note::run, seeds: note::seeds },
     Target { name: "packages", run: packages::run, seeds: packages::seeds },
+    Target { name: "peers", run: peers::run, seeds: peers::seeds },
     Target { name: "printed", run: printed::run, seeds: printed::seeds },
     Target { name: "requests", run: requests::run, seeds: requests::seeds },
     Target { name: "roster", run: roster::run, seeds: roster::seeds },
