@@ -1,0 +1,467 @@
+//! Mirroring and witnessing the neighbours' logs, and having the own one mirrored and witnessed.
+//!
+//! Hints tell that there is a new head; what is fetched is proven against it before it is stored; what is stored is
+//! cosigned once the cosigner's state is durable, and the cosignature handed to the log's box until that takes it. A log
+//! that has signed two histories is frozen by everybody who sees the proof.
+//! Refuses to do: I/O, clocks, randomness (it comes as a number); judge signatures and proofs, which the shell does with
+//! `bulla-formats`; deal with logs of boxes that it was not told to trust.
+//! Invariants: no cosignature is asked for before the state that allows it is durable, and that state never goes back; a
+//! head is cosigned only if a proof led to it from what was cosigned before, and by the mirror key only if all of it is
+//! stored; a frozen log is neither extended nor cosigned. Memory is a few heads and tickets for every peer.
+
+mod foreign;
+pub mod merge;
+mod own;
+mod types;
+
+pub use types::{
+    Ask, CopyStart, CosignerState, Failure, Finding, GossipConfig, GossipEffect, GossipEvent, GossipStart,
+    Head, Holder, Name, PeerFacts, Seen, Standing,
+};
+
+use foreign::Log;
+use own::{Held, Own};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A pause that doubles, with jitter.
+#[derive(Debug, Clone, Copy, Default)]
+struct Retry {
+    failures: u32,
+    at: u64,
+}
+
+impl Retry {
+    fn failed(&mut self, config: &GossipConfig, now: u64, random: u64) {
+        let doubled =
+            config.backoff.saturating_mul(1 << self.failures.min(20)).min(config.backoff_max).max(2);
+        self.at = now.saturating_add(doubled / 2 + random % (doubled / 2 + 1));
+        self.failures = self.failures.saturating_add(1);
+    }
+}
+
+/// What a question was for.
+#[derive(Debug, Clone)]
+enum Purpose {
+    Heads,
+    /// Once the entries are verified and on their way to the disk: what the copy becomes, and the head they lead to.
+    Range {
+        origin: Name,
+        to: u64,
+        storing: Option<(Head, Head)>,
+    },
+    Objects {
+        origin: Name,
+    },
+    /// `dispute`: the peer's entries did not fit the copy.
+    Consistency {
+        origin: Name,
+        old: Head,
+        dispute: bool,
+    },
+    Cosigned {
+        head: Head,
+        witness: bool,
+        mirror: bool,
+    },
+    Fork {
+        origin: Name,
+    },
+    ForkOf,
+}
+
+#[derive(Debug, Clone)]
+struct Flight {
+    peer: Name,
+    purpose: Purpose,
+    deadline: u64,
+}
+
+/// The way to a peer.
+#[derive(Debug, Clone, Default)]
+struct Link {
+    connected: bool,
+    blamed_until: u64,
+    heads: Option<u64>,
+    heads_at: u64,
+    heads_retry: Retry,
+    /// It has said, since this box started, what it holds.
+    answered: bool,
+    handing: Option<u64>,
+    hand_retry: Retry,
+    /// Forks that it was told of since it is connected.
+    told: BTreeSet<Name>,
+    telling: Option<u64>,
+    tell_retry: Retry,
+    asking_fork: Option<u64>,
+}
+
+/// A peer: the way to it, its log, and what it holds of the own log.
+#[derive(Debug, Clone)]
+struct Peer {
+    link: Link,
+    log: Log,
+    held: Held,
+}
+
+/// Decides what is asked, stored, cosigned and told.
+#[derive(Debug, Clone)]
+pub struct Gossip {
+    config: GossipConfig,
+    now: u64,
+    ticket: u64,
+    own: Own,
+    peers: BTreeMap<Name, Peer>,
+    flights: BTreeMap<u64, Flight>,
+}
+
+impl Gossip {
+    /// A machine of a box that starts. `now` is in milliseconds of a clock that only goes forward, the same for all
+    /// calls.
+    pub fn new(config: GossipConfig, start: &GossipStart, now: u64) -> Self {
+        let own = Own::new(&config, start, now);
+        let mut gossip =
+            Gossip { config, now, ticket: 0, own, peers: BTreeMap::new(), flights: BTreeMap::new() };
+        gossip.roster(&start.peers);
+        for copy in &start.copies {
+            if let Some(peer) = gossip.peers.get_mut(&copy.origin) {
+                peer.log = Log::new(copy);
+            }
+        }
+        gossip
+    }
+
+    /// What follows from `event`. `random` is any number that nobody can foresee; it spreads retries.
+    pub fn handle(&mut self, event: GossipEvent, now: u64, random: u64) -> Vec<GossipEffect> {
+        self.now = self.now.max(now);
+        let mut effects = Vec::new();
+        self.take(event, random, &mut effects);
+        let late = self.flights.iter().filter(|(_, flight)| flight.deadline <= self.now);
+        for ticket in late.map(|(ticket, _)| *ticket).collect::<Vec<_>>() {
+            self.failed(ticket, Failure::Silence, random, &mut effects);
+        }
+        self.plan(random, &mut effects);
+        effects
+    }
+
+    /// When to send a [`GossipEvent::Tick`] if nothing happens before.
+    pub fn next_wakeup(&self) -> Option<u64> {
+        let deadlines = self.flights.values().map(|flight| flight.deadline);
+        let links = self.peers.values().filter(|peer| peer.link.connected).flat_map(|peer| {
+            let Link { heads_at, heads_retry, hand_retry, tell_retry, blamed_until, .. } = &peer.link;
+            [*heads_at, heads_retry.at, hand_retry.at, tell_retry.at, *blamed_until]
+        });
+        let logs = self.peers.values().flat_map(|peer| peer.log.times());
+        let times = deadlines.chain(links).chain(logs).chain(self.own_times());
+        times.filter(|at| *at > self.now && *at < u64::MAX).min()
+    }
+
+    /// The largest size of the own log that so many peers hold durably, as they have cosigned.
+    pub fn mirrored(&self, peers: usize) -> u64 {
+        self.counted(peers, |held| held.mirrored)
+    }
+
+    /// The largest size that so many peers have found consistent.
+    pub fn witnessed(&self, peers: usize) -> u64 {
+        self.counted(peers, |held| held.witnessed)
+    }
+
+    fn counted(&self, peers: usize, head: impl Fn(&Held) -> Option<Head>) -> u64 {
+        let sizes = self.peers.values().map(|peer| head(&peer.held).map_or(0, |head| head.size));
+        let mut sizes: Vec<u64> = sizes.collect();
+        sizes.sort_unstable_by(|a, b| b.cmp(a));
+        peers.checked_sub(1).and_then(|place| sizes.get(place)).copied().unwrap_or(0)
+    }
+
+    /// Heads of a log whose notes the shell must keep at hand.
+    pub fn heads(&self, origin: &str) -> Vec<Head> {
+        self.peers.get(origin).map(|peer| peer.log.heads().collect()).unwrap_or_default()
+    }
+
+    /// Whether telling this head could change anything: what is known already need not even be verified.
+    pub fn is_news(&self, origin: &str, head: &Head) -> bool {
+        match self.peers.get(origin) {
+            None => *origin == *self.own.name && *head != self.own.head,
+            Some(peer) => !peer.log.is_frozen() && !peer.log.heads().any(|known| known == *head),
+        }
+    }
+
+    /// Who anchors for the site: of this box and those it is connected with, the first by name. Two boxes that do not
+    /// see each other may both do it, which costs a request and harms nothing.
+    pub fn aggregator(&self) -> &Name {
+        let fine = |peer: &Peer| peer.link.connected && peer.link.blamed_until <= self.now;
+        let first = self.peers.iter().find(|(_, peer)| fine(peer)).map(|(name, _)| name);
+        first.filter(|name| **name < self.own.name).unwrap_or(&self.own.name)
+    }
+
+    /// What a status page shows.
+    pub fn facts(&self) -> Vec<PeerFacts> {
+        let facts = |(name, peer): (&Name, &Peer)| PeerFacts {
+            peer: name.clone(),
+            connected: peer.link.connected,
+            blamed: peer.link.blamed_until.checked_sub(self.now).filter(|left| *left > 0),
+            copy: peer.log.copy().size,
+            known: peer.log.heads().map(|head| head.size).max().unwrap_or(0),
+            state: peer.log.durable(),
+            holds: peer.held.holder(name),
+        };
+        self.peers.iter().map(facts).collect()
+    }
+
+    fn take(&mut self, event: GossipEvent, random: u64, effects: &mut Vec<GossipEffect>) {
+        match event {
+            GossipEvent::Tick => {}
+            GossipEvent::Own { head, worth, lamport } => self.own.advanced(head, worth, lamport),
+            GossipEvent::Awaited { size } => self.own.wait(size),
+            GossipEvent::Peers(names) => self.roster(&names),
+            GossipEvent::Connected(name) => self.connected(&name),
+            GossipEvent::Disconnected(name) => self.disconnected(&name, random, effects),
+            GossipEvent::Seen(seen) => self.seen(&seen, effects),
+            GossipEvent::HeadsRead { ticket } => {
+                let Some(flight) = self.landed(ticket, |purpose| matches!(purpose, Purpose::Heads)) else {
+                    return;
+                };
+                if let Some(peer) = self.peers.get_mut(&flight.peer) {
+                    (peer.link.heads, peer.link.heads_retry, peer.link.answered) =
+                        (None, Retry::default(), true);
+                    peer.link.heads_at = self.now.saturating_add(self.config.heads_every);
+                }
+            }
+            GossipEvent::Verified { ticket, copy, head } => self.verified(ticket, copy, head, effects),
+            GossipEvent::Stored { ticket, lacking, lamport } => {
+                self.stored(ticket, lacking);
+                self.heard_of(lamport, effects);
+            }
+            GossipEvent::Objects { ticket, got, lacking } => self.objects(ticket, got, lacking),
+            GossipEvent::Consistent { ticket, root, head } => {
+                self.consistent(ticket, root, head, effects);
+            }
+            GossipEvent::Taken { ticket } => self.taken(ticket),
+            GossipEvent::Failed { ticket, failure } => self.failed(ticket, failure, random, effects),
+            GossipEvent::Persisted { ticket } => self.persisted(ticket, effects),
+            GossipEvent::NotPersisted { ticket } => {
+                let lost = self.peers.values_mut().find(|peer| peer.log.is_persisting(ticket));
+                if let Some(peer) = lost {
+                    peer.log.not_persisted(&self.config, self.now, random);
+                }
+            }
+            GossipEvent::Cosigned { from, role, head, ours } => {
+                self.cosigned(&from, role, head, ours, effects);
+            }
+            GossipEvent::Logged { ticket } => self.logged(ticket),
+            GossipEvent::NotLogged { ticket } => self.own.not_logged(ticket, &self.config, self.now, random),
+            GossipEvent::Forked { origin } => self.forked(&origin, effects),
+            GossipEvent::ForkHinted { origin, from } => self.fork_hinted(origin, &from, effects),
+        }
+    }
+
+    fn roster(&mut self, names: &[Name]) {
+        let wanted: BTreeSet<&Name> = names.iter().filter(|name| **name != self.own.name).collect();
+        self.peers.retain(|name, _| wanted.contains(name));
+        let peers = &self.peers;
+        self.flights.retain(|_, flight| {
+            let log = match &flight.purpose {
+                Purpose::Range { origin, .. }
+                | Purpose::Objects { origin }
+                | Purpose::Consistency { origin, .. } => peers.contains_key(origin),
+                _ => true,
+            };
+            log && peers.contains_key(&flight.peer)
+        });
+        for peer in self.peers.values_mut() {
+            peer.log.forget(|ticket| self.flights.contains_key(&ticket), |name| wanted.contains(name));
+        }
+        for name in wanted {
+            self.peers.entry(name.clone()).or_insert_with(|| Peer {
+                link: Link::default(),
+                log: Log::nothing(name.clone()),
+                held: Held::default(),
+            });
+        }
+    }
+
+    fn connected(&mut self, name: &Name) {
+        let Some(peer) = self.peers.get_mut(name).filter(|peer| !peer.link.connected) else { return };
+        let Link { blamed_until, answered, .. } = peer.link;
+        peer.link = Link { connected: true, blamed_until, answered, heads_at: self.now, ..Link::default() };
+        peer.log.not_handed();
+        self.peers.values_mut().for_each(|peer| peer.log.try_again(name));
+        self.own.hint();
+    }
+
+    fn disconnected(&mut self, name: &Name, random: u64, effects: &mut Vec<GossipEffect>) {
+        let Some(peer) = self.peers.get_mut(name) else { return };
+        peer.link.connected = false;
+        let lost = self.flights.iter().filter(|(_, flight)| {
+            let storing = matches!(flight.purpose, Purpose::Range { storing: Some(_), .. });
+            flight.peer == *name && !storing
+        });
+        for ticket in lost.map(|(ticket, _)| *ticket).collect::<Vec<_>>() {
+            self.failed(ticket, Failure::Silence, random, effects);
+        }
+    }
+
+    /// Takes a question off the list when it was for that.
+    fn landed(&mut self, ticket: u64, what: impl Fn(&Purpose) -> bool) -> Option<Flight> {
+        let found = self.flights.get(&ticket).is_some_and(|flight| what(&flight.purpose));
+        found.then(|| self.flights.remove(&ticket)).flatten()
+    }
+
+    fn ask(&mut self, peer: &Name, ask: Ask, purpose: Purpose, effects: &mut Vec<GossipEffect>) -> u64 {
+        self.ticket += 1;
+        let (ticket, timeout) = (self.ticket, self.config.timeout);
+        let deadline = self.now.saturating_add(timeout);
+        self.flights.insert(ticket, Flight { peer: peer.clone(), purpose, deadline });
+        effects.push(GossipEffect::Ask { ticket, peer: peer.clone(), ask, timeout });
+        ticket
+    }
+
+    fn taken(&mut self, ticket: u64) {
+        let handed = |purpose: &Purpose| matches!(purpose, Purpose::Cosigned { .. } | Purpose::Fork { .. });
+        let Some(flight) = self.landed(ticket, handed) else { return };
+        let Some(peer) = self.peers.get_mut(&flight.peer) else { return };
+        match flight.purpose {
+            Purpose::Fork { origin } => {
+                (peer.link.telling, peer.link.tell_retry) = (None, Retry::default());
+                peer.link.told.insert(origin);
+            }
+            Purpose::Cosigned { head, witness, mirror } => {
+                (peer.link.handing, peer.link.hand_retry) = (None, Retry::default());
+                peer.log.handed(head, witness, mirror);
+            }
+            _ => {}
+        }
+    }
+
+    fn failed(&mut self, ticket: u64, failure: Failure, random: u64, effects: &mut Vec<GossipEffect>) {
+        let Some(flight) = self.flights.remove(&ticket) else { return };
+        let (config, now) = (&self.config, self.now);
+        let Some(peer) = self.peers.get_mut(&flight.peer) else { return };
+        let link = &mut peer.link;
+        match flight.purpose {
+            Purpose::Heads => {
+                link.heads = None;
+                link.heads_retry.failed(config, now, random);
+            }
+            Purpose::Cosigned { .. } => {
+                link.handing = None;
+                link.hand_retry.failed(config, now, random);
+            }
+            Purpose::Fork { .. } => {
+                link.telling = None;
+                link.tell_retry.failed(config, now, random);
+            }
+            Purpose::ForkOf => {
+                link.asking_fork = None;
+                if failure == Failure::False {
+                    self.blame(&flight.peer.clone(), &flight.peer, effects);
+                }
+            }
+            Purpose::Range { origin, storing, .. } => {
+                self.range_failed(&flight.peer, &origin, storing, failure, random, effects);
+            }
+            Purpose::Objects { origin } => {
+                self.objects_failed(&flight.peer, &origin, failure, random, effects);
+            }
+            Purpose::Consistency { origin, .. } => {
+                self.consistency_failed(&flight.peer, &origin, failure, effects);
+            }
+        }
+    }
+
+    /// A peer's answer about a log does not hold.
+    fn blame(&mut self, name: &Name, origin: &Name, effects: &mut Vec<GossipEffect>) {
+        if let Some(peer) = self.peers.get_mut(name) {
+            peer.link.blamed_until = self.now.saturating_add(self.config.liar_pause);
+            let finding = Finding::Lied { peer: name.clone(), origin: origin.clone() };
+            effects.push(GossipEffect::Report(finding));
+        }
+    }
+
+    fn forked(&mut self, origin: &Name, effects: &mut Vec<GossipEffect>) {
+        if *origin == self.own.name {
+            if !std::mem::replace(&mut self.own.forked, true) {
+                effects.push(GossipEffect::Report(Finding::OwnForked));
+            }
+        } else if let Some(peer) = self.peers.get_mut(origin) {
+            peer.log.freeze();
+        }
+    }
+
+    fn fork_hinted(&mut self, origin: Name, from: &Name, effects: &mut Vec<GossipEffect>) {
+        let known = match self.peers.get(&origin) {
+            Some(peer) => peer.log.is_frozen(),
+            None => origin != self.own.name || self.own.forked,
+        };
+        let free = self.peers.get(from).is_some_and(|peer| {
+            peer.link.connected && peer.link.asking_fork.is_none() && peer.link.blamed_until <= self.now
+        });
+        if known || !free {
+            return;
+        }
+        let ticket = self.ask(from, Ask::ForkOf { origin }, Purpose::ForkOf, effects);
+        if let Some(peer) = self.peers.get_mut(from) {
+            peer.link.asking_fork = Some(ticket);
+        }
+    }
+
+    fn plan(&mut self, random: u64, effects: &mut Vec<GossipEffect>) {
+        self.plan_own(effects);
+        for name in self.peers.keys().cloned().collect::<Vec<_>>() {
+            self.settle(&name, effects);
+            self.fetch(&name, random, effects);
+            self.hand_over(&name, effects);
+            self.tell_forks(&name, effects);
+            self.ask_heads(&name, effects);
+        }
+    }
+
+    fn ask_heads(&mut self, name: &Name, effects: &mut Vec<GossipEffect>) {
+        let now = self.now;
+        let due = self.peers.get(name).is_some_and(|Peer { link, .. }| {
+            let at = link.heads_at.max(link.heads_retry.at).max(link.blamed_until);
+            link.connected && link.heads.is_none() && at <= now
+        });
+        if due {
+            let ticket = self.ask(name, Ask::Heads, Purpose::Heads, effects);
+            if let Some(peer) = self.peers.get_mut(name) {
+                peer.link.heads = Some(ticket);
+            }
+        }
+    }
+
+    /// Hands cosignatures to the box whose log it is, until it has taken them.
+    fn hand_over(&mut self, name: &Name, effects: &mut Vec<GossipEffect>) {
+        let Some(Peer { link, log, .. }) = self.peers.get(name) else { return };
+        if !link.connected || link.handing.is_some() || link.hand_retry.at > self.now {
+            return;
+        }
+        let Some((head, witness, mirror)) = log.to_hand() else { return };
+        let (ask, purpose) =
+            (Ask::Cosigned { head, witness, mirror }, Purpose::Cosigned { head, witness, mirror });
+        let ticket = self.ask(name, ask, purpose, effects);
+        if let Some(peer) = self.peers.get_mut(name) {
+            peer.link.handing = Some(ticket);
+        }
+    }
+
+    /// Tells a peer of every fork that is durable here.
+    fn tell_forks(&mut self, name: &Name, effects: &mut Vec<GossipEffect>) {
+        let Some(Peer { link, .. }) = self.peers.get(name) else { return };
+        if !link.connected || link.telling.is_some() || link.tell_retry.at > self.now {
+            return;
+        }
+        let mut forks = self.peers.iter().filter(|(_, peer)| peer.log.durable().frozen);
+        let Some((origin, _)) = forks.find(|(origin, _)| !link.told.contains(*origin)) else { return };
+        let origin = origin.clone();
+        let ticket = self.ask(name, Ask::Fork { origin: origin.clone() }, Purpose::Fork { origin }, effects);
+        if let Some(peer) = self.peers.get_mut(name) {
+            peer.link.telling = Some(ticket);
+        }
+    }
+
+    /// How many things this machine remembers; bounded by the number of peers.
+    pub fn remembered(&self) -> usize {
+        let each = |peer: &Peer| peer.log.remembered() + peer.link.told.len() + 16;
+        self.flights.len() + self.peers.values().map(each).sum::<usize>()
+    }
+}

@@ -1,0 +1,403 @@
+//! A site: its boxes, the network between them, and the time.
+
+use crate::driver::{Disk, Process};
+use crate::liars::Kind;
+use crate::rng::Rng;
+use crate::tree::{Entry, Proof, Tree};
+use crate::{Fault, Options};
+use bulla_formats::hash::Hash;
+use bulla_formats::witness::Role;
+use bulla_protocol::gossip::{GossipConfig, GossipEvent, Head, Name};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+
+/// Which invariant, and how.
+pub type Broken = (&'static str, String);
+
+pub const SECOND: u64 = 1_000;
+/// How long everything has to become right again once the network has healed.
+pub const CALM: u64 = 240 * SECOND;
+/// When appending ends, that long after the network has healed.
+const QUIET: u64 = 20 * SECOND;
+
+/// What travels.
+#[derive(Clone, Debug)]
+pub enum Packet {
+    Hint { origin: usize, head: Head },
+    ForkHint { origin: usize },
+    Ask { ticket: u64, run: u64, ask: Asked },
+    Answer { ticket: u64, run: u64, said: Said },
+}
+
+#[derive(Clone, Debug)]
+pub enum Asked {
+    Heads,
+    Range {
+        origin: usize,
+        from: u64,
+        to: u64,
+    },
+    Objects {
+        origin: usize,
+        ids: Vec<u64>,
+    },
+    Consistency {
+        origin: usize,
+        old: u64,
+        new: u64,
+    },
+    /// Cosignatures: of what, presented as which role, and who really made them as what.
+    Cosigned {
+        head: Head,
+        made: Vec<(Role, usize, Role)>,
+    },
+    Fork(Proof),
+    ForkOf {
+        origin: usize,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub enum Said {
+    Heads(Vec<(usize, Head, u64)>),
+    Range { from: u64, entries: Vec<Entry>, proof: Vec<Hash>, head: Head },
+    Objects(Vec<u64>),
+    Consistency { root: Hash, proof: Vec<Hash>, head: Head },
+    Taken,
+    Fork(Proof),
+    Refused,
+}
+
+pub enum Happening {
+    Append(usize),
+    Lie(usize),
+    Turn(usize, usize),
+    Crash(usize),
+    Start(usize),
+    Calm,
+    /// To a box, from a box; an answer only counts in the run that asked.
+    Arrives {
+        to: usize,
+        from: usize,
+        run: u64,
+        packet: Packet,
+    },
+    Report {
+        to: usize,
+        run: u64,
+        event: GossipEvent,
+    },
+}
+
+pub struct Member {
+    pub kind: Kind,
+    pub disk: Disk,
+    pub process: Option<Process>,
+    pub run: u64,
+    /// It came back with an older disk, and what the newest head it had let others see was.
+    pub lost: Option<Head>,
+    /// Has said that it is behind.
+    pub learnt: bool,
+}
+
+/// What nobody in the world knows.
+pub struct Truth {
+    /// Every history of each log.
+    pub branches: Vec<Vec<Tree>>,
+    /// Every head that the log's key has signed.
+    pub signed: Vec<BTreeSet<Head>>,
+    /// Cosigner, role, log, head.
+    pub cosigned: BTreeSet<(usize, Role, usize, Head)>,
+    /// The newest state that each box has made durable for each log.
+    pub states: BTreeMap<(usize, usize), bulla_protocol::gossip::CosignerState>,
+}
+
+pub struct World {
+    pub rng: Rng,
+    pub options: Options,
+    pub config: GossipConfig,
+    pub now: u64,
+    order: u64,
+    queue: BinaryHeap<Reverse<(u64, u64)>>,
+    happenings: BTreeMap<u64, Box<Happening>>,
+    pub names: Vec<Name>,
+    pub members: Vec<Member>,
+    pub truth: Truth,
+    up: BTreeSet<(usize, usize)>,
+    pub calm: bool,
+    pub ids: u64,
+    pub seen: BTreeSet<&'static str>,
+    pub trace: Vec<String>,
+}
+
+fn pair(a: usize, b: usize) -> (usize, usize) {
+    (a.min(b), a.max(b))
+}
+
+impl World {
+    pub fn new(options: Options) -> Self {
+        let mut rng = Rng::new(options.seed);
+        let boxes = options.boxes;
+        // At least two are honest.
+        let liars = rng.size(0, (boxes / 3).max(1).min(boxes - 2));
+        let member = |place: usize, rng: &mut Rng| Member {
+            kind: if place < liars { rng.pick(&Kind::LIARS) } else { Kind::Honest },
+            disk: Disk::new(),
+            process: None,
+            run: 0,
+            lost: None,
+            learnt: false,
+        };
+        let members = (0..boxes).map(|place| member(place, &mut rng)).collect();
+        let config = GossipConfig {
+            heads_every: 8 * SECOND,
+            timeout: 2 * SECOND,
+            backoff_max: 10 * SECOND,
+            liar_pause: 40 * SECOND,
+            start_wait: 3 * SECOND,
+            entry_every: 10 * SECOND,
+            chunk: rng.pick(&[3, 10, 4_096]),
+            lamport_cap: 1_000,
+            ..GossipConfig::default()
+        };
+        let mut world = World {
+            config,
+            now: 0,
+            order: 0,
+            queue: BinaryHeap::new(),
+            happenings: BTreeMap::new(),
+            names: (0..boxes).map(|place| format!("bank.example/{place:02}/1").into()).collect(),
+            members,
+            truth: Truth {
+                branches: vec![vec![Tree::new()]; boxes],
+                signed: vec![BTreeSet::new(); boxes],
+                cosigned: BTreeSet::new(),
+                states: BTreeMap::new(),
+            },
+            up: BTreeSet::new(),
+            calm: false,
+            ids: 0,
+            seen: BTreeSet::new(),
+            trace: Vec::new(),
+            rng,
+            options,
+        };
+        for place in 0..boxes {
+            world.plan(0, Happening::Start(place));
+            let (first, death) = (world.rng.between(1, 3 * SECOND), world.rng.between(SECOND, 60 * SECOND));
+            if world.is_honest(place) {
+                world.plan(first, Happening::Append(place));
+                world.plan(death, Happening::Crash(place));
+            } else {
+                world.plan(first, Happening::Lie(place));
+            }
+            for other in place + 1..boxes {
+                let first = world.rng.between(0, 5 * SECOND);
+                world.plan(first, Happening::Turn(place, other));
+            }
+        }
+        world.plan(world.options.rough, Happening::Calm);
+        world
+    }
+
+    pub fn note(&mut self, what: impl FnOnce(&Self) -> String) {
+        if self.options.trace {
+            let line = format!("{:>8} {}", self.now, what(self));
+            self.trace.push(line);
+        }
+    }
+
+    pub fn plan(&mut self, after: u64, what: Happening) {
+        self.order += 1;
+        self.queue.push(Reverse((self.now + after, self.order)));
+        self.happenings.insert(self.order, Box::new(what));
+    }
+
+    pub fn is_honest(&self, place: usize) -> bool {
+        self.members[place].kind == Kind::Honest
+    }
+
+    /// A box whose log has one history.
+    pub fn is_single(&self, place: usize) -> bool {
+        self.is_honest(place) && self.truth.branches[place].len() == 1
+    }
+
+    pub fn place(&self, name: &str) -> usize {
+        self.names.iter().position(|known| **known == *name).expect("every name is a box's")
+    }
+
+    pub fn breaks(&self, fault: Fault) -> bool {
+        self.options.fault == fault
+    }
+
+    pub fn is_up(&self, a: usize, b: usize) -> bool {
+        self.up.contains(&pair(a, b))
+    }
+
+    /// Runs to the end; what is broken first ends it.
+    pub fn go(&mut self) -> Result<(), Broken> {
+        let end = self.options.rough + CALM;
+        loop {
+            let wake = |member: &Member| member.process.as_ref().map_or(u64::MAX, |process| process.wake);
+            let (first, wake) =
+                self.members.iter().map(wake).enumerate().min_by_key(|(_, at)| *at).expect("there are boxes");
+            let next = self.queue.peek().map_or(u64::MAX, |Reverse((at, _))| *at);
+            if wake.min(next) > end {
+                break;
+            }
+            if wake < next {
+                self.now = self.now.max(wake);
+                self.drive(first, GossipEvent::Tick)?;
+            } else if let Some(Reverse((at, order))) = self.queue.pop() {
+                self.now = at;
+                let what = self.happenings.remove(&order).expect("it was planned");
+                self.happen(*what)?;
+            }
+        }
+        self.judge()
+    }
+
+    fn happen(&mut self, what: Happening) -> Result<(), Broken> {
+        match what {
+            Happening::Append(place) => {
+                let after = self.rng.between(100, 4 * SECOND);
+                if self.now < self.options.rough + QUIET {
+                    self.append(place)?;
+                    self.plan(after, Happening::Append(place));
+                }
+            }
+            Happening::Lie(place) => {
+                self.lie(place);
+                let after = self.rng.between(200, 3 * SECOND);
+                self.plan(after, Happening::Lie(place));
+            }
+            Happening::Turn(a, b) => {
+                let up = self.calm || !self.is_up(a, b);
+                self.turn(a, b, up)?;
+                let after = if self.rng.one_in(3) { 40 * SECOND } else { 6 * SECOND };
+                let after = self.rng.between(100, after);
+                if !self.calm {
+                    self.plan(after, Happening::Turn(a, b));
+                }
+            }
+            Happening::Crash(place) => {
+                if !self.calm {
+                    self.die(place);
+                    let after = self.rng.between(SECOND, 60 * SECOND);
+                    self.plan(after, Happening::Crash(place));
+                }
+            }
+            Happening::Start(place) => self.start(place)?,
+            Happening::Calm => {
+                self.calm = true;
+                self.note(|_| "the network is whole from here on".to_owned());
+                for a in 0..self.members.len() {
+                    self.start(a)?;
+                    for b in a + 1..self.members.len() {
+                        self.turn(a, b, true)?;
+                    }
+                }
+            }
+            Happening::Arrives { to, from, run, packet } => {
+                if self.is_up(from, to) && self.members[to].run == run {
+                    self.arrived(to, from, packet)?;
+                }
+            }
+            Happening::Report { to, run, event } => {
+                if self.members[to].run == run {
+                    self.drive(to, event)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A link comes or goes; both ends notice.
+    fn turn(&mut self, a: usize, b: usize, up: bool) -> Result<(), Broken> {
+        if up == self.is_up(a, b) {
+            return Ok(());
+        }
+        if up {
+            self.up.insert(pair(a, b));
+        } else {
+            self.up.remove(&pair(a, b));
+        }
+        self.note(|_| format!("{a} and {b} are {}", if up { "connected" } else { "cut off" }));
+        for (one, other) in [(a, b), (b, a)] {
+            let told = !up || !self.breaks(Fault::OneConnection) || self.now < 5 * SECOND;
+            if told && self.alive(other) {
+                self.tell_link(one, other, up)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn alive(&self, place: usize) -> bool {
+        !self.is_honest(place) || self.members[place].process.is_some()
+    }
+
+    fn tell_link(&mut self, to: usize, about: usize, up: bool) -> Result<(), Broken> {
+        let name = self.names[about].clone();
+        let event = if up { GossipEvent::Connected(name) } else { GossipEvent::Disconnected(name) };
+        self.drive(to, event)
+    }
+
+    /// A box that began: its neighbours are connected again, on both sides.
+    pub fn meet(&mut self, place: usize) -> Result<(), Broken> {
+        for other in 0..self.members.len() {
+            if other != place && self.is_up(place, other) && self.alive(other) {
+                self.tell_link(place, other, true)?;
+                self.tell_link(other, place, true)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A box that died: its neighbours lose it.
+    pub fn die(&mut self, place: usize) {
+        let member = &mut self.members[place];
+        if member.process.take().is_none() {
+            return;
+        }
+        member.run += 1;
+        self.seen.insert("crash");
+        self.note(|_| format!("{place} dies"));
+        let after = self.rng.between(50, 5 * SECOND);
+        self.plan(after, Happening::Start(place));
+        for other in 0..self.members.len() {
+            let run = self.members[other].run;
+            let event = GossipEvent::Disconnected(self.names[place].clone());
+            if other != place && self.is_up(place, other) {
+                self.plan(0, Happening::Report { to: other, run, event });
+            }
+        }
+    }
+
+    /// Puts a packet on the network, which loses, doubles and delays it.
+    pub fn send(&mut self, from: usize, to: usize, packet: Packet) {
+        if from == to || !self.is_up(from, to) {
+            return;
+        }
+        let copies = match self.rng.between(0, 39) {
+            0..=2 if !self.calm => 0,
+            3 => 2,
+            _ => 1,
+        };
+        for _ in 0..copies {
+            let slow = !self.calm && self.rng.one_in(15);
+            let delay = if slow { self.rng.between(1, 4 * SECOND) } else { self.rng.between(1, 30) };
+            let run = self.members[to].run;
+            self.plan(delay, Happening::Arrives { to, from, run, packet: packet.clone() });
+        }
+    }
+
+    /// New entries of a log, with Lamport times after `lamport`.
+    pub fn fresh(&mut self, count: usize, lamport: u64) -> Vec<Entry> {
+        (0..count as u64)
+            .map(|more| {
+                self.ids += 1;
+                Entry { lamport: lamport + 1 + more, id: self.ids }
+            })
+            .collect()
+    }
+}
