@@ -32,6 +32,8 @@ pub(super) struct Log {
     target: Option<Head>,
     /// A signed head that a proof led to from the copy and from what was witnessed.
     proven: Option<Head>,
+    /// So much of the copy is known to agree with what was witnessed, as long as that is larger than the copy.
+    agreed: u64,
     /// A signed head that is none of the copy's tree; shown as a fork once a signed head covers it.
     suspect: Option<Head>,
     /// A head that nobody could prove.
@@ -70,6 +72,7 @@ impl Log {
             lacking: start.lacking,
             target: start.state.witnessed.filter(|head| head.size > start.copy.size),
             proven: None,
+            agreed: start.state.mirrored.map_or(0, |head| head.size),
             suspect: None,
             given_up: None,
             durable: start.state,
@@ -183,14 +186,11 @@ impl Log {
     /// The copy has become this, which leads to that signed head.
     fn advance(&mut self, copy: Head, head: Head) {
         self.copy = copy;
-        let ends = [Some(head), self.target].into_iter().flatten().find(|end| *end == copy);
-        if ends.is_some() {
-            self.reached = ends;
-        }
+        self.reached = self.end(copy, head).or(self.reached);
         // A proof led from the copy to the head; and from what was witnessed, when that is in the copy or the head.
         let witnessed = self.wanted.witnessed;
         if witnessed.is_none_or(|witnessed| witnessed.size <= copy.size || witnessed == head) {
-            self.proven = Some(head);
+            (self.proven, self.agreed) = (Some(head), copy.size);
         }
         self.target = self.target.filter(|target| target.size > copy.size);
         self.entries = Round::default();
@@ -205,9 +205,17 @@ impl Log {
         if beyond(self.proven, self.wanted.witnessed) {
             self.wanted.witnessed = self.proven;
         }
-        if !self.lacking && beyond(self.reached, self.wanted.mirrored) {
-            self.wanted.mirrored = self.reached;
+        let witnessed = self.wanted.witnessed.map_or(0, |head| head.size);
+        let agreed = if witnessed <= self.copy.size { self.copy.size } else { self.agreed };
+        let reached = self.reached.filter(|head| head.size <= agreed);
+        if !self.lacking && beyond(reached, self.wanted.mirrored) {
+            self.wanted.mirrored = reached;
         }
+    }
+
+    /// The signed head that a copy, which leads to `head`, covers exactly.
+    fn end(&self, copy: Head, head: Head) -> Option<Head> {
+        self.heads().chain([head]).find(|end| *end == copy)
     }
 }
 
@@ -272,7 +280,7 @@ impl Gossip {
         // It is the disk's turn, which takes as long as it takes.
         (*storing, flight.deadline) = (Some((copy, head)), u64::MAX);
         log.aim_at(head, self.now);
-        let reached = [Some(head), log.target].into_iter().flatten().find(|end| *end == copy);
+        let reached = log.end(copy, head);
         effects.push(GossipEffect::Store { ticket, origin, reached });
     }
 
