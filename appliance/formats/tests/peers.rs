@@ -605,7 +605,7 @@ fn entries_extend_a_copy_only_when_they_lead_to_the_head() {
 }
 
 #[test]
-fn an_answer_of_consistency_from_another_tree_is_a_fork() {
+fn g9_an_answer_of_consistency_from_another_tree_is_a_fork() {
     let site = Site::new(1);
     let (honest, forked) = (site.honest().at(5), site.forked());
     let said = ConsistencySaid {

@@ -116,12 +116,13 @@ pub fn soak(workspace: &Workspace, seconds: u64) -> Result<ExitCode> {
         .env("BULLA_BIN", release.join("bulla"))
         .env("BULLA_FLEET_BIN", release.join("bulla-fleet"));
     step(started, "fault tests at full length", &mut soak)?;
-    let simulation = ["test", "--locked", "--release", "-p", "bulla-protocol", "--test", "simulation"];
-    step(
-        started,
-        "a hundred thousand simulated boxes",
-        workspace.cargo().args(simulation).env("BULLA_SOAK", "1"),
-    )?;
+    for (title, name) in [
+        ("a hundred thousand simulated boxes", "simulation"),
+        ("fifty thousand simulated sites", "gossip_simulation"),
+    ] {
+        let simulation = ["test", "--locked", "--release", "-p", "bulla-protocol", "--test", name];
+        step(started, title, workspace.cargo().args(simulation).env("BULLA_SOAK", "1"))?;
+    }
     fuzz_for(workspace, started, &Plan { target: None, seconds, jobs: 2 })?;
     Ok(ExitCode::SUCCESS)
 }

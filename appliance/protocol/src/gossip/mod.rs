@@ -406,11 +406,13 @@ impl Gossip {
 
     fn plan(&mut self, random: u64, effects: &mut Vec<GossipEffect>) {
         self.plan_own(effects);
+        let frozen = self.peers.iter().filter(|(_, peer)| peer.log.durable().frozen);
+        let forks: Vec<Name> = frozen.map(|(origin, _)| origin.clone()).collect();
         for name in self.peers.keys().cloned().collect::<Vec<_>>() {
             self.settle(&name, effects);
             self.fetch(&name, random, effects);
             self.hand_over(&name, effects);
-            self.tell_forks(&name, effects);
+            self.tell_forks(&name, &forks, effects);
             self.ask_heads(&name, effects);
         }
     }
@@ -445,14 +447,12 @@ impl Gossip {
     }
 
     /// Tells a peer of every fork that is durable here.
-    fn tell_forks(&mut self, name: &Name, effects: &mut Vec<GossipEffect>) {
+    fn tell_forks(&mut self, name: &Name, forks: &[Name], effects: &mut Vec<GossipEffect>) {
         let Some(Peer { link, .. }) = self.peers.get(name) else { return };
         if !link.connected || link.telling.is_some() || link.tell_retry.at > self.now {
             return;
         }
-        let mut forks = self.peers.iter().filter(|(_, peer)| peer.log.durable().frozen);
-        let Some((origin, _)) = forks.find(|(origin, _)| !link.told.contains(*origin)) else { return };
-        let origin = origin.clone();
+        let Some(origin) = forks.iter().find(|origin| !link.told.contains(*origin)).cloned() else { return };
         let ticket = self.ask(name, Ask::Fork { origin: origin.clone() }, Purpose::Fork { origin }, effects);
         if let Some(peer) = self.peers.get_mut(name) {
             peer.link.telling = Some(ticket);

@@ -124,7 +124,7 @@ impl World {
     fn swap_disk(&mut self, place: usize) {
         let own = self.members[place].disk.own.head();
         let old_enough = own.size > 4 && self.members[place].lost.is_none();
-        if self.calm || !old_enough || self.options.seed % 3 != 0 || !self.rng.one_in(3) {
+        if self.calm || !old_enough || !self.options.seed.is_multiple_of(3) || !self.rng.one_in(3) {
             return;
         }
         let earlier = self.truth.signed[place].iter().filter(|head| head.size < own.size);
@@ -336,9 +336,9 @@ impl World {
                 let ids = copy.lacking(copy.tree.size()).take(8).collect();
                 Asked::Objects { origin, ids }
             }
-            Ask::Consistency { origin, old, new } => {
+            Ask::Consistency { origin, old, .. } => {
                 self.seen.insert("dispute");
-                Asked::Consistency { origin: self.place(origin), old: *old, new: *new }
+                Asked::Consistency { origin: self.place(origin), old: *old }
             }
             Ask::Cosigned { head, witness, mirror } => {
                 let roles = [(*witness, Role::Witness), (*mirror, Role::Mirror)];
@@ -584,7 +584,7 @@ impl World {
                 let found = ids.into_iter().filter(|id| own || disk.copy(origin).objects.contains(id));
                 Said::Objects(found.take(3).collect())
             }
-            Asked::Consistency { origin, old, .. } => {
+            Asked::Consistency { origin, old } => {
                 let (tree, reached) = disk.served(to, origin);
                 match tree.head_at(old).filter(|old| old.size <= reached.size) {
                     Some(old) => Said::Consistency {
@@ -642,7 +642,7 @@ impl World {
                 let known = entries.iter().all(|entry| entry.lamport < 1 << 63);
                 if copy.tree.size() != from {
                     GossipEvent::Failed { ticket, failure: Failure::Refused { after: None } }
-                } else if !believes && !(whole && known && signed && leads(copied, head, &proof)) {
+                } else if !(believes || whole && known && signed && leads(copied, head, &proof)) {
                     lie
                 } else if let Some(process) = process {
                     process.verified.insert(ticket, entries);

@@ -184,7 +184,7 @@ impl World {
             Asked::Objects { ids, .. } => {
                 Said::Objects(if lies { vec![u64::MAX] } else { ids.into_iter().take(2).collect() })
             }
-            Asked::Consistency { origin, old, .. } => {
+            Asked::Consistency { origin, old } => {
                 let tree = self.shown(origin, from).clone();
                 let Some(begins) = tree.head_at(old) else { return Some(Said::Refused) };
                 let root = if lies { self.noise() } else { begins.root };

@@ -1,6 +1,6 @@
 //! Boxes that mirror and witness each other over a bad network, some of them liars, in thousands of short lives.
 //!
-//! Each seed is a site of three to six boxes (fifty with `BULLA_SOAK=1`, now and then): links that break, packets that are
+//! Each seed is a site of three to six boxes (some are of twelve, with `BULLA_SOAK=1` of fifty): links that break, packets that are
 //! lost, doubled and late, boxes that die at any effect and come back with what was durable, disks replaced by older
 //! copies, and boxes that fork their log, lie about entries, replay heads, flood, relabel cosignatures and overstate
 //! Lamport times. Then the network heals. A seed that fails says how to run it again:
@@ -17,6 +17,7 @@ mod driver;
 mod judge;
 mod liars;
 #[path = "../simulation/rng.rs"]
+#[allow(dead_code, reason = "the other simulation uses all of it")]
 mod rng;
 mod tree;
 mod world;
@@ -27,7 +28,7 @@ use world::{Broken, World};
 
 /// A rule that a driver breaks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Fault {
+enum Fault {
     None,
     /// States are said to be durable before they are.
     SayPersisted,
@@ -60,13 +61,13 @@ pub enum Fault {
 }
 
 #[derive(Clone, Copy)]
-pub struct Options {
-    pub seed: u64,
-    pub boxes: usize,
+struct Options {
+    seed: u64,
+    boxes: usize,
     /// How long the network is bad, in milliseconds.
-    pub rough: u64,
-    pub fault: Fault,
-    pub trace: bool,
+    rough: u64,
+    fault: Fault,
+    trace: bool,
 }
 
 fn soak() -> bool {
@@ -75,12 +76,16 @@ fn soak() -> bool {
 
 fn options(seed: u64, fault: Fault) -> Options {
     let large = seed >= LARGE;
-    let boxes = if large { 50 } else { 3 + (seed % 4) as usize };
-    let rough = if large { 40_000 } else { 20_000 + seed % 7 * 10_000 };
+    let boxes = match large {
+        true if soak() => 50,
+        true => 12,
+        false => 3 + (seed % 4) as usize,
+    };
+    let rough = 20_000 + seed % 7 * 10_000;
     Options { seed, boxes, rough, fault, trace: false }
 }
 
-/// Seeds from here on are sites of fifty boxes.
+/// Seeds from here on are large sites.
 const LARGE: u64 = 1 << 32;
 
 /// Runs seeds on all processors; returns the first that breaks something, and what.
@@ -118,13 +123,13 @@ fn nothing_breaks(seeds: std::ops::Range<u64>) {
 }
 
 #[test]
-fn g5_bad_neighbours_break_nothing() {
-    nothing_breaks(0..if soak() { 50_000 } else { 1_500 });
+fn g2_g9_bad_neighbours_break_nothing() {
+    nothing_breaks(0..if soak() { 50_000 } else { 1_000 });
 }
 
 #[test]
 fn a_large_site_converges() {
-    nothing_breaks(LARGE..LARGE + if soak() { 40 } else { 1 });
+    nothing_breaks(LARGE..LARGE + if soak() { 20 } else { 4 });
 }
 
 #[test]
@@ -160,12 +165,12 @@ fn the_sites_are_bad_enough() {
             *seen.entry(what).or_default() += 1;
         }
     }
+    assert!(seen.contains_key("own fork told"), "{seen:?}");
     for what in [
         "crash",
         "older disk",
         "fork proven",
         "fork frozen",
-        "own fork told",
         "lied",
         "behind",
         "equal",

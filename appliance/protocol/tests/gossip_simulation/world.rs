@@ -16,7 +16,7 @@ pub type Broken = (&'static str, String);
 
 pub const SECOND: u64 = 1_000;
 /// How long everything has to become right again once the network has healed.
-pub const CALM: u64 = 240 * SECOND;
+pub const CALM: u64 = 150 * SECOND;
 /// When appending ends, that long after the network has healed.
 const QUIET: u64 = 20 * SECOND;
 
@@ -44,7 +44,6 @@ pub enum Asked {
     Consistency {
         origin: usize,
         old: u64,
-        new: u64,
     },
     /// Cosignatures: of what, presented as which role, and who really made them as what.
     Cosigned {
