@@ -9,17 +9,18 @@
 //! head is cosigned only if a proof led to it from what was cosigned before, and by the mirror key only if all of it is
 //! stored; a frozen log is neither extended nor cosigned. Memory is a few heads and tickets for every peer.
 
+mod events;
+mod fetch;
 mod foreign;
+mod log;
 pub mod merge;
 mod own;
 mod types;
 
-pub use types::{
-    Ask, CopyStart, CosignerState, Failure, Finding, GossipConfig, GossipEffect, GossipEvent, GossipStart,
-    Head, Holder, Name, PeerFacts, Seen, Standing,
-};
+pub use events::{Ask, Failure, Finding, GossipEffect, GossipEvent, Holder, Seen, Standing};
+pub use types::{CopyStart, CosignerState, GossipConfig, GossipStart, Head, Name, PeerFacts};
 
-use foreign::Log;
+use log::Log;
 use own::{Held, Own};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -81,6 +82,8 @@ struct Flight {
 struct Link {
     connected: bool,
     blamed_until: u64,
+    /// It asked for a pause.
+    busy_until: u64,
     heads: Option<u64>,
     heads_at: u64,
     heads_retry: Retry,
@@ -93,6 +96,13 @@ struct Link {
     telling: Option<u64>,
     tell_retry: Retry,
     asking_fork: Option<u64>,
+}
+
+impl Link {
+    /// Whether it can be asked for something now.
+    fn is_free(&self, now: u64) -> bool {
+        self.connected && self.blamed_until <= now && self.busy_until <= now
+    }
 }
 
 /// A peer: the way to it, its log, and what it holds of the own log.
@@ -147,8 +157,9 @@ impl Gossip {
     pub fn next_wakeup(&self) -> Option<u64> {
         let deadlines = self.flights.values().map(|flight| flight.deadline);
         let links = self.peers.values().filter(|peer| peer.link.connected).flat_map(|peer| {
-            let Link { heads_at, heads_retry, hand_retry, tell_retry, blamed_until, .. } = &peer.link;
-            [*heads_at, heads_retry.at, hand_retry.at, tell_retry.at, *blamed_until]
+            let Link { heads_at, heads_retry, hand_retry, tell_retry, blamed_until, busy_until, .. } =
+                &peer.link;
+            [*heads_at, heads_retry.at, hand_retry.at, tell_retry.at, *blamed_until, *busy_until]
         });
         let logs = self.peers.values().flat_map(|peer| peer.log.times());
         let times = deadlines.chain(links).chain(logs).chain(self.own_times());
@@ -199,9 +210,9 @@ impl Gossip {
             peer: name.clone(),
             connected: peer.link.connected,
             blamed: peer.link.blamed_until.checked_sub(self.now).filter(|left| *left > 0),
-            copy: peer.log.copy().size,
+            copy: peer.log.copy.size,
             known: peer.log.heads().map(|head| head.size).max().unwrap_or(0),
-            state: peer.log.durable(),
+            state: peer.log.durable,
             holds: peer.held.holder(name),
         };
         self.peers.iter().map(facts).collect()
@@ -337,6 +348,9 @@ impl Gossip {
         let (config, now) = (&self.config, self.now);
         let Some(peer) = self.peers.get_mut(&flight.peer) else { return };
         let link = &mut peer.link;
+        if let Failure::Refused { after: Some(millis) } = failure {
+            link.busy_until = now.saturating_add(millis.min(config.backoff_max));
+        }
         match flight.purpose {
             Purpose::Heads => {
                 link.heads = None;
@@ -392,9 +406,10 @@ impl Gossip {
             Some(peer) => peer.log.is_frozen(),
             None => origin != self.own.name || self.own.forked,
         };
-        let free = self.peers.get(from).is_some_and(|peer| {
-            peer.link.connected && peer.link.asking_fork.is_none() && peer.link.blamed_until <= self.now
-        });
+        let free = self
+            .peers
+            .get(from)
+            .is_some_and(|peer| peer.link.is_free(self.now) && peer.link.asking_fork.is_none());
         if known || !free {
             return;
         }
@@ -406,7 +421,7 @@ impl Gossip {
 
     fn plan(&mut self, random: u64, effects: &mut Vec<GossipEffect>) {
         self.plan_own(effects);
-        let frozen = self.peers.iter().filter(|(_, peer)| peer.log.durable().frozen);
+        let frozen = self.peers.iter().filter(|(_, peer)| peer.log.durable.frozen);
         let forks: Vec<Name> = frozen.map(|(origin, _)| origin.clone()).collect();
         for name in self.peers.keys().cloned().collect::<Vec<_>>() {
             self.settle(&name, effects);
@@ -420,8 +435,7 @@ impl Gossip {
     fn ask_heads(&mut self, name: &Name, effects: &mut Vec<GossipEffect>) {
         let now = self.now;
         let due = self.peers.get(name).is_some_and(|Peer { link, .. }| {
-            let at = link.heads_at.max(link.heads_retry.at).max(link.blamed_until);
-            link.connected && link.heads.is_none() && at <= now
+            link.is_free(now) && link.heads.is_none() && link.heads_at.max(link.heads_retry.at) <= now
         });
         if due {
             let ticket = self.ask(name, Ask::Heads, Purpose::Heads, effects);
@@ -465,3 +479,6 @@ impl Gossip {
         self.flights.len() + self.peers.values().map(each).sum::<usize>()
     }
 }
+
+#[cfg(test)]
+mod tests;

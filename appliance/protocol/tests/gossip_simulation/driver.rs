@@ -619,13 +619,14 @@ impl World {
     /// Judges an answer.
     fn answered(&mut self, to: usize, from: usize, ticket: u64, said: Said) -> Result<(), Broken> {
         let believes = self.breaks(Fault::BelieveEntries);
+        let after = self.rng.one_in(3).then(|| self.rng.between(0, 3_000));
         let Some(process) = &mut self.members[to].process else { return Ok(()) };
         let Some((_, ask)) = process.asked.remove(&ticket).filter(|(peer, _)| *peer == from) else {
             return Ok(());
         };
         let lie = GossipEvent::Failed { ticket, failure: Failure::False };
         let event = match (ask, said) {
-            (_, Said::Refused) => GossipEvent::Failed { ticket, failure: Failure::Refused { after: None } },
+            (_, Said::Refused) => GossipEvent::Failed { ticket, failure: Failure::Refused { after } },
             (Ask::Heads, Said::Heads(held)) => {
                 for (origin, head, holds) in held {
                     self.hear(to, from, origin, head, holds)?;
