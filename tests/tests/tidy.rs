@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Which crates of the workspace a crate may depend on, for whatever purpose.
-const EDGES: [(&str, &[&str]); 19] = [
+const EDGES: [(&str, &[&str]); 20] = [
     ("bulla-timestamps", &[]),
     ("bulla-formats", &["bulla-timestamps"]),
     ("bulla-protocol", &["bulla-formats"]),
     ("bulla-ledger", &["bulla-formats"]),
     ("bulla-keys", &["bulla-formats", "bulla-enrolment"]),
     ("bulla-manual", &["bulla-formats"]),
+    ("bulla-peers", &[]),
     ("bulla-page", &[]),
     (
         "bulla-box",
@@ -61,6 +62,7 @@ const EDGES: [(&str, &[&str]); 19] = [
             "bulla-protocol",
             "bulla-ledger",
             "bulla-keys",
+            "bulla-peers",
             "xtask",
         ],
     ),
@@ -83,7 +85,8 @@ const EDGES: [(&str, &[&str]); 19] = [
     ),
 ];
 /// What whoever verifies a document must not have to build or to trust.
-const NOT_IN_THE_VERIFIER: [&str; 5] = ["bulla-keys", "bulla-box", "tss-esapi", "tss-esapi-sys", "libp2p"];
+const NOT_IN_THE_VERIFIER: [&str; 6] =
+    ["bulla-keys", "bulla-box", "bulla-peers", "tss-esapi", "tss-esapi-sys", "libp2p"];
 /// Everything that may stand at the top of the repository beside dotfiles and build output.
 const TOP_LEVEL: [&str; 10] = [
     "Cargo.toml",
