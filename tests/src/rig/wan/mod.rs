@@ -21,17 +21,15 @@ mod names;
 
 pub use cut::Cut;
 
+use super::netns::{self, ip, nft, setting};
 use anyhow::{Context, Result, ensure};
 use door::Door;
 use far::FarSide;
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::net::Ipv4Addr;
-use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio, id};
+use std::process::{Command, id};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use tempfile::TempDir;
@@ -63,12 +61,8 @@ struct Spaces {
 impl Wan {
     /// Both networks, in order.
     pub fn new() -> Result<Self> {
-        let root = Command::new("id").arg("-u").output().context("cannot ask for the user id")?;
-        ensure!(
-            root.stdout.trim_ascii() == b"0",
-            "this test makes network namespaces, which takes root: run it as root, or with sudo -E"
-        );
-        remove_leftovers()?;
+        netns::demand_root()?;
+        netns::remove_leftovers(PREFIX)?;
         let spaces = Spaces::new()?;
         let files = spaces.files();
         fs::create_dir_all(&files)?;
@@ -124,14 +118,7 @@ impl Wan {
 
     /// Does something on a thread that is where the box is; a socket made there stays there.
     pub fn inside<T: Send>(&self, act: impl FnOnce() -> T + Send) -> Result<T> {
-        let space = File::open(Path::new("/run/netns").join(&self.spaces.sealer))?;
-        std::thread::scope(|scope| {
-            let thread = scope.spawn(|| {
-                move_into_link_name_space(space.as_fd(), Some(LinkNameSpaceType::Network))?;
-                Ok(act())
-            });
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
+        netns::inside(&self.spaces.sealer, act)
     }
 
     /// Lets the test reach this port of the box's loopback through the LAN, and as a port of its own loopback: clients
@@ -270,59 +257,4 @@ impl Drop for Spaces {
         }
         let _ = fs::remove_dir_all(self.files());
     }
-}
-
-/// Takes away what killed runs left: their boxes, their namespaces, and with these their cables.
-fn remove_leftovers() -> Result<()> {
-    let Ok(listing) = fs::read_dir("/run/netns") else { return Ok(()) };
-    for entry in listing {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        let Some((process, _)) = name.strip_prefix(PREFIX).and_then(|rest| rest.split_once('-')) else {
-            continue;
-        };
-        if Path::new("/proc").join(process).exists() {
-            continue;
-        }
-        // Another run may be at it, too: what is gone already is as good.
-        let pids = Command::new("ip").args(["netns", "pids", &name]).output().context("cannot start ip")?;
-        for pid in String::from_utf8_lossy(&pids.stdout).split_whitespace() {
-            Command::new("kill")
-                .args(["-9", pid])
-                .stderr(Stdio::null())
-                .status()
-                .context("cannot start kill")?;
-        }
-        let _ = ip(&format!("netns del {name}"));
-        let _ = fs::remove_dir_all(Path::new("/etc/netns").join(&name));
-    }
-    Ok(())
-}
-
-/// Sets a switch of a namespace's network to 1.
-fn setting(space: &str, switch: &str) -> Result<()> {
-    let script = format!("echo 1 > /proc/sys/{switch}");
-    let output = Command::new("ip").args(["netns", "exec", space, "sh", "-c", &script]).output()?;
-    ensure!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
-}
-
-fn ip(arguments: &str) -> Result<()> {
-    let output = Command::new("ip").args(arguments.split(' ')).output();
-    let output = output.context("cannot start ip (package iproute2; `cargo xtask setup` installs it)")?;
-    ensure!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
-}
-
-fn nft(space: &str, rules: &str) -> Result<()> {
-    let mut child = Command::new("ip")
-        .args(["netns", "exec", space, "nft", "-f", "-"])
-        .stdin(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("cannot start ip (package iproute2; `cargo xtask setup` installs it)")?;
-    child.stdin.take().context("it was asked for")?.write_all(rules.as_bytes())?;
-    let output = child.wait_with_output()?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "nft (package nftables) refuses {rules}: {said}");
-    Ok(())
 }
