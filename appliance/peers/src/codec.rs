@@ -31,6 +31,15 @@ const WHOLE: u8 = 0;
 const BUSY: u8 = 1;
 const DECLINED: u8 = 2;
 
+/// What goes out, or comes in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// The request.
+    Whole(Vec<u8>),
+    /// It was longer than the limit or never came whole. It comes in like any other, so that its sender can be named.
+    Broken,
+}
+
 /// What comes back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Answer {
@@ -59,18 +68,19 @@ impl Framing {
 
 impl Codec for Framing {
     type Protocol = StreamProtocol;
-    type Request = Vec<u8>;
+    type Request = Request;
     type Response = Answer;
 
-    async fn read_request<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Vec<u8>>
+    async fn read_request<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Request>
     where
         T: AsyncRead + Unpin + Send,
     {
-        let request = timeout(REQUEST_WITHIN, read_bytes(io, self.request_bytes_max));
-        let request = request.await.map_err(|_| ErrorKind::TimedOut)??;
+        let Ok(Ok(bytes)) = timeout(REQUEST_WITHIN, read_bytes(io, self.request_bytes_max)).await else {
+            return Ok(Request::Broken);
+        };
         count(&self.counters.requests_in);
-        add(&self.counters.request_bytes_in, request.len());
-        Ok(request)
+        add(&self.counters.request_bytes_in, bytes.len());
+        Ok(Request::Whole(bytes))
     }
 
     async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Answer>
@@ -94,10 +104,11 @@ impl Codec for Framing {
         })
     }
 
-    async fn write_request<T>(&mut self, _: &StreamProtocol, io: &mut T, bytes: Vec<u8>) -> io::Result<()>
+    async fn write_request<T>(&mut self, _: &StreamProtocol, io: &mut T, request: Request) -> io::Result<()>
     where
         T: AsyncWrite + Unpin + Send,
     {
+        let Request::Whole(bytes) = request else { return Err(ErrorKind::InvalidInput.into()) };
         write_bytes(io, &[], &bytes).await?;
         count(&self.counters.requests_out);
         add(&self.counters.request_bytes_out, bytes.len());
@@ -172,11 +183,12 @@ mod tests {
             assert_eq!(answer(&stream.into_inner()).await.unwrap(), sent);
         }
         let mut stream = Cursor::new(Vec::new());
-        framing().write_request(&PROTOCOL, &mut stream, b"0123456789".to_vec()).await.unwrap();
+        let sent = Request::Whole(b"0123456789".to_vec());
+        framing().write_request(&PROTOCOL, &mut stream, sent.clone()).await.unwrap();
         let bytes = stream.into_inner();
         assert_eq!(bytes, b"\0\0\0\x0a0123456789");
         let read = framing().read_request(&PROTOCOL, &mut Cursor::new(bytes)).await.unwrap();
-        assert_eq!(read, b"0123456789");
+        assert_eq!(read, sent);
     }
 
     #[tokio::test]
@@ -188,8 +200,10 @@ mod tests {
         assert_eq!(kind(answer(&[0, 0, 3, 0x0d, 0x41]).await), ErrorKind::InvalidData, "200,001");
         assert_eq!(kind(answer(&[1, 0, 0, 0, 1, 7]).await), ErrorKind::InvalidData, "busy has no bytes");
         assert_eq!(kind(answer(&[3, 0, 0, 0, 0]).await), ErrorKind::InvalidData);
-        let long = framing().read_request(&PROTOCOL, &mut Cursor::new(b"\0\0\0\x0b01234567890")).await;
-        assert_eq!(long.unwrap_err().kind(), ErrorKind::InvalidData);
+        for broken in [&b"\0\0\0\x0b01234567890"[..], b"\0\0\0\x0a012345678", b"\0\0", b""] {
+            let read = framing().read_request(&PROTOCOL, &mut Cursor::new(broken)).await.unwrap();
+            assert_eq!(read, Request::Broken, "{broken:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -204,7 +218,7 @@ mod tests {
             }
         });
         let read = framing().read_request(&PROTOCOL, &mut ours.compat()).await;
-        assert_eq!(read.unwrap_err().kind(), ErrorKind::TimedOut);
+        assert_eq!(read.unwrap(), Request::Broken);
         drip.await.unwrap();
     }
 }

@@ -20,8 +20,6 @@ pub(crate) struct Link {
     pub(crate) since: Instant,
     /// The other side has let us in: it answers.
     pub(crate) let_in: bool,
-    /// Pings in a row without an answer.
-    pub(crate) silent: u32,
     /// It does not leave the machine.
     pub(crate) loopback: bool,
 }
@@ -71,7 +69,7 @@ mod tests {
 
     fn link(number: usize, ours: bool, since: Instant) -> Link {
         let id = ConnectionId::new_unchecked(number);
-        Link { id, ours, since, let_in: false, silent: 0, loopback: false }
+        Link { id, ours, since, let_in: false, loopback: false }
     }
 
     #[test]

@@ -21,9 +21,21 @@ pub(crate) struct Reports {
 
 #[derive(Debug)]
 struct Said {
-    last: Instant,
-    /// What has happened since.
+    /// When it was reported.
+    reported: Option<Instant>,
+    /// When it happened last.
+    noted: Instant,
+    /// What has happened since the report.
     times: u64,
+}
+
+/// How often it happens among friends: of two calls made at once one is given up, maybe amid its handshake.
+fn bearable(why: Refusal) -> u64 {
+    match why {
+        Refusal::Handshake => 10,
+        Refusal::NotLetIn => 2,
+        _ => 1,
+    }
 }
 
 impl Reports {
@@ -36,18 +48,22 @@ impl Reports {
         now: Instant,
     ) -> Option<Event> {
         if !self.known.contains_key(&(peer, why)) && self.known.len() >= KNOWN_MAX {
-            self.known.retain(|_, said| now.duration_since(said.last) < QUIET);
+            self.known.retain(|_, said| now.duration_since(said.noted) < QUIET);
         }
         let full = self.known.len() >= KNOWN_MAX && !self.known.contains_key(&(peer, why));
         let (peer, address) = if full { (None, None) } else { (peer, address) };
-        let new = !self.known.contains_key(&(peer, why));
-        let said = self.known.entry((peer, why)).or_insert(Said { last: now, times: 0 });
+        let said = self.known.entry((peer, why)).or_insert(Said { reported: None, noted: now, times: 0 });
+        if said.reported.is_none() && now.duration_since(said.noted) >= QUIET {
+            said.times = 0;
+        }
         said.times += 1;
-        if !new && now.duration_since(said.last) < QUIET {
+        said.noted = now;
+        let quiet = said.reported.is_some_and(|last| now.duration_since(last) < QUIET);
+        if quiet || said.times < bearable(why) {
             return None;
         }
         let times = std::mem::take(&mut said.times);
-        said.last = now;
+        said.reported = Some(now);
         Some(Event::Refused { peer, address, why, times })
     }
 }
@@ -70,6 +86,12 @@ mod tests {
             assert_eq!(times(reports.note(peer, None, Refusal::Unknown, now)), 0);
         }
         assert_eq!(times(reports.note(peer, None, Refusal::Unknown, now + QUIET)), 101);
+        let handshake = |reports: &mut Reports| times(reports.note(peer, None, Refusal::Handshake, now));
+        assert_eq!(
+            (0..10).map(|_| handshake(&mut reports)).collect::<Vec<_>>()[8..],
+            [0, 10],
+            "bearable at first"
+        );
         let mut said = 0;
         for number in 0..10_000_u32 {
             let mut key = [0; 32];

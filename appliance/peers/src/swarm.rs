@@ -32,10 +32,7 @@ const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(6);
 /// So much waits in the kernel beyond what the line carries; more, and a ping stands in line behind it.
 const UNSENT_BYTES_MAX: u32 = 64 << 10;
 const PING_EVERY: Duration = Duration::from_secs(2);
-const PING_WITHIN: Duration = Duration::from_secs(5);
-/// Pings in a row without an answer before the connection is closed. The kernel notices cut cables; this is for machines
-/// whose kernel acknowledges while the program hangs.
-pub(crate) const SILENT_MAX: u32 = 2;
+const PING_WITHIN: Duration = Duration::from_secs(4);
 /// Streams of one connection: pings, identity, gossip, requests.
 const STREAMS_MAX: usize = 64;
 /// Connections whose handshake is under way, in each direction.

@@ -7,7 +7,7 @@
 //! - When it ends, everything it owns is closed.
 
 use crate::addresses::{Source, ip, usable};
-use crate::codec::Answer;
+use crate::codec::{Answer, Request};
 use crate::config::{Limits, Listed};
 use crate::counters::{Counters, add, count};
 use crate::error::AskFailure;
@@ -17,7 +17,7 @@ use crate::links::Link;
 use crate::neighbourhood::Neighbourhood;
 use crate::outbox::{Answered, Asked, Outbox};
 use crate::reports::Reports;
-use crate::swarm::{Box as Behaviours, BoxEvent, SILENT_MAX, finder};
+use crate::swarm::{Box as Behaviours, BoxEvent, finder};
 use crate::wire::{Ask, Command};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -26,7 +26,7 @@ use libp2p::core::ConnectedPoint;
 use libp2p::core::transport::ListenerId;
 use libp2p::gossipsub::MessageAcceptance;
 use libp2p::request_response::{
-    InboundFailure, InboundRequestId, Message, OutboundFailure, OutboundRequestId, ResponseChannel,
+    InboundRequestId, Message, OutboundFailure, OutboundRequestId, ResponseChannel,
 };
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{
@@ -350,7 +350,7 @@ impl Task {
             } else {
                 peer.asks += 1;
                 let Ask { id: ask, peer: key, bytes, place, .. } = ask;
-                let request = self.swarm.behaviour_mut().ranges.send_request(&id, bytes);
+                let request = self.swarm.behaviour_mut().ranges.send_request(&id, Request::Whole(bytes));
                 self.under_way.insert(request, UnderWay { ask, peer: id, key, place });
             }
         }
@@ -376,11 +376,16 @@ impl Task {
         &mut self,
         id: &PeerId,
         request: InboundRequestId,
-        bytes: Vec<u8>,
+        read: Request,
         channel: ResponseChannel<Answer>,
     ) {
         let held = self.held.len();
         let Some(peer) = self.neighbours.get(id) else { return };
+        let Request::Whole(bytes) = read else {
+            self.reply(channel, Answer::Declined);
+            self.strike(id, Refusal::BrokenRequest);
+            return;
+        };
         let key = peer.key;
         let slow_enough = peer.guard.request(Instant::now());
         if !slow_enough
@@ -415,7 +420,7 @@ impl Task {
         }
     }
 
-    fn on_range(&mut self, event: request_response::Event<Vec<u8>, Answer>) {
+    fn on_range(&mut self, event: request_response::Event<Request, Answer>) {
         use request_response::Event::{
             InboundFailure as In, Message as Came, OutboundFailure as Out, ResponseSent,
         };
@@ -432,13 +437,8 @@ impl Task {
                 self.ended(request_id, result);
             }
             Out { request_id, error, .. } => self.ended(request_id, Err(ask_failure(&error))),
-            In { peer, request_id, error, .. } => {
-                let read = self.held.contains_key(&request_id);
-                self.released(request_id);
-                if !read && matches!(error, InboundFailure::Io(_) | InboundFailure::Timeout) {
-                    self.strike(&peer, Refusal::BrokenRequest);
-                }
-            }
+            // It was cut, or the asker did not take the answer in time.
+            In { request_id, .. } => self.released(request_id),
             ResponseSent { request_id, .. } => self.released(request_id),
         }
     }
@@ -545,7 +545,7 @@ impl Task {
         let loopback = ip(endpoint.get_remote_address()).is_some_and(|ip| ip.is_loopback());
         let (ours, since) = (endpoint.is_dialer(), Instant::now());
         peer.call.connected();
-        let link = Link { id: connection, ours, since, let_in: false, silent: 0, loopback };
+        let link = Link { id: connection, ours, since, let_in: false, loopback };
         for surplus in peer.links.add(link, peer.call.is_first()) {
             self.swarm.close_connection(surplus);
         }
@@ -583,7 +583,6 @@ impl Task {
         let Some(link) = peer.links.get(connection) else { return };
         match result {
             Ok(_) => {
-                link.silent = 0;
                 if !std::mem::replace(&mut link.let_in, true) {
                     peer.call.let_in();
                     let key = peer.key;
@@ -592,12 +591,11 @@ impl Task {
                 }
             }
             Err(error) => {
-                link.silent += 1;
-                if link.silent >= SILENT_MAX {
-                    log::debug!("peer {} does not answer pings: {error}", peer.key);
-                    peer.leaving = Some(Gone::Silent);
-                    self.swarm.close_connection(connection);
-                }
+                // The first that fails in a row is not even told; this is the second. The kernel notices cut cables, this is
+                // for machines whose kernel acknowledges while the program hangs.
+                log::debug!("peer {} does not answer pings: {error}", peer.key);
+                peer.leaving = Some(Gone::Silent);
+                self.swarm.close_connection(connection);
             }
         }
     }

@@ -109,8 +109,8 @@ impl Lan {
     /// Gives the member another address, as a DHCP server would.
     pub fn move_to(&self, member: usize, address: Ipv4Addr) -> Result<()> {
         let space = self.space(member);
-        ip(&format!("-n {space} addr add {address}/24 dev lan"))?;
-        ip(&format!("-n {space} addr del {}/24 dev lan", self.address(member)))
+        ip(&format!("-n {space} addr del {}/24 dev lan", self.address(member)))?;
+        ip(&format!("-n {space} addr add {address}/24 dev lan"))
     }
 
     /// Makes the member's line slow in both directions.
