@@ -7,7 +7,7 @@
 
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Addresses kept from each source but the list.
 const SEEN_MAX: usize = 4;
@@ -91,6 +91,14 @@ pub(crate) fn ip(address: &Multiaddr) -> Option<IpAddr> {
     match address.iter().next()? {
         Protocol::Ip4(ip) => Some(IpAddr::V4(ip)),
         Protocol::Ip6(ip) => Some(IpAddr::V6(ip)),
+        _ => None,
+    }
+}
+
+/// IP address and port in front, if they are there.
+pub(crate) fn socket(address: &Multiaddr) -> Option<SocketAddr> {
+    match address.iter().nth(1)? {
+        Protocol::Tcp(port) => Some(SocketAddr::new(ip(address)?, port)),
         _ => None,
     }
 }

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 /// The other side waits so long for the first one's call.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// The same, when an address is news.
+const NEWS_PATIENCE: Duration = Duration::from_secs(1);
 /// Between tries, while it is not long gone.
 const YOUNG_AGAIN: Duration = Duration::from_secs(1);
 /// So long it is not long gone.
@@ -93,12 +95,21 @@ impl Call {
         self.due = Some(now + self.jittered(again));
     }
 
-    /// It may be reached now: an address of it or of ours is new.
+    /// It may be reached now: an address of it or of ours is new. The first one has heard of it, too, and calls.
     pub(crate) fn news(&mut self, now: Instant) {
+        self.hasten(if self.first { now } else { now + NEWS_PATIENCE }, now);
+    }
+
+    /// It cannot know where we are any more: it is on us to call, whoever calls first.
+    pub(crate) fn moved(&mut self, now: Instant) {
+        self.hasten(now, now);
+    }
+
+    fn hasten(&mut self, then: Instant, now: Instant) {
         let Some(due) = self.due else { return };
         let soonest = self.tried.map_or(now, |tried| now.max(tried + NEWS_AGAIN));
         if self.unwanted == 0 {
-            self.due = Some(due.min(soonest));
+            self.due = Some(due.min(then.max(soonest)));
         }
     }
 
@@ -173,6 +184,17 @@ mod tests {
         assert!(wait(&mut call, now) >= UNWANTED_AGAIN * 4 / 5);
         call.let_in();
         assert!(wait(&mut call, now) <= 3 * SECOND);
+    }
+
+    #[test]
+    fn both_sides_hear_news_and_one_calls() {
+        let now = Instant::now();
+        let mut calls = [true, false].map(|first| Call::new(first, 1, now));
+        calls.iter_mut().for_each(|call| call.news(now));
+        assert_eq!(calls[0].due(), Some(now));
+        assert_eq!(calls[1].due(), Some(now + NEWS_PATIENCE));
+        calls[1].moved(now);
+        assert_eq!(calls[1].due(), Some(now));
     }
 
     #[test]

@@ -81,6 +81,8 @@ pub enum Gone {
     Closed,
     /// It does not answer: a cut cable, a dead or frozen machine.
     Silent,
+    /// The address of ours that it was reached from is gone.
+    AddressLost,
     /// It was taken off the list.
     Unlisted,
     /// It flooded us and is shut out for a while.

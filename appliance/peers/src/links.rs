@@ -6,10 +6,11 @@
 //! - Else the newer one stays: the older one is of an address, a process or a cable that is not there any more.
 
 use libp2p::swarm::ConnectionId;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 /// Connections that are not further apart than this were made at the same time.
-const SAME_TIME: Duration = Duration::from_secs(5);
+const SAME_TIME: Duration = Duration::from_secs(2);
 
 /// One connection.
 #[derive(Debug, Clone)]
@@ -20,6 +21,8 @@ pub(crate) struct Link {
     pub(crate) since: Instant,
     /// The other side has let us in: it answers.
     pub(crate) let_in: bool,
+    /// Which of our addresses it is made from.
+    pub(crate) local: Option<IpAddr>,
     /// It does not leave the machine.
     pub(crate) loopback: bool,
 }
@@ -52,6 +55,11 @@ impl Links {
         self.0.iter_mut().find(|link| link.id == id)
     }
 
+    /// Those from this address of ours.
+    pub(crate) fn from(&self, local: IpAddr) -> impl Iterator<Item = ConnectionId> {
+        self.0.iter().filter(move |link| link.local == Some(local)).map(|link| link.id)
+    }
+
     /// There is none.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -69,7 +77,7 @@ mod tests {
 
     fn link(number: usize, ours: bool, since: Instant) -> Link {
         let id = ConnectionId::new_unchecked(number);
-        Link { id, ours, since, let_in: false, loopback: false }
+        Link { id, ours, since, let_in: false, local: None, loopback: false }
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! - Every request of ours ends in exactly one event; its place is given back when that has been handed over.
 //! - When it ends, everything it owns is closed.
 
-use crate::addresses::{Source, ip, usable};
+use crate::addresses::{Source, ip, socket, usable};
 use crate::codec::{Answer, Request};
 use crate::config::{Limits, Listed};
 use crate::counters::{Counters, add, count};
@@ -17,7 +17,7 @@ use crate::links::Link;
 use crate::neighbourhood::Neighbourhood;
 use crate::outbox::{Answered, Asked, Outbox};
 use crate::reports::Reports;
-use crate::swarm::{Box as Behaviours, BoxEvent, finder};
+use crate::swarm::{Box as Behaviours, BoxEvent, LocalAddresses, finder};
 use crate::wire::{Ask, Command};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -66,6 +66,7 @@ pub(crate) struct Task {
     neighbours: Neighbourhood,
     limits: Limits,
     counters: Arc<Counters>,
+    locals: LocalAddresses,
     events: mpsc::Sender<Event>,
     outbox: Outbox,
     reports: Reports,
@@ -85,6 +86,7 @@ impl Task {
         own: PeerKey,
         limits: Limits,
         counters: Arc<Counters>,
+        locals: LocalAddresses,
         events: mpsc::Sender<Event>,
     ) -> Self {
         Task {
@@ -93,6 +95,7 @@ impl Task {
             outbox: Outbox::new(limits.hints_queued),
             limits,
             counters,
+            locals,
             events,
             reports: Reports::default(),
             waiting: VecDeque::new(),
@@ -192,14 +195,17 @@ impl Task {
             if addresses.is_empty() {
                 peer.call.failed(now);
             } else {
-                self.dial(id, addresses, PeerCondition::DisconnectedAndNotDialing);
+                self.dial(id, addresses);
             }
         }
     }
 
-    fn dial(&mut self, id: PeerId, addresses: Vec<Multiaddr>, condition: PeerCondition) {
+    fn dial(&mut self, id: PeerId, addresses: Vec<Multiaddr>) {
         count(&self.counters.dials);
-        let call = DialOpts::peer_id(id).condition(condition).addresses(addresses).build();
+        let condition = PeerCondition::DisconnectedAndNotDialing;
+        // Two calls at once between two listening ports would be one connection with two beginnings.
+        let call =
+            DialOpts::peer_id(id).condition(condition).addresses(addresses).allocate_new_port().build();
         if let Err(error) = self.swarm.dial(call) {
             self.not_reached(&id, &error);
         }
@@ -222,15 +228,19 @@ impl Task {
         }
     }
 
-    /// An address of ours has gone: whatever went over it is dead, and nobody may have told us.
-    fn roam(&mut self) {
-        let connected = self.neighbours.iter_mut().filter(|(_, peer)| !peer.links.is_empty());
-        let away: Vec<(PeerId, Vec<Multiaddr>)> = connected
-            .map(|(id, peer)| (*id, peer.addresses.all()))
-            .filter(|(_, all)| !all.is_empty())
-            .collect();
-        for (id, addresses) in away {
-            self.dial(id, addresses, PeerCondition::NotDialing);
+    /// An address of ours has gone: whatever went over it is dead, and nobody else will tell us soon.
+    fn address_lost(&mut self, address: &Multiaddr) {
+        let Some(lost) = ip(address) else { return };
+        let mut dead = Vec::new();
+        for (_, peer) in self.neighbours.iter_mut() {
+            let before = dead.len();
+            dead.extend(peer.links.from(lost));
+            if dead.len() > before {
+                peer.leaving = Some(Gone::AddressLost);
+            }
+        }
+        for connection in dead {
+            self.swarm.close_connection(connection);
         }
     }
 
@@ -485,7 +495,7 @@ impl Task {
             SwarmEvent::ExpiredListenAddr { address, .. } => {
                 self.listening.retain(|(_, other)| *other != address);
                 log::info!("this machine has lost its address {address}");
-                self.roam();
+                self.address_lost(&address);
             }
             SwarmEvent::ListenerClosed { addresses, reason: Err(error), .. } => {
                 log::error!("peers are not listened for on {addresses:?} any more: {error}");
@@ -542,10 +552,12 @@ impl Task {
             self.swarm.close_connection(connection);
             return;
         };
-        let loopback = ip(endpoint.get_remote_address()).is_some_and(|ip| ip.is_loopback());
+        let remote = endpoint.get_remote_address();
+        let local = socket(remote).and_then(|remote| self.locals.take(remote));
+        let loopback = ip(remote).is_some_and(|ip| ip.is_loopback());
         let (ours, since) = (endpoint.is_dialer(), Instant::now());
         peer.call.connected();
-        let link = Link { id: connection, ours, since, let_in: false, loopback };
+        let link = Link { id: connection, ours, since, let_in: false, local, loopback };
         for surplus in peer.links.add(link, peer.call.is_first()) {
             self.swarm.close_connection(surplus);
         }
@@ -564,6 +576,9 @@ impl Task {
             self.refuse(Some(key), None, Refusal::NotLetIn);
         } else {
             peer.call.gone(now);
+            if why == Gone::AddressLost {
+                peer.call.moved(now);
+            }
         }
         if let Some(peer) = self.neighbours.get(id)
             && let Some(until) = peer.guard.shut_out_until()
