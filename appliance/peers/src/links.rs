@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 
 /// Connections that are not further apart than this were made at the same time.
 const SAME_TIME: Duration = Duration::from_secs(2);
+/// Without an answer to a ping for so long, a connection is dead. The kernel notices most cut cables earlier; on a slow line
+/// a ping may have to wait for seconds.
+const SILENT_AFTER: Duration = Duration::from_secs(10);
 
 /// One connection.
 #[derive(Debug, Clone)]
@@ -21,6 +24,8 @@ pub(crate) struct Link {
     pub(crate) since: Instant,
     /// The other side has let us in: it answers.
     pub(crate) let_in: bool,
+    /// When it answered a ping last, or was made.
+    pub(crate) heard: Instant,
     /// Which of our addresses it is made from.
     pub(crate) local: Option<IpAddr>,
     /// It does not leave the machine.
@@ -60,6 +65,17 @@ impl Links {
         self.0.iter().filter(move |link| link.local == Some(local)).map(|link| link.id)
     }
 
+    /// Those that have been silent for too long.
+    pub(crate) fn silent(&self, now: Instant) -> impl Iterator<Item = ConnectionId> {
+        let silent = move |link: &&Link| now.duration_since(link.heard) >= SILENT_AFTER;
+        self.0.iter().filter(silent).map(|link| link.id)
+    }
+
+    /// When the first of them will have been.
+    pub(crate) fn silent_at(&self) -> Option<Instant> {
+        self.0.iter().map(|link| link.heard + SILENT_AFTER).min()
+    }
+
     /// There is none.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -77,7 +93,7 @@ mod tests {
 
     fn link(number: usize, ours: bool, since: Instant) -> Link {
         let id = ConnectionId::new_unchecked(number);
-        Link { id, ours, since, let_in: false, local: None, loopback: false }
+        Link { id, ours, since, heard: since, let_in: false, local: None, loopback: false }
     }
 
     #[test]
@@ -106,6 +122,18 @@ mod tests {
             assert!(links.remove(ConnectionId::new_unchecked(1)).is_none());
             assert!(links.get(ConnectionId::new_unchecked(2)).is_some_and(|link| !link.let_in));
         }
+    }
+
+    #[test]
+    fn who_is_silent_for_too_long_is_named() {
+        let now = Instant::now();
+        let mut links = Links::default();
+        assert_eq!(links.silent_at(), None);
+        links.add(link(1, true, now), true);
+        let then = links.silent_at().unwrap();
+        assert_eq!((links.silent(now).count(), links.silent(then).count()), (0, 1));
+        links.get(ConnectionId::new_unchecked(1)).unwrap().heard = then;
+        assert_eq!(links.silent(then).count(), 0);
     }
 
     #[test]

@@ -106,7 +106,10 @@ impl Neighbourhood {
 
     /// When there is something to do next.
     pub(crate) fn next_due(&self) -> Option<Instant> {
-        let dues = self.peers.values().flat_map(|peer| [peer.call.due(), peer.guard.shut_out_until()]);
+        let dues = self
+            .peers
+            .values()
+            .flat_map(|peer| [peer.call.due(), peer.guard.shut_out_until(), peer.links.silent_at()]);
         dues.flatten().min()
     }
 

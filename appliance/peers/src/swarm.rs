@@ -32,9 +32,9 @@ const HANDSHAKE_WITHIN: Duration = Duration::from_secs(4);
 /// noticed on both sides after at most eight.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(6);
 /// So much waits in the kernel beyond what the line carries; more, and a ping stands in line behind it.
-const UNSENT_BYTES_MAX: u32 = 64 << 10;
+const UNSENT_BYTES_MAX: u32 = 32 << 10;
 const PING_EVERY: Duration = Duration::from_secs(2);
-const PING_WITHIN: Duration = Duration::from_secs(4);
+const PING_WITHIN: Duration = Duration::from_secs(8);
 /// Streams of one connection: pings, identity, gossip, requests.
 const STREAMS_MAX: usize = 64;
 /// Connections whose handshake is under way, in each direction.

@@ -116,6 +116,7 @@ impl Task {
         self.list(first);
         let events = self.events.clone();
         loop {
+            self.hang_up();
             self.call();
             self.send_asks();
             self.counters.connections.store(self.neighbours.connected() as u64, Relaxed);
@@ -557,7 +558,7 @@ impl Task {
         let loopback = ip(remote).is_some_and(|ip| ip.is_loopback());
         let (ours, since) = (endpoint.is_dialer(), Instant::now());
         peer.call.connected();
-        let link = Link { id: connection, ours, since, let_in: false, local, loopback };
+        let link = Link { id: connection, ours, since, heard: since, let_in: false, local, loopback };
         for surplus in peer.links.add(link, peer.call.is_first()) {
             self.swarm.close_connection(surplus);
         }
@@ -596,22 +597,33 @@ impl Task {
         let ping::Event { peer: id, connection, result } = event;
         let Some(peer) = self.neighbours.get(&id) else { return };
         let Some(link) = peer.links.get(connection) else { return };
-        match result {
-            Ok(_) => {
-                if !std::mem::replace(&mut link.let_in, true) {
-                    peer.call.let_in();
-                    let key = peer.key;
-                    log::info!("peer {key} is there");
-                    self.outbox.stands(key, Ok(()));
+        if let Err(error) = result {
+            log::debug!("peer {} has not answered a ping: {error}", peer.key);
+            return;
+        }
+        link.heard = Instant::now();
+        if !std::mem::replace(&mut link.let_in, true) {
+            peer.call.let_in();
+            let key = peer.key;
+            log::info!("peer {key} is there");
+            self.outbox.stands(key, Ok(()));
+        }
+    }
+
+    fn hang_up(&mut self) {
+        let (now, mut dead) = (Instant::now(), Vec::new());
+        for (_, peer) in self.neighbours.iter_mut() {
+            for connection in peer.links.silent(now).collect::<Vec<_>>() {
+                peer.leaving = Some(Gone::Silent);
+                dead.push(connection);
+                // It is closing; that it goes on saying nothing is no news before the next time is up.
+                if let Some(link) = peer.links.get(connection) {
+                    link.heard = now;
                 }
             }
-            Err(error) => {
-                // The first that fails in a row is not even told; this is the second. The kernel notices cut cables, this is
-                // for machines whose kernel acknowledges while the program hangs.
-                log::debug!("peer {} does not answer pings: {error}", peer.key);
-                peer.leaving = Some(Gone::Silent);
-                self.swarm.close_connection(connection);
-            }
+        }
+        for connection in dead {
+            self.swarm.close_connection(connection);
         }
     }
 
