@@ -219,9 +219,9 @@ fn prepare_store(store: &dyn Store, options: &Options) -> Result<(Vec<String>, V
     for name in &torn {
         store.remove(name).during("remove", name)?;
     }
-    if !torn.is_empty() {
-        store.sync_dir().during("make durable the removals in", "the log directory")?;
-    }
+    // Also when nothing was removed: the process before may have died, or its disk have failed it, between giving a file
+    // its name and making that durable; what is written to the file from now on counts on the name.
+    store.sync_dir().during("make durable the names in", "the log directory")?;
     Ok((names, torn.iter().map(|name| format!("{name} was never completed and is removed")).collect()))
 }
 

@@ -152,6 +152,35 @@ fn g1_after_any_failed_operation_of_an_append_a_restart_has_everything_acknowled
     }
 }
 
+/// A process dies where a file has its name and the name is not durable yet: what the next one writes to that file must
+/// not go with the name.
+#[test]
+fn g1_a_restart_builds_on_no_name_that_is_not_durable() {
+    for case in cases() {
+        for operation in case.span() {
+            for fault in ERRORS {
+                let context = format!("{}, operation {operation}, {fault:?}", case.name);
+                let (store, mut ledger, mut acknowledged) = case.start(CrashStore::new());
+                store.aim(operation, fault);
+                if appended(&case, &mut ledger, &mut acknowledged, &context).is_ok() {
+                    continue;
+                }
+                std::mem::forget(ledger);
+                let mut ledger = reopen(&store.shared(), &case.options).unwrap();
+                if ledger.size() > acknowledged.size() {
+                    acknowledged.batch.extend_from_slice(&case.batch);
+                    acknowledged.heads.push((ledger.size(), ledger.root()));
+                }
+                acknowledged.append(&mut ledger, vec![rich_entry(70), rich_entry(71)]);
+                std::mem::forget(ledger);
+                store.reboot(Spared::Nothing);
+                judge_store(&store.shared(), &case.options, &acknowledged, &[])
+                    .unwrap_or_else(|what| panic!("{context}: {what}"));
+            }
+        }
+    }
+}
+
 #[test]
 fn g1_a_power_cut_before_any_operation_of_an_append_loses_nothing_acknowledged() {
     for case in cases() {
