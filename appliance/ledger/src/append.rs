@@ -1,7 +1,8 @@
 //! The writer: one batch, one transaction, proven before it is answered.
 //!
 //! The order of an append, and what is true after each step:
-//! 1. checks (sizes, space, idempotency keys): nothing written, a refusal costs only this batch;
+//! 1. checks (sizes, space, idempotency keys; in a copy of somebody else's log: the tree that was proven): nothing
+//!    written, a refusal costs only this batch;
 //! 2. side objects and openings committed: what the entries refer to cannot be lost any more;
 //! 3. entries with their requests and digests, tiles that became full and the head in one transaction, committed;
 //! 4. the batch read back in a fresh transaction, hashed again, the root recomputed from those bytes. (One bit that
@@ -9,7 +10,7 @@
 //! 5. the new head published; only now can anyone see it or get a [`Committed`].
 //!
 //! Refuses: to write after an error of unknown effect until [`Ledger::recover`]; a second use of an idempotency key
-//! inside the window; starting a batch without the space to finish it.
+//! inside the window; starting a batch without the space to finish it; entries that lead to another tree than stated.
 //!
 //! Invariants: one `Ledger` per store, so one writer; no batch straddles two segments; an index is given once.
 
@@ -28,6 +29,7 @@ use crate::tables::{
     DIGESTS, DigestKey, DigestRow, HEAD, Head, Header, META, Request, digest_key, sorted_digest,
 };
 use crate::tile_rows::{TILES, read_tile, write_tiles};
+use crate::tree::Tree;
 use bulla_formats::hash::{Hash, leaf_hash};
 use bulla_formats::merkle::Frontier;
 use bulla_formats::tile::ENTRY_BYTES_MAX;
@@ -38,7 +40,7 @@ use thiserror::Error;
 
 /// Entries per batch. Bounds the time a reader of the newest entries waits and the memory of one transaction
 /// (256 MiB at 65,535 bytes each).
-const BATCH_ENTRIES_MAX: usize = 4096;
+pub(crate) const BATCH_ENTRIES_MAX: usize = 4096;
 
 /// What is appended.
 #[derive(Debug, Clone, Default)]
@@ -135,6 +137,18 @@ pub enum AppendError {
         /// The entry that has the key (or would have had it).
         index: u64,
     },
+    /// The entries do not lead to a tree that they were said to lead to; nothing was written.
+    #[error(
+        "with these entries the tree of {size} has the root {found}, not {stated}; whoever sent them is wrong"
+    )]
+    OtherTree {
+        /// Entries in the tree where the two part.
+        size: u64,
+        /// Its root, computed.
+        found: Hash,
+        /// Its root as it was stated.
+        stated: Hash,
+    },
     /// An earlier write had an unknown effect; nothing was written. Call [`Ledger::recover`].
     #[error("an earlier write failed and its effect is unknown; recover before sealing again")]
     Poisoned,
@@ -162,7 +176,8 @@ pub struct Ledger {
 }
 
 /// A batch with everything computed that the transaction needs.
-struct Prepared {
+#[derive(Debug)]
+pub(crate) struct Prepared {
     first: u64,
     batch: Vec<NewEntry>,
     leaves: Vec<Hash>,
@@ -211,11 +226,31 @@ impl Ledger {
 
     /// Appends a batch. On success everything of it is durable and proven.
     pub fn append(&mut self, batch: Vec<NewEntry>) -> Result<Committed, AppendError> {
+        let prepared = self.make_ready(batch, &[])?;
+        self.put(prepared)
+    }
+
+    /// Step 1: everything that can be refused or computed before anything is written. The batch must lead through the
+    /// `stated` trees, which are in ascending order and past the present size.
+    pub(crate) fn make_ready(
+        &mut self,
+        batch: Vec<NewEntry>,
+        stated: &[Tree],
+    ) -> Result<Prepared, AppendError> {
         if self.poisoned {
             return Err(AppendError::Poisoned);
         }
         let digests = self.check(&batch)?;
-        let written = self.write(batch, digests);
+        let prepared = self.prepare(batch, digests, stated);
+        if matches!(prepared, Err(AppendError::Mismatch(_))) {
+            self.poison();
+        }
+        prepared
+    }
+
+    /// Steps 2 to 5, with what was made ready at the present size.
+    pub(crate) fn put(&mut self, prepared: Prepared) -> Result<Committed, AppendError> {
+        let written = self.write(prepared);
         if written.is_err() {
             self.poison();
         }
@@ -223,7 +258,7 @@ impl Ledger {
         Ok(self.publish(prepared))
     }
 
-    /// Step 1: refusals that leave no trace.
+    /// Refusals that leave no trace.
     fn check(&self, batch: &[NewEntry]) -> Result<Vec<Option<DigestKey>>, AppendError> {
         if batch.is_empty() || batch.len() > BATCH_ENTRIES_MAX {
             return Err(AppendError::BatchSize { entries: batch.len() });
@@ -271,13 +306,8 @@ impl Ledger {
     }
 
     /// Steps 2 to 4. Any error means unknown effect.
-    fn write(
-        &mut self,
-        batch: Vec<NewEntry>,
-        digests: Vec<Option<DigestKey>>,
-    ) -> Result<Prepared, AppendError> {
+    fn write(&mut self, prepared: Prepared) -> Result<Prepared, AppendError> {
         self.roll_over_if_full()?;
-        let prepared = self.prepare(batch, digests)?;
         let objects = prepared.batch.iter().flat_map(|new| new.side.iter().map(Vec::as_slice));
         self.shared.side.store(objects)?;
         let openings: Vec<(u64, &[u8])> = (prepared.first..)
@@ -309,13 +339,26 @@ impl Ledger {
         &self,
         batch: Vec<NewEntry>,
         digests: Vec<Option<DigestKey>>,
+        stated: &[Tree],
     ) -> Result<Prepared, AppendError> {
         let leaves: Vec<Hash> = batch.iter().map(|new| leaf_hash(&new.entry)).collect();
         let (mut edge, mut frontier) = (self.shared.head().edge.clone(), self.frontier.clone());
         let mut tiles = Vec::new();
+        let mut stated = stated.iter().peekable();
         for leaf in &leaves {
             edge.append(*leaf, &mut tiles);
             frontier.append(*leaf);
+            while let Some(tree) = stated.next_if(|tree| tree.size == frontier.size()) {
+                if tree.root != frontier.root() {
+                    let (found, stated) = (frontier.root(), tree.root);
+                    return Err(AppendError::OtherTree { size: tree.size, found, stated });
+                }
+            }
+        }
+        if let Some(tree) = stated.next() {
+            // No tree of this batch has that size.
+            let (found, stated) = (frontier.root(), tree.root);
+            return Err(AppendError::OtherTree { size: frontier.size(), found, stated });
         }
         let head = Arc::new(HeadState { root: edge.root(), edge });
         if frontier.root() != head.root {
@@ -603,7 +646,7 @@ mod tests {
             let (_store, ledger) = start(&dir);
             let new = batch(300, 212);
             let digests = ledger.check(&new).unwrap();
-            let prepared = ledger.prepare(new, digests).unwrap();
+            let prepared = ledger.prepare(new, digests, &[]).unwrap();
             let segments = ledger.shared.segments();
             let db = &segments.active.as_ref().unwrap().db;
             commit(db, 0, &prepared, false).unwrap();

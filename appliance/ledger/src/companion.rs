@@ -36,6 +36,7 @@ pub(crate) struct Kind {
 pub(crate) struct Companion {
     store: Arc<dyn Store>,
     kind: Kind,
+    cache_bytes: usize,
     state: Mutex<State>,
 }
 
@@ -63,12 +64,17 @@ impl Companion {
     /// `present`: whether the directory has the file.
     pub(crate) fn new(store: Arc<dyn Store>, kind: Kind, present: bool) -> Self {
         let state = if present { State::Closed } else { State::Absent };
-        Self { store, kind, state: Mutex::new(state) }
+        Self { store, kind, cache_bytes: CACHE_BYTES, state: Mutex::new(state) }
     }
 
     /// An existing file that is only looked at: through an overlay, so that not even a repair is written.
     pub(crate) fn frozen(store: Arc<dyn Store>, kind: Kind) -> Self {
-        Self { store, kind, state: Mutex::new(State::Suspect(None)) }
+        Self { store, kind, cache_bytes: CACHE_BYTES, state: Mutex::new(State::Suspect(None)) }
+    }
+
+    /// With another page cache.
+    pub(crate) fn with_cache(self, cache_bytes: usize) -> Self {
+        Self { cache_bytes, ..self }
     }
 
     /// One durable transaction. After an error the file is suspect, and nothing of it counts until the next write
@@ -79,7 +85,7 @@ impl Companion {
     ) -> Result<(), StorageFault> {
         let mut state = self.lock();
         if matches!(*state, State::Closed) {
-            *state = State::Open(Writable::open(self.store.as_ref(), self.kind.name, CACHE_BYTES)?);
+            *state = State::Open(Writable::open(self.store.as_ref(), self.kind.name, self.cache_bytes)?);
         }
         if !matches!(*state, State::Open(_)) {
             *state = State::Open(self.fresh_file()?);
@@ -102,14 +108,14 @@ impl Companion {
         let name = self.kind.name;
         let mut state = self.lock();
         if matches!(*state, State::Closed) {
-            *state = State::Open(Writable::open(self.store.as_ref(), name, CACHE_BYTES)?);
+            *state = State::Open(Writable::open(self.store.as_ref(), name, self.cache_bytes)?);
         }
         let txn = match &mut *state {
             State::Absent | State::Closed => return Ok(None),
             State::Open(open) => open.db.begin_read(),
             State::Suspect(Some(frozen)) => frozen.begin_read(),
             State::Suspect(slot) => {
-                slot.insert(open_frozen(self.store.as_ref(), name, CACHE_BYTES)?).begin_read()
+                slot.insert(open_frozen(self.store.as_ref(), name, self.cache_bytes)?).begin_read()
             }
         };
         let txn = txn.during("read", name)?;
@@ -167,7 +173,7 @@ impl Companion {
             return Ok(None);
         }
         let new = self.new_name();
-        let fresh = Writable::create(self.store.as_ref(), &new, CACHE_BYTES)?;
+        let fresh = Writable::create(self.store.as_ref(), &new, self.cache_bytes)?;
         let filled = self.read(|from| self.transact(&fresh.db, |to| fill(from, to)));
         match filled {
             Ok(_) => Ok(Some(Composed(fresh))),
@@ -202,7 +208,7 @@ impl Companion {
         }
         let name = self.kind.name;
         let new = format!("{name}{NEW}");
-        let copy = Writable::create(to, &new, CACHE_BYTES)?;
+        let copy = Writable::create(to, &new, self.cache_bytes)?;
         self.read(|from| self.transact(&copy.db, |txn| (self.kind.copy)(Some(from), txn)))?;
         drop(copy);
         to.rename(&new, name).during("rename", &new)?;
@@ -250,9 +256,10 @@ impl Companion {
         let (name, new) = (self.kind.name, self.new_name());
         // Asks the directory: an earlier attempt may have succeeded and said it failed.
         let present = self.store.list().during("list", name)?.iter().any(|each| each == name);
-        let old = if present { Some(open_frozen(self.store.as_ref(), name, CACHE_BYTES)?) } else { None };
+        let old =
+            if present { Some(open_frozen(self.store.as_ref(), name, self.cache_bytes)?) } else { None };
         let old = old.as_ref().map(|old| old.begin_read()).transpose().during("read", name)?;
-        let fresh = Writable::create(self.store.as_ref(), &new, CACHE_BYTES)?;
+        let fresh = Writable::create(self.store.as_ref(), &new, self.cache_bytes)?;
         let moved = self
             .transact(&fresh.db, |txn| (self.kind.copy)(old.as_ref(), txn))
             .during("commit to", &new)

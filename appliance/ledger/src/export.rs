@@ -13,7 +13,7 @@
 
 use crate::backend::Writable;
 use crate::entry_rows::{ENTRIES, EntryRows, EntryWriter};
-use crate::error::{Damage, During, ReadError};
+use crate::error::{Damage, During, ReadError, StorageFault};
 use crate::reader::Reader;
 use crate::segment::{self, SegmentFile};
 use crate::shared::Shared;
@@ -64,6 +64,38 @@ impl Reader {
         let closed = closed.iter().map(SegmentFile::name).collect();
         Ok(Exported { size, root, closed, copied })
     }
+}
+
+impl Reader {
+    /// Copies the whole log into `to`, which is empty, the files that do not change any more among it.
+    pub(crate) fn export_whole(&self, to: &dyn Store) -> Result<Exported, ReadError> {
+        let exported = self.export(to)?;
+        for name in &exported.closed {
+            copy_file(self.store().as_ref(), name, to)?;
+        }
+        let Exported { size, root, closed, copied } = exported;
+        Ok(Exported { size, root, closed: Vec::new(), copied: closed.into_iter().chain(copied).collect() })
+    }
+}
+
+/// Copies a file that does not change any more, byte for byte.
+fn copy_file(from: &dyn Store, name: &str, to: &dyn Store) -> Result<(), StorageFault> {
+    const PIECE: u64 = 1 << 20;
+    let new = format!("{name}{}", crate::companion::NEW);
+    let source = from.open(name).during("open", name)?;
+    let copy = to.create(&new).during("create", &new)?;
+    let len = source.len().during("ask for the length of", name)?;
+    copy.set_len(len).during("write", &new)?;
+    let mut piece = vec![0; len.min(PIECE) as usize];
+    for offset in (0..len).step_by(PIECE as usize) {
+        let part = &mut piece[..(len - offset).min(PIECE) as usize];
+        source.read(offset, part).during("read", name)?;
+        copy.write(offset, part).during("write", &new)?;
+    }
+    copy.sync_data().during("make durable", &new)?;
+    drop(copy);
+    to.rename(&new, name).during("rename", &new)?;
+    to.sync_dir().during("make durable the name of", name)
 }
 
 /// Writes `file` anew in `to`, with the entries below `size`, whose root must be `root`.

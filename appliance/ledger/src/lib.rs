@@ -17,6 +17,9 @@
 //! | `side.redb` | objects that entries refer to by hash | yes |
 //! | `control.redb` | counter intent, journal, small values | yes |
 //! | `search.redb` | keyed tags of values, times of blocks | nothing: built again when it is gone |
+//! | `mirror.redb` | in a mirror: what was cosigned, newest head, frozen mark, missing objects | yes |
+//!
+//! A neighbour's log is a directory like this one ([`Mirrors`]).
 #![forbid(unsafe_code)]
 
 mod append;
@@ -34,6 +37,7 @@ mod fsck;
 #[doc(hidden)]
 pub mod fuzzing;
 mod index;
+mod mirror;
 mod open;
 mod opening_keys;
 mod openings;
@@ -51,12 +55,17 @@ mod snapshot;
 mod store;
 mod tables;
 mod tile_rows;
+mod tree;
 
 pub use append::{AppendError, Committed, Ledger, NewEntry};
 pub use control::{Control, Intent, JournalRow};
 pub use error::{Damage, ReadError, StorageFault};
 pub use export::Exported;
 pub use fsck::{EntryJudge, FsckError, FsckOptions, FsckReport, Judged, Problem, Rebuilt, TreeOnly, fsck};
+pub use mirror::{
+    CheckedMirror, DirShelf, Kept, Mirror, MirrorError, MirrorHead, MirrorOptions, Mirrors, MissingObject,
+    NoReferences, References, Shelf, Standing, UnreadableMirror, check_mirrors, mirror_directory,
+};
 pub use open::{OpenError, Opened, Options};
 pub use paced::Pace;
 pub use queue::{
@@ -69,3 +78,4 @@ pub use search::{Describe, Indexed, SearchIndex};
 pub use snapshot::Snapshot;
 pub use store::{DirStore, Store};
 pub use tables::{Request, RequestHash};
+pub use tree::Tree;

@@ -49,6 +49,15 @@ pub struct Options {
     /// Page cache of each closed segment that is open for reading, bytes. Default 1 MiB: the inner pages; random reads
     /// find the others in the kernel's cache.
     pub closed_cache_bytes: usize,
+    /// Page cache of each database beside the segments, bytes. Default 8 MiB.
+    pub companion_cache_bytes: usize,
+    /// Closed segments kept open for reading. Default 32, all of a log of 33 million entries: whether a document was
+    /// sealed before, and any random proof, is asked of each of them. At least 1.
+    pub closed_open_max: usize,
+    /// Full tiles of leaves kept with their inner nodes, 16 KiB each. Default 64.
+    pub leaf_tiles_cached: usize,
+    /// Full tiles above them: every proof needs one of each level. Default 256, all of a log of 16 million entries.
+    pub upper_tiles_cached: usize,
     /// Commit entries in two phases. Default false: start-up verifies every table of the active segment.
     pub two_phase_commit: bool,
 }
@@ -61,6 +70,10 @@ impl Default for Options {
             reserve_bytes: 256 << 20,
             active_cache_bytes: 8 << 20,
             closed_cache_bytes: 1 << 20,
+            companion_cache_bytes: 8 << 20,
+            closed_open_max: 32,
+            leaf_tiles_cached: 64,
+            upper_tiles_cached: 256,
             two_phase_commit: false,
         }
     }
@@ -240,7 +253,7 @@ fn assemble(
         return Err(OpenError::Layout { file, table });
     }
     openings.clip(edge.size())?;
-    let side = SideObjects::new(Arc::clone(&store), present(side::NAME));
+    let side = SideObjects::new(Arc::clone(&store), present(side::NAME), options.companion_cache_bytes);
     let control = Control::new(Arc::clone(&store), present(control::NAME));
     let queue = Queue::open(Arc::clone(&store), present(queue::NAME), options.reserve_bytes)?;
     let companions = Companions { openings, side, control, queue };

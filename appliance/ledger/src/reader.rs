@@ -73,6 +73,21 @@ impl Reader {
         Entries { reader: self.clone(), next: range.start, end: range.end, chunk: VecDeque::new() }
     }
 
+    /// Entries from `first` on, for a peer: at most `most`, and no more of them than fit into `bytes`, but one at least.
+    pub fn range(&self, first: u64, most: u64, bytes: usize) -> Result<Vec<Vec<u8>>, ReadError> {
+        self.check(first)?;
+        let (mut range, mut taken) = (Vec::new(), 0usize);
+        for row in self.entries(first..self.size().min(first.saturating_add(most.max(1)))) {
+            let (_, entry) = row?;
+            taken = taken.saturating_add(entry.len());
+            if taken > bytes && !range.is_empty() {
+                break;
+            }
+            range.push(entry);
+        }
+        Ok(range)
+    }
+
     /// Leaf hash of entry `index`, computed from its bytes.
     pub fn leaf_hash(&self, index: u64) -> Result<Hash, ReadError> {
         Ok(leaf_hash(&self.entry(index)?))

@@ -13,6 +13,7 @@
 //! damaged that merely changed under its eyes: a finding in a live file counts when nobody committed to it meanwhile.
 //! Invariant: the head of a result is a published one, and everything below it was compared with it.
 
+use crate::companion::Companion;
 use crate::entry_rows::{EntryRows, Lost};
 use crate::error::{Damage, During, ReadError};
 use crate::fsck::{
@@ -24,7 +25,7 @@ use crate::reader::Reader;
 use crate::segment::{SegmentFile, read_meta};
 use crate::tables::Request;
 use crate::tile_rows::{TILES, read_tile};
-use crate::{opening_keys, openings, side};
+use crate::{mirror, opening_keys, openings, side};
 use bulla_formats::hash::{Hash, leaf_hash};
 use std::sync::Arc;
 
@@ -68,10 +69,23 @@ impl Reader {
     /// One pass over everything that is stored of this log. `found` hears of problems as they are met. `None` when
     /// the pace ended the pass.
     pub fn scrub(&self, pace: Arc<dyn Pace>, found: &mut dyn FnMut(&Problem)) -> Option<Scrubbed> {
+        self.scrub_with(None, pace, found)
+    }
+
+    /// The same, with what a mirror knows beside its log.
+    pub(crate) fn scrub_with(
+        &self,
+        mirror: Option<&Companion>,
+        pace: Arc<dyn Pace>,
+        found: &mut dyn FnMut(&Problem),
+    ) -> Option<Scrubbed> {
         let paced: Arc<PacedStore> = Arc::new(PacedStore::new(Arc::clone(&self.shared().store), pace));
         let mut pass = Pass { reader: self, paced, report: FsckReport::new(), stores: Vec::new(), found };
         let snapshot = pass.segments()?;
         pass.companions()?;
+        if let Some(file) = mirror {
+            pass.mirror(file)?;
+        }
         if pass.paced.stopped() {
             return None;
         }
@@ -282,6 +296,18 @@ impl Pass<'_> {
                 });
             });
             pass.fault(side::NAME, damaged.map_err(ReadError::from));
+        })
+    }
+
+    fn mirror(&mut self, file: &Companion) -> Option<()> {
+        let origin = self.reader.origin();
+        self.part("mirror", |pass| {
+            let pinned = file.pinned(|| pass.pages(mirror::NAME));
+            pass.fault(mirror::NAME, pinned.map_err(ReadError::from));
+            let lost = mirror::lost_rows(file, origin).map(|lost| {
+                lost.into_iter().for_each(|what| pass.report.add_file(mirror::NAME, what, false));
+            });
+            pass.fault(mirror::NAME, lost);
         })
     }
 

@@ -11,8 +11,9 @@
 //!   damaged segment, and a damaged one never removed as a torn creation.
 //! - Entries at or past the first index of the next segment do not exist, whatever the file holds.
 
-use crate::backend::Writable;
+use crate::backend::{Writable, open_frozen};
 use crate::companion::NEW;
+use crate::contain::contain;
 use crate::edge::{Edge, FullTile};
 use crate::entry_rows::{ENTRIES, EntryRow, EntryRows, Lost};
 use crate::error::{Damage, During, ReadError, StorageFault};
@@ -141,6 +142,17 @@ pub(crate) fn read_meta(
         return Err(damaged("its head row ends before it begins").into());
     }
     Ok((header, head))
+}
+
+/// The origin that a segment's header names, whatever else is true of it.
+pub(crate) fn origin_stated(store: &dyn Store, file: &SegmentFile) -> Option<String> {
+    let name = file.name();
+    let db = open_frozen(store, &name, 0).ok()?;
+    let read = || {
+        let meta = begin(&db, &name)?.open_table(META).during("read", &name)?;
+        Ok(meta.get(HEADER).during("read", &name)?.and_then(|row| Header::parse(row.value()).ok()))
+    };
+    Some(contain(&name, file.first, read).ok()??.origin)
 }
 
 /// What a scan found.

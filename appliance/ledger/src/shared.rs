@@ -24,14 +24,6 @@ use bulla_formats::hash::Hash;
 use redb::ReadTransaction;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// Closed segments kept open for reading: all of a log of 33 million entries, because whether a document was sealed
-/// before, and any random proof, is asked of each of them.
-const FROZEN_OPEN_MAX: usize = 32;
-/// Full tiles of leaves kept with their inner nodes, 16 KiB each.
-const LEAF_TILES_CACHED_MAX: usize = 64;
-/// Full tiles above them: every proof needs one of each level. All of a log of 16 million entries.
-const UPPER_TILES_CACHED_MAX: usize = 256;
-
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
@@ -171,7 +163,7 @@ impl Shared {
                 (file.clone(), Arc::new(open_frozen(self.store.as_ref(), &file.name(), cache_bytes)?))
             }
         };
-        if frozen.len() >= FROZEN_OPEN_MAX {
+        if frozen.len() >= self.options.closed_open_max.max(1) {
             frozen.remove(0);
         }
         let db = Arc::clone(&open.1);
@@ -200,7 +192,11 @@ impl Shared {
 
     /// Keeps a full tile; full tiles never change.
     pub(crate) fn cache_tile(&self, level: u8, index: u64, nodes: Arc<TileNodes>) {
-        let most = if level == 0 { LEAF_TILES_CACHED_MAX } else { UPPER_TILES_CACHED_MAX };
+        let options = &self.options;
+        let most = if level == 0 { options.leaf_tiles_cached } else { options.upper_tiles_cached };
+        if most == 0 {
+            return;
+        }
         let mut tiles = self.tiles[usize::from(level > 0)].lock().unwrap_or_else(PoisonError::into_inner);
         if tiles.len() >= most {
             tiles.remove(0);

@@ -31,8 +31,8 @@ impl SideObjects {
         Ok(())
     }
 
-    pub(crate) fn new(store: Arc<dyn Store>, present: bool) -> Self {
-        Self(Companion::new(store, KIND, present))
+    pub(crate) fn new(store: Arc<dyn Store>, present: bool, cache_bytes: usize) -> Self {
+        Self(Companion::new(store, KIND, present).with_cache(cache_bytes))
     }
 
     /// Copies all objects into another directory; the name of the file there, if there are any.
@@ -74,6 +74,11 @@ impl SideObjects {
             }
             Ok(())
         })
+    }
+
+    /// After a write of unknown effect: makes durable what is there.
+    pub(crate) fn settle(&self) -> Result<(), StorageFault> {
+        self.0.settle()
     }
 
     /// The object with this SHA-256.

@@ -18,6 +18,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A flat set of named files. Implementations model or are one directory.
 pub trait Store: Debug + Send + Sync {
@@ -28,6 +29,10 @@ pub trait Store: Debug + Send + Sync {
     /// Says that an open file is about to be read from end to end. A hint: whatever it does, reads stay right.
     fn will_read(&self, name: &str) {
         let _ = name;
+    }
+    /// Length of an existing file, bytes.
+    fn len_of(&self, name: &str) -> io::Result<u64> {
+        self.open(name)?.len()
     }
     /// Creates a file, or empties it if it exists.
     fn create(&self, name: &str) -> io::Result<Box<dyn StorageBackend>>;
@@ -47,20 +52,29 @@ pub struct DirStore {
     path: PathBuf,
     /// Held open for `sync_dir`, and so that the directory cannot be swapped under us.
     dir: File,
-    /// The lock goes when this is closed, also when the process dies.
-    _lock: File,
+    /// The lock goes when this is closed, also when the process dies. Directories below one that is locked share its.
+    _lock: Arc<File>,
 }
 
-const LOCK_NAME: &str = "lock";
+pub(crate) const LOCK_NAME: &str = "lock";
+
+/// Takes the exclusive lock of the directory `path`.
+pub(crate) fn lock(path: &Path) -> io::Result<Arc<File>> {
+    let lock = private().create(true).truncate(false).open(path.join(LOCK_NAME))?;
+    rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+    Ok(Arc::new(lock))
+}
 
 impl DirStore {
     /// Opens the directory `path`, which must exist, and takes its exclusive lock.
     /// `WouldBlock` means that another process has it open.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let dir = File::open(path)?;
-        let lock = private().create(true).truncate(false).open(path.join(LOCK_NAME))?;
-        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
-        Ok(Self { path: path.to_owned(), dir, _lock: lock })
+        Self::under(path, lock(path)?)
+    }
+
+    /// Opens the directory `path` under a lock that covers it.
+    pub(crate) fn under(path: &Path, lock: Arc<File>) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), dir: File::open(path)?, _lock: lock })
     }
 
     fn file(&self, name: &str) -> io::Result<PathBuf> {
@@ -94,6 +108,10 @@ impl Store for DirStore {
         // Reading ahead in large pieces what would be asked for page by page; a hint that fails is none.
         let file = self.file(name).and_then(File::open);
         let _ = file.map(|file| rustix::fs::fadvise(&file, 0, None, Advice::WillNeed));
+    }
+
+    fn len_of(&self, name: &str) -> io::Result<u64> {
+        Ok(fs::metadata(self.file(name)?)?.len())
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn StorageBackend>> {

@@ -339,4 +339,6 @@ pub(crate) struct Stated {
     pub(crate) edge: Edge,
     /// Entries in the log after its last batch.
     pub(crate) size: u64,
+    /// Root of that tree.
+    pub(crate) root: Hash,
 }

@@ -68,7 +68,7 @@ pub(crate) fn read_stated(store: &dyn Store, file: &SegmentFile, origin: &str) -
     let db = open_frozen(store, &name, CACHE_BYTES).ok()?;
     let read = || read_meta(&begin(&db, &name)?, file, origin);
     let (header, head) = contain(&name, file.first, read).ok()?;
-    Some(Stated { edge: header.edge, size: head.size })
+    Some(Stated { edge: header.edge, size: head.size, root: head.root })
 }
 
 /// First index of the next segment and the right edge that its header records, if it could be read.

@@ -121,14 +121,73 @@ struct World {
     live_names: BTreeMap<String, u64>,
     durable_names: BTreeMap<String, u64>,
     pending_names: Vec<DirOp>,
-    operations: u64,
-    fault: Option<(u64, Fault)>,
-    power_is_off: bool,
+    /// Shared by all directories of one disk.
+    switch: Switch,
     sync_does_nothing: bool,
     cache_is_kept: bool,
     /// Bytes that writes may still add before ENOSPC.
     room: u64,
     free_bytes: u64,
+}
+
+/// What counts the operations of a disk and makes them fail.
+#[derive(Clone, Default)]
+pub struct Switch(Arc<Mutex<Levers>>);
+
+#[derive(Default)]
+struct Levers {
+    operations: u64,
+    fault: Option<(u64, Fault)>,
+    power_is_off: bool,
+}
+
+impl Switch {
+    fn levers(&self) -> MutexGuard<'_, Levers> {
+        self.0.lock().unwrap()
+    }
+
+    pub fn operations(&self) -> u64 {
+        self.levers().operations
+    }
+
+    pub fn aim(&self, operation: u64, fault: Fault) {
+        self.levers().fault = Some((operation, fault));
+    }
+
+    pub fn disarm(&self) -> bool {
+        self.levers().fault.take().is_some()
+    }
+
+    pub fn power_on(&self) {
+        let mut levers = self.levers();
+        (levers.power_is_off, levers.fault) = (false, None);
+    }
+
+    pub fn check_power(&self) -> io::Result<()> {
+        if self.levers().power_is_off { Err(io::Error::other("the power is off")) } else { Ok(()) }
+    }
+
+    /// Counts an operation and lets the aimed fault happen: what is to be done of it.
+    pub fn operation(&self) -> io::Result<Do> {
+        let mut levers = self.levers();
+        let number = levers.operations;
+        levers.operations += 1;
+        if levers.power_is_off {
+            return Err(io::Error::other("the power is off"));
+        }
+        let Some((_, fault)) = levers.fault.filter(|(at, _)| *at == number) else { return Ok(Do::It) };
+        levers.fault = None;
+        match fault {
+            Fault::Lost => Ok(Do::Nothing),
+            Fault::DoneButErrored => Ok(Do::ItAndFail),
+            Fault::Torn => Ok(Do::Half),
+            Fault::BitFlip => Ok(Do::ItChanged),
+            Fault::PowerCut => {
+                levers.power_is_off = true;
+                Err(io::Error::other("the power is off"))
+            }
+        }
+    }
 }
 
 /// See the module's head. Clones share the disk.
@@ -143,14 +202,17 @@ impl fmt::Debug for CrashStore {
 
 impl CrashStore {
     pub fn new() -> Self {
+        Self::on(Switch::default())
+    }
+
+    /// A directory of the disk with this switch.
+    pub fn on(switch: Switch) -> Self {
         Self(Arc::new(Mutex::new(World {
             inodes: Vec::new(),
             live_names: BTreeMap::new(),
             durable_names: BTreeMap::new(),
             pending_names: Vec::new(),
-            operations: 0,
-            fault: None,
-            power_is_off: false,
+            switch,
             sync_does_nothing: false,
             cache_is_kept: false,
             room: u64::MAX,
@@ -178,17 +240,17 @@ impl CrashStore {
 
     /// Operations so far.
     pub fn operations(&self) -> u64 {
-        self.world().operations
+        self.world().switch.operations()
     }
 
     /// Aims a fault at the operation with this number.
     pub fn aim(&self, operation: u64, fault: Fault) {
-        self.world().fault = Some((operation, fault));
+        self.world().switch.aim(operation, fault);
     }
 
     /// Whether the aimed fault has not happened yet; disarms it.
     pub fn disarm(&self) -> bool {
-        self.world().fault.take().is_some()
+        self.world().switch.disarm()
     }
 
     /// Bytes that can still be written, and what `free_bytes` says about it.
@@ -240,8 +302,7 @@ impl CrashStore {
             }
             inode.live = inode.durable.clone();
         }
-        world.power_is_off = false;
-        world.fault = None;
+        world.switch.power_on();
     }
 
     /// Names of the files.
@@ -291,31 +352,10 @@ impl CrashStore {
     fn world(&self) -> MutexGuard<'_, World> {
         self.0.lock().unwrap()
     }
-
-    /// Counts an operation and lets the aimed fault happen: `Ok(true)` means do it, `Ok(false)` do it and fail.
-    fn operation(world: &mut World) -> Result<Do, io::Error> {
-        let number = world.operations;
-        world.operations += 1;
-        if world.power_is_off {
-            return Err(io::Error::other("the power is off"));
-        }
-        let Some((_, fault)) = world.fault.filter(|(at, _)| *at == number) else { return Ok(Do::It) };
-        world.fault = None;
-        match fault {
-            Fault::Lost => Ok(Do::Nothing),
-            Fault::DoneButErrored => Ok(Do::ItAndFail),
-            Fault::Torn => Ok(Do::Half),
-            Fault::BitFlip => Ok(Do::ItChanged),
-            Fault::PowerCut => {
-                world.power_is_off = true;
-                Err(io::Error::other("the power is off"))
-            }
-        }
-    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Do {
+pub enum Do {
     It,
     ItAndFail,
     ItChanged,
@@ -324,11 +364,11 @@ enum Do {
 }
 
 impl Do {
-    fn result(self) -> io::Result<()> {
+    pub fn result(self) -> io::Result<()> {
         if matches!(self, Do::It | Do::ItChanged) { Ok(()) } else { Err(io::Error::other("injected fault")) }
     }
 
-    fn wholly(self) -> bool {
+    pub fn wholly(self) -> bool {
         matches!(self, Do::It | Do::ItChanged | Do::ItAndFail)
     }
 }
@@ -352,7 +392,7 @@ fn apply_name(names: &mut BTreeMap<String, u64>, op: &DirOp) {
 impl CrashStore {
     fn name_operation(&self, op: DirOp) -> io::Result<()> {
         let mut world = self.world();
-        let done = Self::operation(&mut world)?;
+        let done = world.switch.operation()?;
         if done.wholly() {
             apply_name(&mut world.live_names, &op);
             if world.sync_does_nothing {
@@ -373,17 +413,13 @@ impl CrashStore {
 impl Store for CrashStore {
     fn list(&self) -> io::Result<Vec<String>> {
         let world = self.world();
-        if world.power_is_off {
-            return Err(io::Error::other("the power is off"));
-        }
+        world.switch.check_power()?;
         Ok(world.live_names.keys().cloned().collect())
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn StorageBackend>> {
         let mut world = self.world();
-        if world.power_is_off {
-            return Err(io::Error::other("the power is off"));
-        }
+        world.switch.check_power()?;
         let number = Self::inode_of(&world, name)?;
         if !world.cache_is_kept {
             let inode = &mut world.inodes[number as usize];
@@ -414,7 +450,7 @@ impl Store for CrashStore {
 
     fn sync_dir(&self) -> io::Result<()> {
         let mut world = self.world();
-        let done = Self::operation(&mut world)?;
+        let done = world.switch.operation()?;
         if done.wholly() {
             let world = &mut *world;
             for op in std::mem::take(&mut world.pending_names) {
@@ -438,7 +474,7 @@ struct CrashFile {
 impl CrashFile {
     fn change(&self, op: FileOp) -> io::Result<()> {
         let mut world = self.store.world();
-        let done = CrashStore::operation(&mut world)?;
+        let done = world.switch.operation()?;
         let grows = match &op {
             FileOp::Write(_, data) => data.len() as u64,
             FileOp::SetLen(_) => 0,
@@ -475,9 +511,7 @@ impl StorageBackend for CrashFile {
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let world = self.store.world();
-        if world.power_is_off {
-            return Err(io::Error::other("the power is off"));
-        }
+        world.switch.check_power()?;
         world.inodes[self.inode as usize].live.read(offset, out)
     }
 
@@ -487,7 +521,7 @@ impl StorageBackend for CrashFile {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut world = self.store.world();
-        let done = CrashStore::operation(&mut world)?;
+        let done = world.switch.operation()?;
         if world.sync_does_nothing {
             return done.result();
         }

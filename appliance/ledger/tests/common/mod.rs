@@ -2,7 +2,9 @@
 
 #![allow(dead_code)] // each test file is its own crate and uses a part
 
+pub mod crash_shelf;
 pub mod crash_store;
+pub mod neighbour;
 
 use bulla_formats::hash::{Hash, leaf_hash};
 use bulla_formats::merkle::{self, Frontier};
