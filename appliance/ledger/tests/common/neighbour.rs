@@ -68,6 +68,12 @@ impl Neighbour {
         Self { entries, objects, leaves }
     }
 
+    /// The same after its entries were changed.
+    pub fn again(self) -> Self {
+        let leaves = self.entries.iter().map(|entry| leaf_hash(entry)).collect();
+        Self { leaves, ..self }
+    }
+
     pub fn tree(&self, size: u64) -> Tree {
         Tree { size, root: merkle::root(size, self.leaves.as_slice()).unwrap() }
     }
