@@ -1,6 +1,6 @@
 //! Mirrors: durable copies of neighbours' logs, verified before they are stored.
 //!
-//! Start reading at [`Mirror::store_range`] in `copy`. A mirror is an ordinary log directory under
+//! Start reading at [`Mirror::store_range`] in `range`; `copy` is what a mirror consists of, `cosign` what it may have signed. A mirror is an ordinary log directory under
 //! `<directory of the mirrors>/<hex SHA-256 of the origin>/`, written by the code that writes the box's own log, with
 //! `mirror.redb` beside the segments (see `rows` for its bytes).
 //!
@@ -14,17 +14,22 @@
 
 mod check;
 mod copy;
+mod cosign;
 mod crowd;
 mod error;
+mod range;
 mod rows;
 mod shelf;
+mod standing;
 mod tables;
+mod wanted;
 
 pub use check::{CheckedMirror, check_mirrors};
-pub use copy::{Kept, Mirror, MissingObject, Standing};
+pub use copy::Mirror;
 pub use error::MirrorError;
 pub use rows::MirrorHead;
 pub use shelf::{DirShelf, Shelf};
+pub use standing::{Kept, MissingObject, Standing};
 pub(crate) use tables::{NAME, lost_rows};
 
 use crate::append::Ledger;

@@ -16,11 +16,12 @@ use crate::mirror::rows::{
     FROZEN, HEAD, MIRROR, MirrorHead, ORIGIN, STATE, WANTED, WANTED_SUM, WITNESS, WantedSum, frozen_row,
     head_row, origin_row, read_frozen, read_head, read_origin, read_sum, read_tree, sum_row, tree_row,
 };
+use crate::mirror::wanted::Wanted;
 use crate::store::Store;
 use crate::tree::Tree;
 use bulla_formats::hash::Hash;
 use redb::{ReadTransaction, ReadableTable, WriteTransaction};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
@@ -89,44 +90,6 @@ impl State {
             CosignerRole::Witness => &self.witness,
             CosignerRole::Mirror => &self.mirror,
         }
-    }
-}
-
-/// Objects that are not here yet, by hash and in the order of the entries that refer to them.
-#[derive(Debug, Default)]
-pub(super) struct Wanted {
-    by_hash: HashMap<Hash, u64>,
-    in_order: BTreeSet<(u64, Hash)>,
-}
-
-impl Wanted {
-    pub(super) fn insert(&mut self, object: Hash, index: u64) {
-        if let Some(index) = self.by_hash.insert(object, index) {
-            self.in_order.remove(&(index, object));
-        }
-        self.in_order.insert((index, object));
-    }
-
-    pub(super) fn remove(&mut self, object: &Hash) {
-        if let Some(index) = self.by_hash.remove(object) {
-            self.in_order.remove(&(index, *object));
-        }
-    }
-
-    pub(super) fn get(&self, object: &Hash) -> Option<u64> {
-        self.by_hash.get(object).copied()
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.by_hash.len()
-    }
-
-    pub(super) fn first(&self) -> Option<u64> {
-        self.in_order.first().map(|(index, _)| *index)
-    }
-
-    pub(super) fn in_order(&self) -> impl Iterator<Item = (u64, Hash)> + '_ {
-        self.in_order.iter().copied()
     }
 }
 
