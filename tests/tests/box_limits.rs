@@ -164,6 +164,14 @@ fn an_address_may_guess_and_connect_only_so_often() -> Result<()> {
     assert_eq!(rig.client_with(None).get("/healthz")?.status, 429, "the same budget");
     // A good credential from the same address is not held up.
     assert_eq!(rig.client(Role::Scanner).seal(b"from the same address")?.status, 201);
+    // Nor where none is needed: whoever reads the whole log shows who it is.
+    for _ in 0..30 {
+        assert_eq!(rig.client(Role::Reader).get("/checkpoint")?.status, 200);
+        assert_eq!(rig.client(Role::Reader).get("/tile/0/000.p/1")?.status, 200);
+    }
+    for stranger in [None, Some("bulla_no-such-token")] {
+        assert_eq!(rig.client_with(stranger).get("/checkpoint")?.status, 429, "{stranger:?}");
+    }
 
     let target = Target::new(rig.sealer.port(), rig.ca_pem(), &[])?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
