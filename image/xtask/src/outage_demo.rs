@@ -243,10 +243,14 @@ fn judge(story: &mut Story, branch: &Branch, authorities: &[Authority]) -> Resul
     )?;
     ensure!(told.stdout.contains("anchored"), "it is not anchored:\n{}", told.stdout);
     story.quietly(&branch.room, "bulla inspect documents/150.txt.seal --extract parts", 0)?;
-    for (place, authority) in authorities.iter().enumerate() {
-        fs::copy(&authority.root, branch.room.join(format!("root-{place}.pem")))?;
+    let roots = authorities.iter().map(|authority| fs::read(&authority.root));
+    fs::write(branch.room.join("roots.pem"), roots.collect::<Result<Vec<_>, _>>()?.concat())?;
+    let stamps = stamps(&branch.room.join("parts"))?;
+    // Operators that came back at different times stand in anchors of their own.
+    ensure!(stamps.len() >= authorities.len(), "{} stamps of {} operators", stamps.len(), authorities.len());
+    for (anchor, proof) in stamps {
         let line = format!(
-            "openssl ts -verify -in parts/anchor-0-{place}.tsr -data parts/anchor-0-batch.bin -CAfile root-{place}.pem"
+            "openssl ts -verify -in parts/anchor-{anchor}-{proof}.tsr -data parts/anchor-{anchor}-batch.bin -CAfile roots.pem"
         );
         story.run(&branch.room, &line, 0, &Show::Beginning(&["Verification"]))?;
     }
@@ -255,4 +259,17 @@ fn judge(story: &mut Story, branch: &Branch, authorities: &[Authority]) -> Resul
         "{DOCUMENTS} documents sealed across an outage, all anchored by {} operators afterwards",
         authorities.len()
     ))
+}
+
+/// The time stamps among the parts of a seal: number of the anchor, and of the proof in it.
+fn stamps(parts: &Path) -> Result<Vec<(u64, u64)>> {
+    let mut stamps = Vec::new();
+    for part in fs::read_dir(parts)? {
+        let name = part?.file_name();
+        let numbers = name.to_str().and_then(|name| name.strip_prefix("anchor-")?.strip_suffix(".tsr"));
+        let Some((anchor, proof)) = numbers.and_then(|numbers| numbers.split_once('-')) else { continue };
+        stamps.push((anchor.parse()?, proof.parse()?));
+    }
+    stamps.sort_unstable();
+    Ok(stamps)
 }
