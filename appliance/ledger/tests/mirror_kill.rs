@@ -19,6 +19,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const DIRECTORY: &str = "BULLA_TEST_MIRROR_DIRECTORY";
+/// The one test here; a child runs it too.
+const TEST: &str = "g9_g10_kill_9_loses_nothing_that_was_said_and_takes_nothing_back";
 const ENTRIES: u64 = 6_000;
 const ROUNDS: u64 = 15;
 
@@ -29,17 +31,15 @@ fn open(path: &Path) -> (Arc<dyn Shelf>, Mirrors) {
     (shelf, mirrors)
 }
 
-#[test]
-#[ignore = "the child of the test below"]
-fn child_that_mirrors() {
-    let Some(path) = std::env::var_os(DIRECTORY).map(PathBuf::from) else { return };
+/// The child's part: it ends by being killed, or when there is nothing more.
+fn mirror(path: &Path) {
     let say = |what: &str, size: u64| {
         let mut out = std::io::stdout().lock();
         writeln!(out, "said {what} {size}").unwrap();
         out.flush().unwrap();
     };
     let log = Neighbour::new(ENTRIES);
-    let (_shelf, mirrors) = open(&path);
+    let (_shelf, mirrors) = open(path);
     let mirror = mirrors.get(NEIGHBOUR).unwrap_or_else(|| mirrors.create(NEIGHBOUR).unwrap());
     for round in 0.. {
         let size = mirror.reader().unwrap().size();
@@ -63,6 +63,9 @@ fn child_that_mirrors() {
 
 #[test]
 fn g9_g10_kill_9_loses_nothing_that_was_said_and_takes_nothing_back() {
+    if let Some(path) = std::env::var_os(DIRECTORY).map(PathBuf::from) {
+        return mirror(&path);
+    }
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("mirrors");
     let log = Neighbour::new(ENTRIES);
@@ -73,7 +76,7 @@ fn g9_g10_kill_9_loses_nothing_that_was_said_and_takes_nothing_back() {
     let mut lines: Vec<String> = Vec::new();
     for round in 0..ROUNDS {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "child_that_mirrors", "--ignored", "--nocapture"])
+            .args(["--exact", TEST, "--nocapture"])
             .env(DIRECTORY, &path)
             .stdout(Stdio::piped())
             .spawn()
