@@ -139,11 +139,6 @@ impl ModeMachine {
         self.record.drill
     }
 
-    /// The limits in force.
-    pub fn limits_in_force(&self) -> Limits {
-        self.config.limits
-    }
-
     /// What a status page shows.
     pub fn facts(&self) -> ModeFacts {
         ModeFacts {
