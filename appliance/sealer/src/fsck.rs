@@ -5,6 +5,7 @@
 //! Invariant: a log is called clean only by a pass that changed nothing.
 
 use crate::config::Config;
+use crate::driver::neighbours::MIRRORS;
 use crate::{identity, state_files, trust};
 use anyhow::{Context as _, Result};
 use bulla_formats::audit::LogAuditor;
@@ -13,7 +14,10 @@ use bulla_formats::entry::Kind;
 use bulla_formats::hash::Hash;
 use bulla_formats::merkle::Frontier;
 use bulla_formats::origin::Origin;
-use bulla_ledger::{DirStore, EntryJudge, FsckOptions, FsckReport, Judged, Store};
+use bulla_ledger::{
+    DirShelf, DirStore, EntryJudge, FsckOptions, FsckReport, Judged, NoReferences, References, Shelf, Store,
+    check_mirrors,
+};
 use std::io::{IsTerminal as _, Write};
 use std::sync::Arc;
 
@@ -85,7 +89,56 @@ pub fn run(config: &Config, repair: bool, out: &mut impl Write) -> Result<bool> 
             report.problems_total
         )?,
     }
-    Ok(report.is_clean() && files.is_empty())
+    let mirrors = mirrors(config, repair, out)?;
+    Ok(report.is_clean() && files.is_empty() && mirrors)
+}
+
+/// Judges the copies of neighbours' logs, which no other fleet's root is known for: their own signatures count.
+fn mirrors(config: &Config, repair: bool, out: &mut impl Write) -> Result<bool> {
+    let directory = config.state_dir.join(MIRRORS);
+    if !directory.is_dir() {
+        return Ok(true);
+    }
+    let shelf: Arc<dyn Shelf> = Arc::new(DirShelf::open(&directory).with_context(|| {
+        format!("cannot open {}; stop the box first, or check a copy", directory.display())
+    })?);
+    let references: Arc<dyn References> = Arc::new(NoReferences);
+    let options = FsckOptions { repair, ..FsckOptions::default() };
+    let mut judge = |origin: &str| -> Box<dyn EntryJudge> {
+        match Origin::parse(origin) {
+            Ok(origin) => Box::new(Judge(LogAuditor::new(origin, None))),
+            Err(error) => Box::new(NoLog(error.to_string())),
+        }
+    };
+    let checked = check_mirrors(&shelf, &references, options, &mut judge, &mut |_, _, _| {});
+    let mut clean = true;
+    for mirror in checked.context("the mirrors cannot be checked")? {
+        let name = mirror.origin.unwrap_or(mirror.directory);
+        print(&mirror.report, out)?;
+        if mirror.report.is_clean() {
+            writeln!(out, "clean: the copy of {name} has {} entries", mirror.report.entries)?;
+        } else {
+            clean = false;
+            writeln!(
+                out,
+                "damaged: the copy of {name} has {} problem(s); nothing of this box's own log depends on it, see \
+                 docs/runbooks/peers.md",
+                mirror.report.problems_total
+            )?;
+        }
+    }
+    Ok(clean)
+}
+
+/// A mirror whose name is no log's.
+struct NoLog(String);
+
+impl EntryJudge for NoLog {
+    fn judge(&mut self, _: u64, _: &[u8], _: &Frontier) -> Result<Judged, String> {
+        Err(self.0.clone())
+    }
+
+    fn skip(&mut self, _: u64, _: &Hash) {}
 }
 
 fn pass(store: &Arc<dyn Store>, config: &Config, origin: &Origin, repair: bool) -> Result<FsckReport> {

@@ -22,6 +22,7 @@ mod fsck;
 pub mod fuzzing;
 mod identity;
 mod limits;
+mod peers;
 mod problem;
 mod run;
 mod server;

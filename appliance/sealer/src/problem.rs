@@ -60,6 +60,7 @@ kinds! {
     /// No such manifest.
     UnknownManifest = 404, "unknown-manifest", "No manifest has this index";
     /// No such tile yet.
+    UnknownMirror = 404, "unknown-mirror", "No such log is mirrored here";
     UnknownTile = 404, "unknown-tile", "The log has no such tile";
     /// The route exists, the method does not.
     MethodNotAllowed = 405, "method-not-allowed", "The route has no such method";

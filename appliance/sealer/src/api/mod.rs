@@ -19,6 +19,7 @@ mod lock;
 mod log;
 mod openapi;
 mod outages;
+mod peers;
 mod queue;
 mod receipt;
 mod seals;
@@ -142,6 +143,9 @@ fn routes() -> Routes {
         .get("/openapi.json", openapi::serve, operations::system::openapi())
         .get("/checkpoint", log::checkpoint, operations::log::checkpoint())
         .get("/tile/{*path}", log::tile, operations::log::tile())
+        .get("/mirrors/{directory}/checkpoint", peers::checkpoint, operations::peers::checkpoint())
+        .get("/mirrors/{directory}/tile/{*path}", peers::tile, operations::peers::tile())
+        .get("/v1/mirrors", peers::mirrors, operations::peers::mirrors())
         .get("/v1/ca", system::ca, operations::system::ca("ca"))
         .get("/v1/ca.pem", system::ca, operations::system::ca("caFile"))
         .get("/v1/status", system::status, operations::system::status())

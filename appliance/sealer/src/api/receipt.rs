@@ -38,9 +38,13 @@ pub struct ReceiptView<'a> {
     /// Whether the openings were destroyed; the `.seal` has the evidence.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     erased: bool,
-    /// Present when the client asked to wait: `attested`, `timed-out` or `not-hardware`.
+    /// Present when the client asked to wait: `attested`, `mirrored`, `witnessed`, `timed-out`, `not-hardware` or
+    /// `no-neighbours`.
     #[serde(skip_serializing_if = "Option::is_none")]
     waited: Option<&'static str>,
+    /// Present when the client asked to wait for neighbours: those that hold the entry, or have witnessed it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held_by: Option<Vec<String>>,
     /// Present in the answer to `POST`.
     #[serde(skip_serializing_if = "Option::is_none")]
     replayed: Option<bool>,
@@ -61,6 +65,8 @@ pub struct ReceiptView<'a> {
 pub struct Made {
     /// How the wait for a fact ended.
     pub waited: Option<&'static str>,
+    /// Neighbours that hold the entry, when they were waited for.
+    pub held_by: Option<Vec<String>>,
     /// Whether the seal had been made before.
     pub replayed: bool,
     /// Ids of earlier seals.
@@ -82,6 +88,7 @@ impl<'a> ReceiptView<'a> {
             facts: facts(seal),
             erased: !seal.erasures.is_empty(),
             waited: None,
+            held_by: None,
             replayed: None,
             earlier: None,
             document: None,
@@ -94,6 +101,7 @@ impl<'a> ReceiptView<'a> {
     /// Adds what the answer to `POST` says.
     pub fn made(mut self, made: Made) -> Self {
         self.waited = made.waited;
+        self.held_by = made.held_by;
         self.replayed = Some(made.replayed);
         self.earlier = Some(made.earlier);
         self

@@ -11,7 +11,7 @@ use super::receipt::{self, Made, ReceiptView, SEAL_MEDIA_TYPE};
 use super::search::related_by;
 use super::upload::{Incoming, STRUCTURED_BYTES_MAX, empty, of_form, text_field};
 use super::{Api, Connection, Shared};
-use crate::driver::{AttestError, LookupError, Outcome, Receipt, SealOrder, Sealer};
+use crate::driver::{AttestError, Held, LookupError, Outcome, Receipt, SealOrder, Sealer};
 use crate::problem::{Kind, Problem, unknown_relation};
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
@@ -43,11 +43,39 @@ struct SealQuery {
     digest: Option<String>,
 }
 
+/// A fact to wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    /// A TPM quote covers the entry.
+    Attested,
+    /// So many neighbours hold it, or have witnessed it.
+    Held(Held, usize),
+}
+
+impl Wait {
+    /// Reads `attested`, `mirrored(k)` or `witnessed(k)` with k from 1 to 8.
+    fn parse(text: &str) -> Option<Self> {
+        if text == "attested" {
+            return Some(Wait::Attested);
+        }
+        let (name, rest) = text.split_once('(')?;
+        let peers = match rest.strip_suffix(')')?.as_bytes() {
+            [digit @ b'1'..=b'8'] => usize::from(digit - b'0'),
+            _ => return None,
+        };
+        match name {
+            "mirrored" => Some(Wait::Held(Held::Mirrored, peers)),
+            "witnessed" => Some(Wait::Held(Held::Witnessed, peers)),
+            _ => None,
+        }
+    }
+}
+
 /// The query, understood.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Options {
-    /// How long to wait for `attested`; `None`: not at all.
-    wait: Option<Duration>,
+    /// For what to wait, and how long; `None`: not at all.
+    wait: Option<(Wait, Duration)>,
     /// How long to wait for the seal itself when the request is queued.
     patience: Duration,
     /// For uploads.
@@ -75,8 +103,14 @@ impl Options {
         }
         let wait = match query.wait.as_deref() {
             None | Some("sealed") => None,
-            Some("attested") => Some(Duration::from_secs(seconds)),
-            Some(_) => return Err(Problem::invalid("wait is one of sealed, attested")),
+            Some(text) => {
+                let wait = Wait::parse(text).ok_or_else(|| {
+                    Problem::invalid(
+                        "wait is one of sealed, attested, mirrored(k), witnessed(k), with k from 1 to 8",
+                    )
+                })?;
+                Some((wait, Duration::from_secs(seconds)))
+            }
         };
         let patience = Duration::from_secs(if query.wait.is_some() { seconds } else { 0 });
         Ok(Options { wait, patience, algorithm })
@@ -134,11 +168,17 @@ pub async fn create(
         },
     };
     api.metrics.seal(begun.elapsed());
-    let waited = match options.wait {
-        None => None,
-        Some(deadline) => Some(wait_for_attestation(&api, &mut receipt, deadline).await?),
+    let (waited, held_by) = match options.wait {
+        None => (None, None),
+        Some((Wait::Attested, deadline)) => {
+            (Some(wait_for_attestation(&api, &mut receipt, deadline).await?), None)
+        }
+        Some((Wait::Held(what, peers), deadline)) => {
+            let (waited, names) = wait_for_neighbours(&api, receipt.index, what, peers, deadline).await;
+            (Some(waited), Some(names))
+        }
     };
-    answer(&api, &headers, receipt, waited)
+    answer(&api, &headers, receipt, (waited, held_by))
 }
 
 async fn wait_for_attestation(
@@ -157,11 +197,29 @@ async fn wait_for_attestation(
     }
 }
 
+/// Waits until so many neighbours have done that; who has by then.
+async fn wait_for_neighbours(
+    api: &Shared,
+    index: u64,
+    what: Held,
+    peers: usize,
+    deadline: Duration,
+) -> (&'static str, Vec<String>) {
+    if !api.sealer.has_neighbours() {
+        return ("no-neighbours", Vec::new());
+    }
+    match (api.sealer.held_by(index, what, peers, deadline).await, what) {
+        ((names, true), Held::Mirrored) => ("mirrored", names),
+        ((names, true), Held::Witnessed) => ("witnessed", names),
+        ((names, false), _) => ("timed-out", names),
+    }
+}
+
 fn answer(
     api: &Api,
     headers: &HeaderMap,
     receipt: Receipt,
-    waited: Option<&'static str>,
+    (waited, held_by): (Option<&'static str>, Option<Vec<String>>),
 ) -> Result<Response, Problem> {
     let id = Sealer::id(receipt.index, &receipt.leaf_hash);
     let status = if receipt.replayed { StatusCode::OK } else { StatusCode::CREATED };
@@ -169,7 +227,7 @@ fn answer(
         receipt::respond(status, SEAL_MEDIA_TYPE, receipt.seal.encode())
     } else {
         let earlier = receipt::ids(&api.sealer, &receipt.earlier);
-        let made = Made { waited, replayed: receipt.replayed, earlier };
+        let made = Made { waited, held_by, replayed: receipt.replayed, earlier };
         ReceiptView::new(&id, receipt.leaf_hash, &receipt.content, &receipt.seal).made(made).respond(status)
     };
     let location = HeaderValue::from_maybe_shared(format!("/v1/seals/{id}").into_bytes()).map_err(|_| {
@@ -402,10 +460,27 @@ mod tests {
         assert_eq!(read("/v1/seals").unwrap(), plain);
         let waiting = read("/v1/seals?wait=attested&deadlineSeconds=3&digest=sha3-256").unwrap();
         let three = Duration::from_secs(3);
-        let expected = Options { wait: Some(three), patience: three, algorithm: DigestAlgorithm::Sha3_256 };
+        let wait = Some((Wait::Attested, three));
+        let expected = Options { wait, patience: three, algorithm: DigestAlgorithm::Sha3_256 };
         assert_eq!(waiting, expected);
+        let mirrored = read("/v1/seals?wait=mirrored(2)&deadlineSeconds=3").unwrap();
+        assert_eq!(mirrored.wait, Some((Wait::Held(Held::Mirrored, 2), three)));
+        let witnessed = read("/v1/seals?wait=witnessed(8)&deadlineSeconds=3").unwrap();
+        assert_eq!(witnessed.wait, Some((Wait::Held(Held::Witnessed, 8), three)));
+        for bad in [
+            "",
+            "mirrored",
+            "mirrored()",
+            "mirrored(0)",
+            "mirrored(9)",
+            "mirrored(02)",
+            "mirrored(2",
+            "held(2)",
+        ] {
+            assert_eq!(Wait::parse(bad), None, "{bad}");
+        }
         for bad in
-            ["/?wait=mirrored(2)", "/?deadlineSeconds=61", "/?digest=md5", "/?bogus=1", "/?deadlineSeconds=x"]
+            ["/?wait=mirrored(9)", "/?deadlineSeconds=61", "/?digest=md5", "/?bogus=1", "/?deadlineSeconds=x"]
         {
             assert!(read(bad).is_err(), "{bad}");
         }

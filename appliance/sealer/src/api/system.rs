@@ -75,6 +75,9 @@ pub async fn status(State(api): State<Shared>, caller: Caller) -> Result<Respons
             status["anchors"] = outside::anchors(&facts);
         }
     }
+    if let Some(peers) = super::peers::status(&api.sealer) {
+        status["peers"] = peers;
+    }
     status["refusals"] = json!({
         "rateLimited": metrics.problems(Kind::RateLimited),
         "overloaded": metrics.problems(Kind::Overloaded),
@@ -163,6 +166,7 @@ pub async fn metrics(State(api): State<Shared>, caller: Caller) -> Result<Respon
         line(&mut out, name, "", value);
     }
     super::anchor_metrics::write(&mut out, &api.sealer);
+    super::peers::metrics(&mut out, &api.sealer);
     self_check(&mut out, &api.sealer, &status.scrub);
     let name = "bulla_last_attestation_seconds";
     family(&mut out, name, "gauge", "How long the newest attestation took.");

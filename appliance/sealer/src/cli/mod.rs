@@ -9,6 +9,7 @@ mod enroll;
 mod erase;
 mod lease;
 mod owner;
+mod peers;
 mod running;
 mod scanner;
 
@@ -98,6 +99,11 @@ enum Command {
     Drill(drill::DrillArgs),
     /// Leases of the fleet: for a while a hub answers for the box.
     Lease(lease::LeaseArgs),
+    /// Neighbours: boxes that mirror and witness each other's logs; a running box takes note at once.
+    Peers {
+        #[command(subcommand)]
+        command: peers::PeersCommand,
+    },
     /// Ends a log that may be an older copy, and begins a new incarnation that names it.
     Succeed {
         /// Why; it is in the new log for ever.
@@ -194,6 +200,7 @@ fn execute(command: Command, config: Config) -> Result<u8> {
         Command::Restore(arguments) => backup::bring_back(&arguments, &config, &mut out)?,
         Command::Drill(arguments) => drill::execute(&arguments, &config, &mut out)?,
         Command::Lease(arguments) => lease::execute(&arguments, &config, &mut out)?,
+        Command::Peers { command } => peers::execute(command, &config, &mut out)?,
         Command::Erase(args) => erase::execute(&args, &config, &mut out)?,
         Command::Succeed { reason } => {
             let created = identity::succeed(&config, &reason)?;

@@ -5,9 +5,11 @@
 //! Invariant: a [`Config`] has passed every check of [`Config::parse`]; later code does not check again.
 
 mod outage;
+mod peers;
 mod sections;
 
 pub use outage::*;
+pub use peers::*;
 pub use sections::*;
 
 use crate::backup::recipient;
@@ -90,6 +92,8 @@ pub struct Config {
     /// Who vouches for the log from outside.
     #[serde(default)]
     pub anchors: AnchorsConfig,
+    /// Boxes that mirror and witness each other's logs. Absent (default): none.
+    pub peers: Option<PeersConfig>,
     /// Logging.
     #[serde(default)]
     pub log: LogConfig,
@@ -205,6 +209,7 @@ impl Config {
         }
         self.check_provider()?;
         outage::check(&self.outage, &self.anchors)?;
+        self.peers.as_ref().map_or(Ok(()), peers::check)?;
         self.check_ranges()
     }
 
@@ -359,6 +364,7 @@ mod tests {
             "selfcheck",
             "outage",
             "anchors",
+            "peers",
             "log",
         ] {
             let base = format!("{SMALL}[software]\naccept = true\n");
@@ -397,6 +403,12 @@ mod tests {
                 "anchors.witness.key",
             ),
             ("[selfcheck]\nscrub_bytes_per_second = 1\n", "selfcheck.scrub_bytes_per_second"),
+            ("[peers]\nlisten = []\n", "peers.listen"),
+            ("[peers]\nlisten = [\"192.0.2.1:7440\"]\n", "peers.listen"),
+            ("[peers]\nadvertise = [\"/dns/box/tcp/7440\"]\n", "peers.advertise"),
+            ("[peers]\nneighbours_max = 65\n", "peers.neighbours_max"),
+            ("[peers]\nstart_wait_seconds = 61\n", "peers.start_wait_seconds"),
+            ("[peers]\nhint_seconds = 0\n", "peers.hint_seconds"),
         ] {
             let error = with(&format!("[software]\naccept = true\n{more}")).unwrap_err().to_string();
             assert!(error.starts_with(key), "{error}");

@@ -76,6 +76,8 @@ pub struct OutageLimits {
     pub seconds: u64,
     /// Most seals in one outage; 0: no limit. Default 0.
     pub seals: u64,
+    /// Fewest neighbours that must hold copies of this log during an outage; 0: no limit. Default 0.
+    pub holders: u32,
     /// What happens at a limit: `continue` (default) or `safe`.
     pub at_limit: AtLimitConfig,
 }
@@ -245,7 +247,7 @@ impl OutageConfig {
             limits: Limits {
                 duration: limit(self.limits.seconds.saturating_mul(1_000)),
                 seals: limit(self.limits.seals),
-                holders: 0,
+                holders: self.limits.holders,
                 at_limit: match self.limits.at_limit {
                     AtLimitConfig::Continue => AtLimit::Continue,
                     AtLimitConfig::Safe => AtLimit::Safe,
@@ -264,6 +266,7 @@ pub(super) fn check(outage: &OutageConfig, anchors: &AnchorsConfig) -> Result<()
     between("outage.refresh_seconds", outage.refresh_seconds, 1, 86_400)?;
     between("outage.limits.seconds", outage.limits.seconds, 0, 31_536_000)?;
     between("outage.limits.seals", outage.limits.seals, 0, 1 << 40)?;
+    between("outage.limits.holders", outage.limits.holders.into(), 0, 64)?;
     match (&outage.wording, &outage.wording_id) {
         (None, None) => {}
         (Some(_), Some(id)) if is_name(id) => {}

@@ -19,6 +19,7 @@ mod evidence;
 pub mod fuzzing;
 mod keeper;
 mod lock;
+pub mod neighbours;
 pub mod outage;
 pub mod outside;
 mod queueing;
@@ -45,11 +46,11 @@ use bulla_formats::hash::Hash;
 use bulla_formats::origin::Origin;
 use bulla_formats::seal_file::SealFile;
 use bulla_formats::trust::TrustFile;
-use bulla_ledger::{Queue, QueueId, QueueOutcome, QueueState, ReadError, Reader, Request, Snapshot};
+use bulla_ledger::{Mirrors, Queue, QueueId, QueueOutcome, QueueState, ReadError, Reader, Request, Snapshot};
 use ed25519_dalek::SigningKey;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -186,6 +187,15 @@ pub enum SealError {
     },
 }
 
+/// What a neighbour has done about an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// It holds the entry durably.
+    Mirrored,
+    /// It has found the entry's tree consistent with all before.
+    Witnessed,
+}
+
 /// Why a wait for attestation ended without one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AttestError {
@@ -267,6 +277,11 @@ struct Shared {
     outage: RwLock<Option<outage::Facts>>,
     wording: outage::manifests::Wording,
     standing: watch::Sender<standing::Standing>,
+    /// How much of the log each neighbour holds.
+    held: watch::Sender<Arc<Vec<neighbours::Holding>>>,
+    neighbours: RwLock<Option<Arc<neighbours::Facts>>>,
+    /// Copies of the neighbours' logs, while there are neighbours.
+    mirrors: OnceLock<Arc<Mirrors>>,
 }
 
 enum Command {
@@ -282,6 +297,8 @@ enum Command {
     /// The device of the sealing key answers again.
     KeyAnswers,
     Lock(LockChange, oneshot::Sender<Result<LockAnswer, SealError>>),
+    /// The Lamport time goes on from here: a neighbour's log has come so far.
+    Lamport(u64),
     Mode(standing::ModeOrder, oneshot::Sender<Result<standing::ModeLogged, SealError>>),
     Stop,
 }
@@ -294,6 +311,7 @@ pub struct Sealer {
     attestor: attest::Handle,
     keeper: keeper::Handle,
     outage: outage::Handle,
+    neighbours: Option<neighbours::Handle>,
     threads: Arc<Mutex<Vec<std::thread::JoinHandle<()>>>>,
     scrub: scrub::Stop,
     self_testing: Arc<tokio::sync::Mutex<()>>,
@@ -437,6 +455,48 @@ impl Sealer {
         }
     }
 
+    /// Waits until so many neighbours hold entry `index` durably, or have found its tree consistent, as they have
+    /// cosigned; asks them at once. Those that do by then, by their logs' names, and whether they are enough.
+    pub async fn held_by(
+        &self,
+        index: u64,
+        what: Held,
+        peers: usize,
+        deadline: Duration,
+    ) -> (Vec<String>, bool) {
+        let Some(handle) = &self.neighbours else { return (Vec::new(), false) };
+        let mut held = self.shared.held.subscribe();
+        handle.wait_for(index + 1);
+        let holders = |held: &[neighbours::Holding]| -> Vec<String> {
+            let size = |holding: &neighbours::Holding| match what {
+                Held::Mirrored => holding.mirrored,
+                Held::Witnessed => holding.witnessed,
+            };
+            held.iter().filter(|one| size(one) > index).map(|one| one.origin.clone()).collect()
+        };
+        // However it ends, what holds by then is told.
+        let enough = held.wait_for(|held| holders(held).len() >= peers);
+        let _ = tokio::time::timeout(deadline, enough).await;
+        let names = holders(&self.shared.held.borrow());
+        let enough = names.len() >= peers;
+        (names, enough)
+    }
+
+    /// Whether this box has neighbours at all.
+    pub fn has_neighbours(&self) -> bool {
+        self.neighbours.is_some()
+    }
+
+    /// How it goes with the neighbours; `None` without `[peers]`.
+    pub fn neighbours(&self) -> Option<Arc<neighbours::Facts>> {
+        self.shared.neighbours.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Copies of the neighbours' logs.
+    pub fn mirrors(&self) -> Option<&Arc<Mirrors>> {
+        self.shared.mirrors.get()
+    }
+
     /// The `.seal` file of an entry with the best evidence there is now.
     pub fn seal_file(&self, index: u64, with_openings: bool) -> Result<SealFile, LookupError> {
         evidence::current(&self.shared, index, with_openings)
@@ -543,6 +603,9 @@ impl Sealer {
         self.shared.search.stop();
         self.keeper.stop();
         self.outage.stop();
+        if let Some(neighbours) = &self.neighbours {
+            neighbours.stop();
+        }
         let _ = self.queue.send(Command::Stop).await;
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(|p| p.into_inner()));
         let join = move || {
@@ -565,6 +628,10 @@ fn stopping() -> SealError {
 impl Shared {
     fn published(&self) -> Option<Arc<Published>> {
         self.published.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
+    fn set_neighbour_facts(&self, facts: neighbours::Facts) {
+        *self.neighbours.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(facts));
     }
 
     fn set_condition(&self, condition: Condition) {

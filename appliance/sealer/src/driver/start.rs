@@ -10,10 +10,11 @@ use super::epochs::{EpochIndex, PreparedEpoch};
 use super::lock::{LOCK, Lock};
 use super::scrub::Scrubber;
 use super::writer::{CurrentEpoch, Writer};
-use super::{Condition, Counters, Sealer, Shared, keeper, outage, queueing, search, status};
+use super::{Condition, Counters, Sealer, Shared, keeper, neighbours, outage, queueing, search, status};
 use crate::backup::{BACKED_UP, RESTORED};
 use crate::config::Config;
 use crate::identity::{self, Identity};
+use crate::peers::Own;
 use crate::trust;
 use anyhow::{Context, Result};
 use bulla_formats::body::attestation::AttestationBody;
@@ -26,7 +27,7 @@ use bulla_protocol::rollback::{Finding, HeadOnDisk, Intent, Start, judge_start};
 use bulla_protocol::window::WindowPolicy;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
@@ -78,6 +79,11 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
         None
     });
     let lines = outage::authority::lines(&config.anchors)?;
+    // Before the log key goes to its place, and not while the disk may be an older copy.
+    let own = match &config.peers {
+        Some(peers) if finding.is_none() => Some(Own::open(&config.state_dir, peers, &identity)?),
+        _ => None,
+    };
     let shared = Arc::new(Shared {
         trust: trust::of_fleet(
             identity.origin.fleet(),
@@ -92,6 +98,9 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
         wording: outage::manifests::Wording::load(&config.outage)?,
         outage: RwLock::new(None),
         standing: watch::Sender::new(told.standing.clone()),
+        held: watch::Sender::default(),
+        neighbours: RwLock::new(None),
+        mirrors: OnceLock::new(),
         attestation_key: identity.enrolment.content.attestation_key.to_vec(),
         origin: identity.origin,
         enrolment_der: identity.enrolment_der,
@@ -122,13 +131,20 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
     let (attestor, inbox) = Handle::new();
     let (keeper, keeper_inbox) = keeper::Handle::new();
     let (outage, outage_inbox) = outage::Handle::new();
+    // Before anything is sealed or signed: the neighbours may know of a newer disk.
+    let begun = match finding {
+        Some(_) => None,
+        None => neighbours::begin(config, own, &shared, &queue, &control, &outage)?,
+    };
+    let finding = finding.or_else(|| begun.as_ref().and_then(|begun| begun.finding.clone()));
     let sealer = Sealer {
         shared: shared.clone(),
         queue: queue.clone(),
         attestor: attestor.clone(),
         keeper: keeper.clone(),
         outage: outage.clone(),
-        threads: Arc::default(),
+        neighbours: begun.as_ref().map(|begun| begun.handle.clone()),
+        threads: Arc::new(Mutex::new(begun.into_iter().map(|begun| begun.thread).collect())),
         scrub: super::scrub::Stop::default(),
         self_testing: Arc::default(),
     };
@@ -260,7 +276,7 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
     if config.selfcheck.scrub_pass_seconds > 0 {
         threads.push(spawn("scrub", Box::new(move || scrubber.run()))?);
     }
-    *sealer.threads.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = threads;
+    sealer.threads.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).extend(threads);
     Ok(sealer)
 }
 

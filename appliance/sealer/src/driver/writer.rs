@@ -222,6 +222,7 @@ impl Writer {
                 Command::Rotate(reason, reply) => work.rotations.push((reason, reply)),
                 Command::Erase(order, reply) => erasures.push((order, reply)),
                 Command::TagsErased(done) => tags = Some(done),
+                Command::Lamport(time) => self.lamport = self.lamport.max(time),
                 Command::Mode(order, reply) => modes.push((order, reply)),
                 Command::Lock(change, reply) => match self.change_lock(change) {
                     Ok((answer, bodies)) if bodies.is_empty() => drop(reply.send(Ok(answer))),
@@ -306,8 +307,13 @@ impl Writer {
         }
     }
 
-    /// When the last append had an unknown effect, recovers before anything else is written.
+    /// When the last append had an unknown effect, recovers before anything else is written. Nothing is while a rollback
+    /// is suspected.
     pub(super) fn ready_again(&mut self) -> Result<(), SealError> {
+        if let Condition::RollbackSuspected { finding } = self.shared.condition() {
+            // Nothing is added to a log of which another history may exist.
+            return Err(SealError::RollbackSuspected { finding });
+        }
         if !self.ledger.is_poisoned() {
             return Ok(());
         }

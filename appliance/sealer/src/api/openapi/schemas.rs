@@ -6,6 +6,7 @@
 //! Refuses to do: close an answer to later members. Requests are closed, because the box refuses what it does not know.
 
 mod outages;
+mod peers;
 
 use serde_json::{Value, json};
 
@@ -66,8 +67,10 @@ fn closed(description: &str, members: Value) -> Value {
 /// All components.
 pub fn all() -> Value {
     let mut all = of_the_box();
-    if let (Value::Object(all), Value::Object(more)) = (&mut all, outages::all()) {
-        all.extend(more);
+    for more in [outages::all(), peers::all()] {
+        if let (Value::Object(all), Value::Object(more)) = (&mut all, more) {
+            all.extend(more);
+        }
     }
     all
 }
@@ -207,7 +210,8 @@ fn receipt() -> Value {
             "epoch": number("Key epoch that signed."),
             "residency": text("Where the sealing key lived, e.g. tpm-endorsed-ram."),
             "facts": list(one_of(&["sealed", "attested"], "A fact of which `seal` carries the evidence."), 16, "What is proven."),
-            "waited?": one_of(&["attested", "timed-out", "not-hardware"], "How the wait ended; only when one was asked for."),
+            "waited?": one_of(&["attested", "mirrored", "witnessed", "timed-out", "not-hardware", "no-neighbours"], "How the wait ended; only when one was asked for."),
+            "heldBy?": list(text("Origin of its log."), 64, "Neighbours that hold the entry, or have witnessed it; only when one waited for them."),
             "replayed?": {"type": "boolean", "description": "Made before under the same Idempotency-Key; only after POST."},
             "earlier?": list(reference("SealId"), 8, "Earlier seals of the same digest, newest first; only after POST."),
             "document?": reference("SealedDocument"),
@@ -470,6 +474,7 @@ fn status() -> Value {
             "outage?": reference("Outage"),
             "anchors?": reference("Anchors"),
             "lease?": reference("Lease"),
+            "peers?": reference("Peers"),
             "connections": object("Open connections.", json!({
                 "open": number("Now."), "max": number("At most."), "refused": number("Since the start, by the limit of their address."),
             })),

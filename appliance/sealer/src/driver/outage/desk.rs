@@ -228,6 +228,7 @@ impl Desk {
                 // Whoever handed it in may have given up; it counts all the same.
                 drop(reply.send(answer));
             }
+            Message::Holders(count) => self.mode(ModeEvent::Holders { count }),
             Message::Look | Message::Stop => {}
         }
         self.carry_out();
@@ -446,7 +447,7 @@ fn anchor_start(shared: &Shared, control: &Control, planning: &AnchorConfig, tol
 }
 
 /// Sends a command to the writer and waits for what comes of it; `None`: the box is stopping.
-pub(super) fn through<T>(
+pub(in crate::driver) fn through<T>(
     queue: &mpsc::Sender<Command>,
     command: impl FnOnce(oneshot::Sender<T>) -> Command,
 ) -> Option<T> {

@@ -9,9 +9,12 @@ use super::restore::note_closed;
 use super::{tree, words};
 use crate::config::OutageConfig;
 use crate::driver::evidence;
+use crate::driver::neighbours::Holding;
 use anyhow::Context as _;
 use bulla_formats::body::manifest::Wording as WordingId;
-use bulla_formats::body::manifest::{ManifestBody, ManifestStatement, MeasuredBy, Phase};
+use bulla_formats::body::manifest::{
+    HOLDERS_MAX, Holder, ManifestBody, ManifestStatement, MeasuredBy, Phase,
+};
 use bulla_formats::der::{self, Octets32};
 use bulla_formats::entry::{EntryRef, Kind, TreeState};
 use bulla_formats::hash::{leaf_hash, sha256};
@@ -155,7 +158,7 @@ impl Desk {
             evidence: self.shared.standing().evidence.filter(|evidence| evidence.index < head.size),
             head,
             findings: words::findings(&manifest.findings, &self.authorities, &self.details, manifest.drill),
-            holders: Vec::new(),
+            holders: self.holders(),
             wording: WordingId {
                 id: self.shared.wording.id.clone(),
                 sha256: Octets32::new(sha256(&[self.shared.wording.text.as_bytes()]).0),
@@ -169,6 +172,14 @@ impl Desk {
         body.check().map_err(|error| error.to_string())?;
         let index = self.append(Kind::Manifest, der::encode(&body))?;
         Ok((index, body))
+    }
+
+    /// The neighbours that hold copies of the log, by their own cosignatures.
+    fn holders(&self) -> Vec<Holder> {
+        let held = self.shared.held.borrow().clone();
+        let holders = held.iter().filter(|holding| holding.mirrored > 0);
+        let holder = |holding: &Holding| Holder { name: holding.origin.clone(), size: holding.mirrored };
+        holders.map(holder).take(HOLDERS_MAX).collect()
     }
 
     /// The tree that a manifest covers, and the outage's seals in it.

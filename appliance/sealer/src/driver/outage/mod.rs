@@ -23,6 +23,7 @@ mod tree;
 mod words;
 
 pub(in crate::driver) use changes::tpm_clock;
+pub(super) use desk::through;
 pub use desk::{Desk, Parts};
 pub use facts::{AuthorityFacts, Facts, LATENCY_MILLIS};
 pub use files::{FORMS, file_name, page_of};
@@ -90,6 +91,8 @@ enum Message {
     Expedite(u64),
     Drill(DrillOrder, oneshot::Sender<Result<ModeFacts, DrillError>>),
     Lease(LeaseOrder, oneshot::Sender<Result<LeaseFacts, LeaseFault>>),
+    /// So many neighbours hold copies of the log.
+    Holders(u32),
     Stop,
 }
 
@@ -134,6 +137,11 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         self.tell(Message::Lease(order, reply));
         answer.await.map_err(|_| LeaseFault::Stopping)?
+    }
+
+    /// So many neighbours hold copies of the log.
+    pub fn holders(&self, count: u32) {
+        self.tell(Message::Holders(count));
     }
 
     /// Ends the thread.

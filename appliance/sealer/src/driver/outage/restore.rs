@@ -42,7 +42,14 @@ pub struct Told {
 pub fn is_worth(kind: Option<Kind>) -> bool {
     !matches!(
         kind,
-        Some(Kind::Anchor | Kind::Attestation | Kind::ModeChange | Kind::Integrity | Kind::SelfTest)
+        Some(
+            Kind::Anchor
+                | Kind::Attestation
+                | Kind::ModeChange
+                | Kind::Integrity
+                | Kind::SelfTest
+                | Kind::Mirror
+        )
     )
 }
 

@@ -3,7 +3,7 @@
 use super::super::Operation;
 use crate::api::access::Right;
 use crate::problem::Kind;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// `GET /checkpoint`.
 pub fn checkpoint() -> Operation {
@@ -35,19 +35,23 @@ pub fn events() -> Operation {
         .problems(&[Kind::Overloaded])
 }
 
-/// `GET /tile/...`.
-pub fn tile() -> Operation {
-    let path = json!({
+/// The coordinate of a tile.
+pub fn tile_path() -> Value {
+    json!({
         "type": "string",
         "pattern": "^([0-9]{1,2}|entries)/(x[0-9]{3}/){0,6}[0-9]{3}(\\.p/[1-9][0-9]{0,2})?$",
         "examples": ["0/000.p/7", "entries/x001/x234/067"]
-    });
+    })
+}
+
+/// `GET /tile/...`.
+pub fn tile() -> Operation {
     Operation::new(
         "readTile",
         "log",
         "Hashes or entries (C2SP tlog-tiles). What a coordinate names never changes.",
     )
-    .parameter("path", "path", path, "Coordinate; its slashes are not encoded.")
+    .parameter("path", "path", tile_path(), "Coordinate; its slashes are not encoded.")
     .answer(
         200,
         "The tile.",

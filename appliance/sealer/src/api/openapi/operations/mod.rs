@@ -5,6 +5,7 @@
 pub mod acts;
 pub mod log;
 pub mod outages;
+pub mod peers;
 pub mod seals;
 pub mod system;
 pub mod verify;
