@@ -369,7 +369,7 @@ impl Desk {
 
     /// From now on nothing is sealed, signed or cosigned.
     pub(super) fn suspect(&mut self, finding: String) {
-        if self.is_halted() {
+        if matches!(*self.shared.condition.borrow(), Condition::RollbackSuspected { .. }) {
             return;
         }
         log::error!("rollback suspected: {finding}; the box is read-only until an operator decides");
