@@ -195,6 +195,18 @@ fn three_boxes_hold_each_others_logs_and_a_lost_disk_loses_no_acknowledged_entry
     site.boxes[2].sealer.start()?;
     site.mirrored(0, "it is back", 2)?;
 
+    // Two of them part, go on, and meet again.
+    site.boxes[0].run(&["peers", "remove", site.origin(2)])?;
+    until("they part", || Ok(site.neighbour(0, 2).is_err()))?;
+    for round in 0..3 {
+        site.mirrored(0, &format!("without the third {round}"), 1)?;
+        site.mirrored(2, &format!("without the first {round}"), 1)?;
+    }
+    site.introduce(0, 2)?;
+    until("they meet", || Ok(site.neighbour(0, 2).unwrap_or_default()["connected"] == true))?;
+    site.mirrored(0, "together again", 2)?;
+    site.mirrored(2, "together again", 2)?;
+
     // The first one is lost for good, with its disk.
     site.boxes[0].sealer.kill()?;
     std::fs::remove_dir_all(site.boxes[0].state())?;

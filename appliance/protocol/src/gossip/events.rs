@@ -1,6 +1,6 @@
 //! What happens to the gossip machine, and what it wants done.
 
-use super::types::{CosignerState, Head, Name};
+use super::types::{CopyStart, CosignerState, Head, Name};
 use bulla_formats::hash::Hash;
 use bulla_formats::witness::Role;
 
@@ -56,6 +56,8 @@ pub enum GossipEvent {
     },
     /// Whom to trust from now on.
     Peers(Vec<Name>),
+    /// What is on the disk of a log whose box was not trusted so far. It counts while nothing else is known of the log.
+    TakenUp(CopyStart),
     /// A peer can be asked.
     Connected(Name),
     /// It cannot.

@@ -83,6 +83,16 @@ impl Log {
         }
     }
 
+    /// Nothing is held, cosigned or under way.
+    pub fn is_nothing(&self) -> bool {
+        let nothing = CosignerState::default();
+        self.copy.size == 0
+            && self.durable == nothing
+            && self.wanted == nothing
+            && self.persisting.is_none()
+            && self.fetching.is_none()
+    }
+
     pub fn is_frozen(&self) -> bool {
         self.wanted.frozen
     }

@@ -224,6 +224,12 @@ impl Gossip {
             GossipEvent::Own { head, worth, lamport } => self.own.advanced(head, worth, lamport),
             GossipEvent::Awaited { size } => self.own.wait(size),
             GossipEvent::Peers(names) => self.roster(&names),
+            GossipEvent::TakenUp(copy) => {
+                let peer = self.peers.get_mut(&copy.origin).filter(|peer| peer.log.is_nothing());
+                if let Some(peer) = peer {
+                    peer.log = Log::new(&copy);
+                }
+            }
             GossipEvent::Connected(name) => self.connected(&name),
             GossipEvent::Disconnected(name) => self.disconnected(&name, random, effects),
             GossipEvent::Seen(seen) => self.seen(&seen, effects),

@@ -100,6 +100,10 @@ impl Desk {
             return;
         }
         let (ours, origin): (_, Name) = (self.root_at(&origin, head.size), Arc::from(origin));
+        if ours.is_none() && *origin == *self.name && head.size <= self.shared.reader.size() {
+            // A disk that cannot be read is no older disk.
+            return log::warn!("the root of the own log at {} entries cannot be had", head.size);
+        }
         if *origin != *self.name {
             self.keep_note(&origin, head, note.encode());
         }

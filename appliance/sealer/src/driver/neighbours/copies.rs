@@ -35,9 +35,15 @@ fn head(tree: Tree) -> Option<Head> {
 impl Desk {
     /// What is on the disk of the neighbours' logs. What cannot be taken up is told, and nothing is added to it.
     pub(super) fn take_up(&mut self) -> Vec<CopyStart> {
+        let all: Vec<Name> = self.mirrors.all().iter().map(|mirror| Arc::from(mirror.origin())).collect();
+        self.take_up_of(all.into_iter())
+    }
+
+    /// The same, of these logs only.
+    pub(super) fn take_up_of(&mut self, origins: impl Iterator<Item = Name>) -> Vec<CopyStart> {
         let mut copies = Vec::new();
-        for mirror in self.mirrors.all() {
-            let origin: Name = Arc::from(mirror.origin());
+        for origin in origins {
+            let Some(mirror) = self.mirrors.get(&origin) else { continue };
             match self.take_up_one(&origin, &mirror) {
                 Ok(copy) => copies.push(copy),
                 Err(error) => {

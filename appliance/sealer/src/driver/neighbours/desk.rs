@@ -338,8 +338,13 @@ impl Desk {
         (self.by_key, self.cards) = (by_key(&cards), cards);
         self.cosigned.retain(|(peer, _), _| self.cards.contains_key(peer));
         self.troubles.retain(|peer, _| self.cards.contains_key(peer));
-        let names = self.cards.keys().cloned().collect();
-        self.tell(GossipEvent::Peers(names));
+        let names: Vec<Name> = self.cards.keys().cloned().collect();
+        let known: Vec<Name> = self.machine.facts().into_iter().map(|peer| peer.peer).collect();
+        self.tell(GossipEvent::Peers(names.clone()));
+        // Whoever comes back finds its copy as it was left.
+        for copy in self.take_up_of(names.into_iter().filter(|name| !known.contains(name))) {
+            self.tell(GossipEvent::TakenUp(copy));
+        }
     }
 
     fn stands(&mut self, standing: Standing) {
