@@ -29,6 +29,7 @@ const EDGES: [(&str, &[&str]); 20] = [
             "bulla-keys",
             "bulla-manual",
             "bulla-page",
+            "bulla-peers",
             "bulla-timestamps",
         ],
     ),
