@@ -91,18 +91,13 @@ impl World {
                 copy.state.frozen = false;
             }
         }
-        let copies = disk.copies.iter().map(|(origin, copy)| CopyStart {
-            origin: self.names[*origin].clone(),
-            copy: copy.tree.head(),
-            reached: copy.reached,
-            lacking: copy.lacking(copy.tree.size()).next().is_some(),
-            state: copy.state,
-        });
+        let disk = &self.members[place].disk;
+        let copies = disk.copies.keys().filter_map(|origin| self.copy_start(place, *origin));
         let start = GossipStart {
             own: self.names[place].clone(),
             head: disk.own.head(),
             lamport: disk.own.lamport(),
-            peers: self.names.clone(),
+            peers: self.trusted(place),
             copies: copies.collect(),
         };
         let process = Process {
@@ -118,6 +113,18 @@ impl World {
         self.members[place].process = Some(process);
         self.note(|_| format!("{place} starts"));
         self.meet(place)
+    }
+
+    /// What is on the disk of a foreign log.
+    pub fn copy_start(&self, place: usize, origin: usize) -> Option<CopyStart> {
+        let copy = self.members[place].disk.copies.get(&origin)?;
+        Some(CopyStart {
+            origin: self.names[origin].clone(),
+            copy: copy.tree.head(),
+            reached: copy.reached,
+            lacking: copy.lacking(copy.tree.size()).next().is_some(),
+            state: copy.state,
+        })
     }
 
     /// Now and then somebody puts an older disk back in: of the own log, that is; the copies are on it, too.
@@ -607,6 +614,10 @@ impl World {
                 Said::Taken
             }
             Asked::Fork(proof) => {
+                // Without the card nobody can tell whether it is genuine.
+                if !self.trusted(to).contains(&self.names[proof.origin]) {
+                    return Ok(Said::Refused);
+                }
                 if !self.breaks(Fault::KeepForks) {
                     self.take_fork(to, proof)?;
                 }

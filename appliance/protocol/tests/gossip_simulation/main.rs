@@ -2,7 +2,7 @@
 //!
 //! Each seed is a site of three to six boxes (some are of twelve, with `BULLA_SOAK=1` of fifty): links that break, packets that are
 //! lost, doubled and late, boxes that die at any effect and come back with what was durable, disks replaced by older
-//! copies, and boxes that fork their log, lie about entries, replay heads, flood, relabel cosignatures and overstate
+//! copies, neighbours that are struck off a list and put back, and boxes that fork their log, lie about entries, replay heads, flood, relabel cosignatures and overstate
 //! Lamport times. Then the network heals. A seed that fails says how to run it again:
 //! `BULLA_SIM_SEED=<seed> cargo test -p bulla-protocol --test gossip_simulation -- replay --nocapture`.
 //!
@@ -58,6 +58,8 @@ enum Fault {
     NoCap,
     /// Notes are thrown away at once.
     ForgetNotes,
+    /// A neighbour that comes back is treated as a new one.
+    LeaveCopies,
 }
 
 #[derive(Clone, Copy)]
@@ -181,6 +183,8 @@ fn the_sites_are_bad_enough() {
         "lamport",
         "other tree",
         "disk failed",
+        "struck",
+        "taken up",
     ] {
         assert!(seen.get(what).is_some_and(|times| *times >= 5), "{what}: {seen:?}");
     }
@@ -188,7 +192,7 @@ fn the_sites_are_bad_enough() {
 
 #[test]
 fn every_check_can_fail() {
-    let rows: [(Fault, &[&str]); 14] = [
+    let rows: [(Fault, &[&str]); 15] = [
         (Fault::SayPersisted, &["persisted"]),
         (Fault::ForgetState, &["persisted", "consistent"]),
         (Fault::BelieveEntries, &["mirrored", "consistent", "converged", "frozen"]),
@@ -203,6 +207,7 @@ fn every_check_can_fail() {
         (Fault::KnowEverything, &["behind"]),
         (Fault::NoCap, &["lamport"]),
         (Fault::ForgetNotes, &["notes"]),
+        (Fault::LeaveCopies, &["persisted", "consistent", "converged"]),
     ];
     for (fault, expected) in rows {
         let found = search(0..1_500, fault);

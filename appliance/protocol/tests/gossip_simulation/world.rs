@@ -73,6 +73,10 @@ pub enum Happening {
     Turn(usize, usize),
     Crash(usize),
     Start(usize),
+    /// An operator strikes a neighbour off this box's list.
+    Strike(usize),
+    /// And puts it back.
+    Restore(usize, usize),
     Calm,
     /// To a box, from a box; an answer only counts in the run that asked.
     Arrives {
@@ -123,6 +127,8 @@ pub struct World {
     pub members: Vec<Member>,
     pub truth: Truth,
     up: BTreeSet<(usize, usize)>,
+    /// Whose list lacks whom.
+    struck: BTreeSet<(usize, usize)>,
     pub calm: bool,
     pub ids: u64,
     pub seen: BTreeSet<&'static str>,
@@ -174,6 +180,7 @@ impl World {
                 states: BTreeMap::new(),
             },
             up: BTreeSet::new(),
+            struck: BTreeSet::new(),
             calm: false,
             ids: 0,
             seen: BTreeSet::new(),
@@ -187,6 +194,8 @@ impl World {
             if world.is_honest(place) {
                 world.plan(first, Happening::Append(place));
                 world.plan(death, Happening::Crash(place));
+                let strike = world.rng.between(10 * SECOND, 80 * SECOND);
+                world.plan(strike, Happening::Strike(place));
             } else {
                 world.plan(first, Happening::Lie(place));
             }
@@ -229,8 +238,19 @@ impl World {
         self.options.fault == fault
     }
 
+    /// There is a cable, and neither refuses the other.
     pub fn is_up(&self, a: usize, b: usize) -> bool {
-        self.up.contains(&pair(a, b))
+        self.up.contains(&pair(a, b)) && self.trusts(a, b) && self.trusts(b, a)
+    }
+
+    fn trusts(&self, place: usize, other: usize) -> bool {
+        !self.struck.contains(&(place, other))
+    }
+
+    /// Whose cards a box has, its own included.
+    pub fn trusted(&self, place: usize) -> Vec<Name> {
+        let trusted = (0..self.names.len()).filter(|other| self.trusts(place, *other));
+        trusted.map(|other| self.names[other].clone()).collect()
     }
 
     /// Runs to the end; what is broken first ends it.
@@ -271,7 +291,7 @@ impl World {
                 self.plan(after, Happening::Lie(place));
             }
             Happening::Turn(a, b) => {
-                let up = self.calm || !self.is_up(a, b);
+                let up = self.calm || !self.up.contains(&pair(a, b));
                 self.turn(a, b, up)?;
                 let after = if self.rng.one_in(3) { 40 * SECOND } else { 6 * SECOND };
                 let after = self.rng.between(100, after);
@@ -287,9 +307,20 @@ impl World {
                 }
             }
             Happening::Start(place) => self.start(place)?,
+            Happening::Strike(place) => {
+                if !self.calm {
+                    self.strike(place)?;
+                    let after = self.rng.between(10 * SECOND, 80 * SECOND);
+                    self.plan(after, Happening::Strike(place));
+                }
+            }
+            Happening::Restore(place, other) => self.restore(place, other)?,
             Happening::Calm => {
                 self.calm = true;
                 self.note(|_| "the network is whole from here on".to_owned());
+                for (place, other) in self.struck.clone() {
+                    self.restore(place, other)?;
+                }
                 for a in 0..self.members.len() {
                     self.start(a)?;
                     for b in a + 1..self.members.len() {
@@ -313,7 +344,7 @@ impl World {
 
     /// A link comes or goes; both ends notice.
     fn turn(&mut self, a: usize, b: usize, up: bool) -> Result<(), Broken> {
-        if up == self.is_up(a, b) {
+        if up == self.up.contains(&pair(a, b)) {
             return Ok(());
         }
         if up {
@@ -321,12 +352,54 @@ impl World {
         } else {
             self.up.remove(&pair(a, b));
         }
+        if !self.trusts(a, b) || !self.trusts(b, a) {
+            return Ok(());
+        }
         self.note(|_| format!("{a} and {b} are {}", if up { "connected" } else { "cut off" }));
         for (one, other) in [(a, b), (b, a)] {
             let told = !up || !self.breaks(Fault::OneConnection) || self.now < 5 * SECOND;
             if told && self.alive(other) {
                 self.tell_link(one, other, up)?;
             }
+        }
+        Ok(())
+    }
+
+    /// An operator takes a neighbour off the list: it is refused from now on, and what is held of its log stays.
+    fn strike(&mut self, place: usize) -> Result<(), Broken> {
+        let other = self.rng.size(0, self.members.len() - 1);
+        if other == place || !self.trusts(place, other) {
+            return Ok(());
+        }
+        let connected = self.is_up(place, other);
+        self.struck.insert((place, other));
+        self.seen.insert("struck");
+        self.note(|_| format!("{place} does not trust {other}"));
+        let peers = self.trusted(place);
+        self.drive(place, GossipEvent::Peers(peers))?;
+        if connected && self.alive(other) {
+            self.tell_link(other, place, false)?;
+        }
+        let after = self.rng.between(100, 20 * SECOND);
+        self.plan(after, Happening::Restore(place, other));
+        Ok(())
+    }
+
+    /// And puts it back: the copy is taken up from the disk.
+    fn restore(&mut self, place: usize, other: usize) -> Result<(), Broken> {
+        if !self.struck.remove(&(place, other)) {
+            return Ok(());
+        }
+        self.note(|_| format!("{place} trusts {other} again"));
+        let peers = self.trusted(place);
+        self.drive(place, GossipEvent::Peers(peers))?;
+        if let Some(copy) = self.copy_start(place, other).filter(|_| !self.breaks(Fault::LeaveCopies)) {
+            self.seen.insert("taken up");
+            self.drive(place, GossipEvent::TakenUp(copy))?;
+        }
+        if self.is_up(place, other) && self.alive(place) && self.alive(other) {
+            self.tell_link(place, other, true)?;
+            self.tell_link(other, place, true)?;
         }
         Ok(())
     }
