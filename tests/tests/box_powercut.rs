@@ -14,10 +14,9 @@ use anyhow::{Context, Result, ensure};
 use bulla_tests::rig::account::{Account, leaves};
 use bulla_tests::rig::disk::{Disk, DiskKind};
 use bulla_tests::rig::load::{Load, Receipt, random_millis};
-use bulla_tests::rig::{Rig, RigOptions, Role, box_program, rounds};
+use bulla_tests::rig::{Rig, RigOptions, Role, box_program, rounds, stop_still};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 const SCANNERS: usize = 8;
@@ -29,7 +28,7 @@ const EAGER: &str = "[attestation]\nwindow_seconds = 1\ncounter_seconds = 0";
 fn cut_between_calls(rig: &mut Rig, disk: &mut Disk, account: &mut Account, number: usize) -> Result<()> {
     let load = Load::start(rig, SCANNERS, &format!("cut {number}"));
     std::thread::sleep(random_millis(100, 500));
-    freeze(rig)?;
+    stop_still(rig)?;
     disk.cut_power()?;
     rig.sealer.kill()?;
     let refusals = account.enter(load.finish()?);
@@ -59,26 +58,6 @@ fn cut_in_the_middle(
     ensure!(other.is_none(), "{other:?}");
     disk.power_on()?;
     Ok(doubtful)
-}
-
-/// Stops every thread of the box, each where its system call, if any, has ended.
-fn freeze(rig: &Rig) -> Result<()> {
-    let process = rig.sealer.pid().context("the box is not running")?;
-    let stopped = Command::new("kill").args(["-STOP", &process.to_string()]).status()?;
-    ensure!(stopped.success(), "kill -STOP: {stopped}");
-    let began = Instant::now();
-    loop {
-        let mut moving = false;
-        for thread in std::fs::read_dir(format!("/proc/{process}/task"))? {
-            // A thread may end meanwhile; then it does not move any more either.
-            let status = std::fs::read_to_string(thread?.path().join("status")).unwrap_or_default();
-            moving |= status.lines().any(|line| line.starts_with("State:") && !line.contains('T'));
-        }
-        if !moving {
-            return Ok(());
-        }
-        ensure!(began.elapsed() < Duration::from_secs(30), "the box does not stand still");
-    }
 }
 
 #[test]

@@ -352,7 +352,11 @@ fn a_slow_line_still_delivers_and_stays_up() -> Result<()> {
         let begun = Instant::now();
         let [one, other] = peers.get_disjoint_mut([0, 1])?;
         let answer = one.ask(other.key(), &format!("give {bytes}"))?;
-        ensure!(answer.event["bytes"] == bytes, "{answer:?}");
+        ensure!(
+            answer.event["bytes"] == bytes,
+            "{answer:?}; {:?}",
+            peers.iter().map(Peer::take).collect::<Vec<_>>()
+        );
         let (took, line) = (begun.elapsed(), f64::from(bytes) * 8e-3 / f64::from(kbit));
         println!("{} KiB over {kbit} kbit/s: {took:?}, at the line's speed {line:.1} s", bytes >> 10);
         ensure!(!peers.iter().flat_map(Peer::take).any(|heard| heard.is("disconnected")), "taken for a cut");

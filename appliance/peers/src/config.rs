@@ -54,7 +54,8 @@ pub struct Limits {
     pub requests_per_peer: usize,
     /// Requests of all peers that wait for our answer.
     pub requests_total: usize,
-    /// Hints of one author, and hints passed on by one peer, a second; twice as many at once.
+    /// Hints of one author, and for each author hints passed on by one peer, a second; twice as many at once. More than
+    /// the protocol lets anybody publish (`GossipConfig::hint_gap`): who keeps it is never refused.
     pub hints_per_second: u32,
     /// Requests of one peer a second; four times as many at once.
     pub requests_per_second: u32,
@@ -78,7 +79,7 @@ impl Default for Limits {
             asks_queued: 256,
             requests_per_peer: 8,
             requests_total: 32,
-            hints_per_second: 20,
+            hints_per_second: 60,
             requests_per_second: 200,
             hints_queued: 256,
             events_queued: 8,

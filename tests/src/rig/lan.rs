@@ -12,23 +12,29 @@
 //!
 //! Refuses to do: skip, see [`super::netns`].
 
+use super::door::Door;
+use super::forward::{self, Place};
 use super::netns::{self, ip, nft};
 use anyhow::{Context, Result, ensure};
 use rustix::net::{AddressFamily, Protocol, RecvFlags, SocketFlags, SocketType, recv, socket_with, sockopt};
 use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
 use std::process::{Command, id};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use tempfile::TempDir;
 
 /// Namespaces of the rig begin like this; the process follows.
 const PREFIX: &str = "bulla-lan-";
 
 /// Members on a switch.
 pub struct Lan {
+    forwards: Mutex<Vec<Door>>,
     name: String,
     members: usize,
+    scripts: TempDir,
 }
 
 impl Lan {
@@ -39,7 +45,8 @@ impl Lan {
         netns::remove_leftovers(PREFIX)?;
         let name = format!("{PREFIX}{}-{}", id(), COUNT.fetch_add(1, Relaxed));
         // From here on dropping it removes what has been made.
-        let lan = Lan { name, members };
+        let scripts = tempfile::Builder::new().prefix(PREFIX).tempdir()?;
+        let lan = Lan { forwards: Mutex::default(), name, members, scripts };
         let switch = lan.switch();
         ip(&format!("netns add {switch}"))?;
         ip(&format!("-n {switch} link add switch type bridge"))?;
@@ -81,6 +88,37 @@ impl Lan {
         command
     }
 
+    /// The same as a script, see [`super::RigOptions::launcher`]. It is there as long as the LAN.
+    pub fn launcher(&self, member: usize, program: &Path) -> Result<PathBuf> {
+        let directory = self.scripts.path().join(member.to_string());
+        std::fs::create_dir_all(&directory)?;
+        // `ip netns exec` would give the program mounts of its own, and keep a disk mounted that the test takes out.
+        netns::launcher(&directory, &format!("nsenter --net=/run/netns/{}", self.space(member)), program)
+    }
+
+    /// Lets the test reach this port of the member's loopback as a port of its own; no cable of the LAN has to do with it.
+    pub fn publish(&self, member: usize, port: u16) -> Result<()> {
+        let (here, there) = self.loopbacks(member, port);
+        self.forward(&here, there)
+    }
+
+    /// Lets the member reach this port of the test's loopback as a port of its own: a TPM is on no network.
+    pub fn lend(&self, member: usize, port: u16) -> Result<()> {
+        let (here, there) = self.loopbacks(member, port);
+        self.forward(&there, here)
+    }
+
+    fn loopbacks(&self, member: usize, port: u16) -> (Place, Place) {
+        let at = (Ipv4Addr::LOCALHOST, port);
+        (Place { space: None, at }, Place { space: Some(self.space(member)), at })
+    }
+
+    fn forward(&self, from: &Place, to: Place) -> Result<()> {
+        let door = forward::open(from, to)?;
+        self.forwards.lock().expect("pushing does not panic").push(door);
+        Ok(())
+    }
+
     /// Pulls the member's cable out of the switch, or puts it in.
     pub fn plug(&self, member: usize, there: bool) -> Result<()> {
         let state = if there { "up" } else { "down" };
@@ -101,7 +139,27 @@ impl Lan {
             .try_for_each(|other| nft(&self.space(other), &format!("table ip cut {{\n{rule}\n}}")))
     }
 
-    /// Takes back what [`Self::deafen`] and [`Self::silence`] have done.
+    /// Nothing passes between these members and the others, both ways.
+    pub fn part(&self, half: &[usize]) -> Result<()> {
+        for member in 0..self.members {
+            let strangers = (0..self.members).filter(|other| half.contains(other) != half.contains(&member));
+            let rules: String =
+                strangers.map(|other| format!("ip saddr {} drop; ", self.address(other))).collect();
+            let chain = format!("chain in {{ type filter hook input priority filter; {rules}}}");
+            nft(&self.space(member), &format!("table ip cut {{\n{chain}\n}}"))?;
+        }
+        Ok(())
+    }
+
+    /// So many of a hundred packets for the member are lost, at random.
+    pub fn thin(&self, member: usize, percent: u8) -> Result<()> {
+        let rule = format!(
+            "chain in {{ type filter hook input priority filter; iifname lan numgen random mod 100 < {percent} drop; }}"
+        );
+        nft(&self.space(member), &format!("table ip cut {{\n{rule}\n}}"))
+    }
+
+    /// Takes back what [`Self::deafen`], [`Self::silence`], [`Self::part`] and [`Self::thin`] have done.
     pub fn heal(&self) -> Result<()> {
         (0..self.members).try_for_each(|member| nft(&self.space(member), "flush ruleset"))
     }
@@ -113,17 +171,33 @@ impl Lan {
         ip(&format!("-n {space} addr add {address}/24 dev lan"))
     }
 
+    /// Bytes that the member's cable has carried, both ways, with all headers from Ethernet's on.
+    pub fn carried(&self, member: usize) -> Result<u64> {
+        let command = self.command(member, "cat").args(["/proc/net/dev"]).output()?;
+        let text = String::from_utf8(command.stdout)?;
+        let line =
+            text.lines().find_map(|line| line.trim_start().strip_prefix("lan:")).context("no cable")?;
+        let counters: Vec<u64> = line.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
+        ensure!(counters.len() == 16, "{line}");
+        Ok(counters[0] + counters[8])
+    }
+
+    /// Takes back what [`Self::slow`] has done.
+    pub fn quicken(&self, member: usize) -> Result<()> {
+        tc(&format!("-n {} qdisc del dev lan root", self.space(member)))?;
+        tc(&format!("-n {} qdisc del dev port{member} root", self.switch()))
+    }
+
     /// Makes the member's line slow in both directions.
     pub fn slow(&self, member: usize, kbit: u32) -> Result<()> {
         for (space, device) in
             [(self.space(member), "lan".to_owned()), (self.switch(), format!("port{member}"))]
         {
-            let line = format!(
-                "-n {space} qdisc add dev {device} root tbf rate {kbit}kbit burst 16kb latency 400ms"
-            );
-            let output =
-                Command::new("tc").args(line.split(' ')).output().context("cannot start tc (iproute2)")?;
-            ensure!(output.status.success(), "tc {line}: {}", String::from_utf8_lossy(&output.stderr));
+            // A bucket of ten milliseconds: the timer fills it no more often than every four.
+            let burst = (kbit / 800).max(16);
+            tc(&format!(
+                "-n {space} qdisc add dev {device} root tbf rate {kbit}kbit burst {burst}kb latency 400ms"
+            ))?;
         }
         Ok(())
     }
@@ -155,6 +229,12 @@ impl Lan {
     fn others(&self, member: usize) -> impl Iterator<Item = usize> {
         (0..self.members).filter(move |other| *other != member)
     }
+}
+
+fn tc(line: &str) -> Result<()> {
+    let output = Command::new("tc").args(line.split(' ')).output().context("cannot start tc (iproute2)")?;
+    ensure!(output.status.success(), "tc {line}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
 }
 
 /// Somebody with a tap on the switch.

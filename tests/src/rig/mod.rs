@@ -8,16 +8,19 @@ pub mod account;
 mod client;
 pub mod cut;
 pub mod disk;
+mod door;
 mod events;
 pub mod fleet;
 pub mod flood;
 mod form;
+mod forward;
 pub mod lan;
 pub mod load;
 pub mod netns;
 pub mod outage;
 pub mod peer;
 pub mod proxy;
+pub mod site;
 pub mod stick;
 pub mod strace;
 pub mod tsa;
@@ -36,7 +39,7 @@ use bulla_formats::trust::TrustFile;
 use bulla_formats::verify::{Verification, verify, wanted_digest};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use wan::Wan;
 use xtask::box_fixture::{BoxFixture, BoxOptions};
@@ -380,6 +383,26 @@ fn program(variable: &str, name: &str) -> Result<PathBuf> {
     };
     ensure!(path.is_file(), "{} is missing; build it first: cargo build -p {name}", path.display());
     Ok(path)
+}
+
+/// Stops every thread of the box, each where its system call, if any, has ended.
+pub fn stop_still(rig: &Rig) -> Result<()> {
+    let process = rig.sealer.pid().context("the box is not running")?;
+    let stopped = Command::new("kill").args(["-STOP", &process.to_string()]).status()?;
+    ensure!(stopped.success(), "kill -STOP: {stopped}");
+    let began = Instant::now();
+    loop {
+        let mut moving = false;
+        for thread in std::fs::read_dir(format!("/proc/{process}/task"))? {
+            // A thread may end meanwhile; then it does not move any more either.
+            let status = std::fs::read_to_string(thread?.path().join("status")).unwrap_or_default();
+            moving |= status.lines().any(|line| line.starts_with("State:") && !line.contains('T'));
+        }
+        if !moving {
+            return Ok(());
+        }
+        ensure!(began.elapsed() < Duration::from_secs(30), "the box does not stand still");
+    }
 }
 
 /// Whether the fault tests run at full length (`cargo xtask soak`).

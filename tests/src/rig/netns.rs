@@ -7,7 +7,8 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Fails unless namespaces can be made.
@@ -56,6 +57,16 @@ pub fn remove_leftovers(prefix: &str) -> Result<()> {
         let _ = fs::remove_dir_all(Path::new("/etc/netns").join(&name));
     }
     Ok(())
+}
+
+/// A script in `directory` that runs the program in the namespace, for whoever starts a program by its path.
+/// `enter` is the command line that enters it.
+pub fn launcher(directory: &Path, enter: &str, program: &Path) -> Result<PathBuf> {
+    let script = directory.join(program.file_name().context("a program has a name")?);
+    let program = program.to_str().context("a program whose name is UTF-8")?;
+    fs::write(&script, format!("#!/bin/sh\nexec {enter} '{program}' \"$@\"\n"))?;
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+    Ok(script)
 }
 
 /// Sets a switch of a namespace's network to 1.

@@ -1,7 +1,7 @@
 //! What answers on the far side of a WAN when no authority does: a resolver, a hotel's portal, somebody who never speaks.
 
-use super::door::Door;
 use super::names::Names;
+use crate::rig::door::Door;
 use anyhow::Result;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
@@ -34,8 +34,8 @@ impl FarSide {
                 serve(client);
             }
         };
-        let portal = Door::open((address, 0), counted(login))?;
-        let silent = Door::open((address, 0), counted(listen))?;
+        let portal = Door::open(None, (address, 0), counted(login))?;
+        let silent = Door::open(None, (address, 0), counted(listen))?;
         Ok(FarSide { address, portal, silent, taken, _names: Names::start(address)? })
     }
 

@@ -14,20 +14,18 @@
 //! Refuses to do: skip. Namespaces need root, and `ip` and `nft`; without them a test fails and says so.
 
 mod cut;
-mod door;
 mod far;
-mod forward;
 mod names;
 
 pub use cut::Cut;
 
+use super::door::Door;
+use super::forward::{self, Place};
 use super::netns::{self, ip, nft, setting};
-use anyhow::{Context, Result, ensure};
-use door::Door;
+use anyhow::{Result, ensure};
 use far::FarSide;
 use std::fs;
 use std::net::Ipv4Addr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, id};
 use std::sync::Mutex;
@@ -107,13 +105,7 @@ impl Wan {
     /// The same as a script, for whoever starts a program by its path ([`super::RigOptions::launcher`]). It is there as long
     /// as the rig.
     pub fn launcher(&self, program: &Path) -> Result<PathBuf> {
-        let name = program.file_name().context("a program has a name")?;
-        let script = self.scripts.path().join(name);
-        let program = program.to_str().context("a program whose name is UTF-8")?;
-        let space = &self.spaces.sealer;
-        fs::write(&script, format!("#!/bin/sh\nexec ip netns exec {space} '{program}' \"$@\"\n"))?;
-        fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
-        Ok(script)
+        netns::launcher(self.scripts.path(), &format!("ip netns exec {}", self.spaces.sealer), program)
     }
 
     /// Does something on a thread that is where the box is; a socket made there stays there.
@@ -167,7 +159,7 @@ impl Wan {
     }
 
     fn forward(&self, from: (Ipv4Addr, u16), to: (Ipv4Addr, u16)) -> Result<()> {
-        let door = forward::open(from, to)?;
+        let door = forward::open(&Place::here(from.0, from.1), Place::here(to.0, to.1))?;
         self.forwards.lock().expect("pushing does not panic").push(door);
         Ok(())
     }
