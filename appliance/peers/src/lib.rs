@@ -30,6 +30,7 @@ mod links;
 mod neighbourhood;
 mod outbox;
 mod reports;
+mod socket;
 mod swarm;
 mod task;
 mod wire;

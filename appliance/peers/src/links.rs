@@ -5,14 +5,15 @@
 //! - Of two made at about the same time stays the one that the smaller key made.
 //! - Else the newer one stays: the older one is of an address, a process or a cable that is not there any more.
 
+use crate::socket::Pulse;
 use libp2p::swarm::ConnectionId;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 /// Connections that are not further apart than this were made at the same time.
 const SAME_TIME: Duration = Duration::from_secs(2);
-/// Without an answer to a ping for so long, a connection is dead. The kernel notices most cut cables earlier; on a slow line
-/// a ping may have to wait for seconds.
+/// Without a byte for so long, though pings ask for one every two seconds, a connection is dead. The kernel notices most cut
+/// cables earlier; on a slow line an answer may have to wait for seconds.
 const SILENT_AFTER: Duration = Duration::from_secs(10);
 
 /// One connection.
@@ -24,8 +25,8 @@ pub(crate) struct Link {
     pub(crate) since: Instant,
     /// The other side has let us in: it answers.
     pub(crate) let_in: bool,
-    /// When it answered a ping last, or was made.
-    pub(crate) heard: Instant,
+    /// When it was heard last: by any byte, the answer to a ping or another, or because it was made.
+    pub(crate) pulse: Pulse,
     /// Which of our addresses it is made from.
     pub(crate) local: Option<IpAddr>,
     /// It does not leave the machine.
@@ -67,13 +68,13 @@ impl Links {
 
     /// Those that have been silent for too long.
     pub(crate) fn silent(&self, now: Instant) -> impl Iterator<Item = ConnectionId> {
-        let silent = move |link: &&Link| now.duration_since(link.heard) >= SILENT_AFTER;
+        let silent = move |link: &&Link| now.duration_since(link.pulse.last()) >= SILENT_AFTER;
         self.0.iter().filter(silent).map(|link| link.id)
     }
 
     /// When the first of them will have been.
     pub(crate) fn silent_at(&self) -> Option<Instant> {
-        self.0.iter().map(|link| link.heard + SILENT_AFTER).min()
+        self.0.iter().map(|link| link.pulse.last() + SILENT_AFTER).min()
     }
 
     /// There is none.
@@ -93,7 +94,7 @@ mod tests {
 
     fn link(number: usize, ours: bool, since: Instant) -> Link {
         let id = ConnectionId::new_unchecked(number);
-        Link { id, ours, since, heard: since, let_in: false, local: None, loopback: false }
+        Link { id, ours, since, pulse: Pulse::new(since), let_in: false, local: None, loopback: false }
     }
 
     #[test]
@@ -132,7 +133,7 @@ mod tests {
         links.add(link(1, true, now), true);
         let then = links.silent_at().unwrap();
         assert_eq!((links.silent(now).count(), links.silent(then).count()), (0, 1));
-        links.get(ConnectionId::new_unchecked(1)).unwrap().heard = then;
+        links.get(ConnectionId::new_unchecked(1)).unwrap().pulse.beat(then);
         assert_eq!(links.silent(then).count(), 0);
     }
 

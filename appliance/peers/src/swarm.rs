@@ -9,6 +9,7 @@ use crate::counters::Counters;
 use crate::door::Door;
 use crate::error::StartError;
 use crate::hints::Hints;
+use crate::socket::{Felt, Pulse, Sockets};
 use libp2p::allow_block_list::{self, AllowedPeers};
 use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::core::Transport;
@@ -21,9 +22,7 @@ use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{PeerId, Swarm, identify, mdns, noise, ping, request_response, tcp, yamux};
 use socket2::SockRef;
-use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A connection must be through its handshake after this.
@@ -41,8 +40,6 @@ const STREAMS_MAX: usize = 64;
 const HANDSHAKES_MAX: u32 = 32;
 /// Connections to one neighbour: one, and one that takes its place.
 const CONNECTIONS_PER_PEER_MAX: u32 = 3;
-/// Handshakes whose local address is remembered.
-const LOCAL_MAX: usize = 256;
 /// Neighbours are looked for so often; who comes later announces itself.
 const MDNS_EVERY: Duration = Duration::from_secs(60);
 const MDNS_TTL: Duration = Duration::from_secs(150);
@@ -60,34 +57,13 @@ pub(crate) struct Box {
     pub(crate) mdns: Toggle<mdns::tokio::Behaviour>,
 }
 
-/// From which of our addresses a connection was made, by the other side's. libp2p does not say it of those that we make;
-/// an entry lives from the socket to the end of the handshake.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct LocalAddresses(Arc<Mutex<HashMap<SocketAddr, IpAddr>>>);
-
-impl LocalAddresses {
-    fn note(&self, remote: SocketAddr, local: SocketAddr) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Handshakes that came to nothing leave theirs behind.
-        if known.len() >= LOCAL_MAX {
-            known.clear();
-        }
-        known.insert(remote, local.ip());
-    }
-
-    /// Which of our addresses it was; asked once.
-    pub(crate) fn take(&self, remote: SocketAddr) -> Option<IpAddr> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&remote)
-    }
-}
-
 /// A swarm that listens nowhere and lets in nobody yet.
 pub(crate) fn swarm(
     keys: &Keypair,
     limits: &Limits,
     mdns: bool,
     counters: Arc<Counters>,
-    locals: LocalAddresses,
+    sockets: Sockets,
 ) -> Result<Swarm<Box>, StartError> {
     let own = keys.public().to_peer_id();
     let behaviour = Box {
@@ -115,7 +91,7 @@ pub(crate) fn swarm(
         // Neighbours stay connected although nothing is said; pings notice when they are gone.
         .with_idle_connection_timeout(Duration::from_secs(u64::from(u32::MAX)))
         .with_max_negotiating_inbound_streams(16);
-    Ok(Swarm::new(transport(keys, locals)?, behaviour, own, config))
+    Ok(Swarm::new(transport(keys, sockets)?, behaviour, own, config))
 }
 
 /// Looks for neighbours on the LAN.
@@ -124,15 +100,16 @@ pub(crate) fn finder(own: PeerId) -> Result<mdns::tokio::Behaviour, StartError> 
     mdns::tokio::Behaviour::new(config, own).map_err(StartError::Mdns)
 }
 
-fn transport(keys: &Keypair, locals: LocalAddresses) -> Result<Boxed<(PeerId, StreamMuxerBox)>, StartError> {
+fn transport(keys: &Keypair, sockets: Sockets) -> Result<Boxed<(PeerId, StreamMuxerBox)>, StartError> {
     let noise = noise::Config::new(keys).map_err(|error| StartError::Library(error.to_string()))?;
     let mut yamux = yamux::Config::default();
     yamux.set_max_num_streams(STREAMS_MAX);
     let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
     let transport = tcp
         .map(move |stream, _| {
+            let pulse = Pulse::new(Instant::now());
             if let (Ok(remote), Ok(local)) = (stream.0.peer_addr(), stream.0.local_addr()) {
-                locals.note(remote, local);
+                sockets.note(remote, local, pulse.clone());
             }
             let socket = SockRef::from(&stream.0);
             // Both only help to notice earlier; a kernel without them still has pings.
@@ -143,7 +120,7 @@ fn transport(keys: &Keypair, locals: LocalAddresses) -> Result<Boxed<(PeerId, St
             for error in set.into_iter().filter_map(Result::err) {
                 log::debug!("a socket option is not to be had: {error}");
             }
-            stream
+            Felt::new(stream, pulse)
         })
         .upgrade(Version::V1Lazy)
         .authenticate(noise)

@@ -17,7 +17,8 @@ use crate::links::Link;
 use crate::neighbourhood::Neighbourhood;
 use crate::outbox::{Answered, Asked, Outbox};
 use crate::reports::Reports;
-use crate::swarm::{Box as Behaviours, BoxEvent, LocalAddresses, finder};
+use crate::socket::{Pulse, Sockets};
+use crate::swarm::{Box as Behaviours, BoxEvent, finder};
 use crate::wire::{Ask, Command};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -66,7 +67,7 @@ pub(crate) struct Task {
     neighbours: Neighbourhood,
     limits: Limits,
     counters: Arc<Counters>,
-    locals: LocalAddresses,
+    sockets: Sockets,
     events: mpsc::Sender<Event>,
     outbox: Outbox,
     reports: Reports,
@@ -86,7 +87,7 @@ impl Task {
         own: PeerKey,
         limits: Limits,
         counters: Arc<Counters>,
-        locals: LocalAddresses,
+        sockets: Sockets,
         events: mpsc::Sender<Event>,
     ) -> Self {
         Task {
@@ -95,7 +96,7 @@ impl Task {
             outbox: Outbox::new(limits.hints_queued),
             limits,
             counters,
-            locals,
+            sockets,
             events,
             reports: Reports::default(),
             waiting: VecDeque::new(),
@@ -554,11 +555,12 @@ impl Task {
             return;
         };
         let remote = endpoint.get_remote_address();
-        let local = socket(remote).and_then(|remote| self.locals.take(remote));
+        let known = socket(remote).and_then(|remote| self.sockets.take(remote));
         let loopback = ip(remote).is_some_and(|ip| ip.is_loopback());
         let (ours, since) = (endpoint.is_dialer(), Instant::now());
+        let (local, pulse) = known.map_or((None, Pulse::new(since)), |(local, pulse)| (Some(local), pulse));
         peer.call.connected();
-        let link = Link { id: connection, ours, since, heard: since, let_in: false, local, loopback };
+        let link = Link { id: connection, ours, since, pulse, let_in: false, local, loopback };
         for surplus in peer.links.add(link, peer.call.is_first()) {
             self.swarm.close_connection(surplus);
         }
@@ -601,7 +603,6 @@ impl Task {
             log::debug!("peer {} has not answered a ping: {error}", peer.key);
             return;
         }
-        link.heard = Instant::now();
         if !std::mem::replace(&mut link.let_in, true) {
             peer.call.let_in();
             let key = peer.key;
@@ -618,7 +619,7 @@ impl Task {
                 dead.push(connection);
                 // It is closing; that it goes on saying nothing is no news before the next time is up.
                 if let Some(link) = peer.links.get(connection) {
-                    link.heard = now;
+                    link.pulse.beat(now);
                 }
             }
         }

@@ -8,7 +8,8 @@ use crate::counters::{Counted, Counters};
 use crate::error::{BusyError, ConfigError, StartError};
 use crate::event::{AskId, Event};
 use crate::key::PeerKey;
-use crate::swarm::{LocalAddresses, swarm};
+use crate::socket::Sockets;
+use crate::swarm::swarm;
 use crate::task::Task;
 use libp2p::Multiaddr;
 use libp2p::identity::{Keypair, ed25519};
@@ -64,8 +65,8 @@ impl Wire {
             .ok_or_else(|| StartError::Library("an Ed25519 id without its key".to_owned()))?;
         let list = listed(&neighbours, own, &limits)?;
         let counters = Arc::<Counters>::default();
-        let locals = LocalAddresses::default();
-        let mut swarm = swarm(&keys, &limits, mdns, counters.clone(), locals.clone())?;
+        let sockets = Sockets::default();
+        let mut swarm = swarm(&keys, &limits, mdns, counters.clone(), sockets.clone())?;
         for address in &listen {
             let parsed: Multiaddr = address.parse().map_err(|_| ConfigError::Address(address.clone()))?;
             swarm.listen_on(parsed).map_err(|error| {
@@ -81,7 +82,7 @@ impl Wire {
         let (commands, orders) = mpsc::unbounded_channel();
         let (events, receiver) = mpsc::channel(limits.events_queued);
         let (list_sender, list_receiver) = watch::channel(list);
-        let task = Task::new(swarm, own, limits.clone(), counters.clone(), locals, events);
+        let task = Task::new(swarm, own, limits.clone(), counters.clone(), sockets, events);
         let task = tokio::spawn(task.run(orders, list_receiver));
         let asks = Arc::new(Semaphore::new(limits.asks_queued));
         let hints = Arc::new(Semaphore::new(HINTS_WAITING_MAX));

@@ -15,6 +15,7 @@ pub mod flood;
 mod form;
 mod forward;
 pub mod lan;
+pub mod liar;
 pub mod load;
 pub mod netns;
 pub mod outage;

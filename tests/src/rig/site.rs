@@ -113,7 +113,13 @@ impl Site {
     pub fn introduce(&self, one: usize, other: usize) -> Result<()> {
         let card = self.boxes[other].file("peer.card");
         let fingerprint = self.cards[other].fingerprint();
-        self.boxes[one].run(&["peers", "add", card.to_str().unwrap(), "--fingerprint", &fingerprint])?;
+        self.boxes[one].run(&[
+            "peers",
+            "add",
+            card.to_str().context("a path in UTF-8")?,
+            "--fingerprint",
+            &fingerprint,
+        ])?;
         Ok(())
     }
 
