@@ -85,6 +85,11 @@ impl Authority {
         self.policies.is_empty() || self.policies.contains(policy)
     }
 
+    /// DER of the root that is this anchor.
+    pub(crate) fn root_of(&self, anchor: &TrustAnchor<'_>) -> Option<&[u8]> {
+        self.roots.iter().find(|root| root.anchor == *anchor).map(|root| root.der.as_slice())
+    }
+
     /// Anchors whose certificates were valid then, or were not.
     pub(crate) fn anchors(&self, micros: u64, valid: bool) -> Vec<TrustAnchor<'static>> {
         let then = |root: &&Root| (root.not_before_micros..=root.not_after_micros).contains(&micros) == valid;

@@ -3,6 +3,7 @@
 //! Refuses to do: path validation, which is webpki's; what is read here is what webpki does not ask.
 //! Invariant: an extension that comes twice is refused, so every reader of the certificate means the same one.
 
+use crate::crl;
 use crate::der::{self, BIT_STRING, BOOLEAN, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, Reader, SEQUENCE};
 use crate::oid;
 use crate::refusal::Refusal;
@@ -14,10 +15,10 @@ const EXTENSIONS_MAX: usize = 64;
 
 /// An extension.
 #[derive(Debug, Clone, Copy)]
-struct Extension<'a> {
-    oid: &'a [u8],
-    critical: bool,
-    value: &'a [u8],
+pub(crate) struct Extension<'a> {
+    pub oid: &'a [u8],
+    pub critical: bool,
+    pub value: &'a [u8],
 }
 
 /// A certificate, taken apart as far as it matters here.
@@ -96,6 +97,26 @@ impl<'a> Certificate<'a> {
         Ok(ca)
     }
 
+    /// Whether its key may sign CRLs: nothing is said of what it may do, or that it may.
+    pub fn may_sign_crls(&self) -> der::Result<bool> {
+        // cRLSign.
+        Ok(self.key_usage()?.is_none_or(|bits| bits.contains(&6)))
+    }
+
+    fn key_usage(&self) -> der::Result<Option<Vec<usize>>> {
+        let Some(usage) = self.extension(oid::KEY_USAGE) else { return Ok(None) };
+        let mut usage = Reader::new(usage.value);
+        let bits = usage.take(BIT_STRING)?.flags()?;
+        usage.end()?;
+        Ok(Some(bits))
+    }
+
+    /// The GeneralNames, DER each, under which its issuer publishes CRLs for it.
+    pub fn distribution_points(&self) -> der::Result<Vec<&'a [u8]>> {
+        let points = self.extension(oid::CRL_DISTRIBUTION_POINTS);
+        points.map_or(Ok(Vec::new()), |points| crl::names_of_points(points.value))
+    }
+
     /// The identifier of its key that others may name it by.
     pub fn key_identifier(&self) -> der::Result<Option<&'a [u8]>> {
         let Some(extension) = self.extension(oid::SUBJECT_KEY_IDENTIFIER) else { return Ok(None) };
@@ -135,21 +156,16 @@ impl<'a> Certificate<'a> {
         if !purposes.critical {
             return Err(Refusal::PurposeNotCritical);
         }
-        if let Some(usage) = self.extension(oid::KEY_USAGE) {
-            let mut usage = Reader::new(usage.value);
-            let bits = usage.take(BIT_STRING).and_then(|bits| bits.flags()).map_err(malformed)?;
-            usage.end().map_err(malformed)?;
-            // digitalSignature and contentCommitment (nonRepudiation).
-            if bits.is_empty() || bits.iter().any(|bit| *bit > 1) {
-                return Err(Refusal::KeyUsage);
-            }
+        // digitalSignature and contentCommitment (nonRepudiation).
+        match self.key_usage().map_err(malformed)? {
+            Some(bits) if bits.is_empty() || bits.iter().any(|bit| *bit > 1) => Err(Refusal::KeyUsage),
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 
 /// `Extensions`, of a certificate or a stamp: whether any is critical is the caller's business.
-fn read_extensions(list: &[u8]) -> der::Result<Vec<Extension<'_>>> {
+pub(crate) fn read_extensions(list: &[u8]) -> der::Result<Vec<Extension<'_>>> {
     Reader::whole(list, SEQUENCE)?.all(EXTENSIONS_MAX)?.iter().map(|one| extension(one.raw)).collect()
 }
 

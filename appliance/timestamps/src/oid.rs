@@ -28,6 +28,10 @@ pub(crate) const SUBJECT_KEY_IDENTIFIER: &[u8] = b"\x55\x1d\x0e";
 pub(crate) const KEY_USAGE: &[u8] = b"\x55\x1d\x0f";
 pub(crate) const SUBJECT_ALT_NAME: &[u8] = b"\x55\x1d\x11";
 pub(crate) const BASIC_CONSTRAINTS: &[u8] = b"\x55\x1d\x13";
+pub(crate) const CRL_REASON: &[u8] = b"\x55\x1d\x15";
+pub(crate) const DELTA_CRL_INDICATOR: &[u8] = b"\x55\x1d\x1b";
+pub(crate) const ISSUING_DISTRIBUTION_POINT: &[u8] = b"\x55\x1d\x1c";
+pub(crate) const CRL_DISTRIBUTION_POINTS: &[u8] = b"\x55\x1d\x1f";
 pub(crate) const EXTENDED_KEY_USAGE: &[u8] = b"\x55\x1d\x25";
 pub(crate) const TIME_STAMPING: &[u8] = b"\x2b\x06\x01\x05\x05\x07\x03\x08";
 

@@ -101,6 +101,16 @@ pub(crate) fn of_signer(algorithm: &AlgorithmIdentifier<'_>, digest: Digest) -> 
     }
 }
 
+/// What an issuer's signature may be verified with: its algorithm names the hash.
+pub(crate) fn of_issuer(algorithm: &AlgorithmIdentifier<'_>) -> Option<Vec<Algorithm>> {
+    if algorithm.oid == oid::RSA_ENCRYPTION {
+        return None;
+    }
+    [Digest::Sha256, Digest::Sha384, Digest::Sha512]
+        .into_iter()
+        .find_map(|digest| of_signer(algorithm, digest))
+}
+
 /// RFC 4055, 3.1: hash, mask by the same hash, salt as long as the hash; the trailer by default.
 fn is_pss_of(parameters: &[u8], digest: Digest) -> Result<()> {
     let mut parameters = Reader::whole(parameters, SEQUENCE)?;

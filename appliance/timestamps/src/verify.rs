@@ -2,7 +2,7 @@
 //!
 //! In this order: reply, CMS, content, what was asked for, the binding of the certificate, its purpose, the signature,
 //! its validity and the path to a pinned root, all at the time that the stamp states.
-//! Refuses to do: ask whether a certificate was revoked. No reply carries that, and nobody is asked.
+//! Refuses to do: ask whether a certificate was revoked. No reply carries that; [`crate::standing`] answers it by CRLs.
 //! Invariant: a signature is verified before anything that only the signer can vouch for is handed out.
 
 use crate::authority::Authority;
@@ -13,6 +13,7 @@ use crate::der::{
 use crate::oid::{self, Oid};
 use crate::refusal::Refusal;
 use crate::reply::Reply;
+use crate::revocation::Vouched;
 use crate::signature::{self, AlgorithmIdentifier, Digest};
 use crate::signed_data::{SignedData, SignerName};
 use crate::text;
@@ -46,6 +47,7 @@ pub struct TimeStamp {
     serial: Vec<u8>,
     signer: String,
     signer_not_after_micros: u64,
+    vouched: Vec<Vouched>,
 }
 
 impl TimeStamp {
@@ -82,6 +84,10 @@ impl TimeStamp {
     pub fn signer_not_after_micros(&self) -> u64 {
         self.signer_not_after_micros
     }
+    /// The signer's certificate, then every CA's below the pinned root, each with the one that vouches for it.
+    pub fn vouched(&self) -> &[Vouched] {
+        &self.vouched
+    }
 }
 
 /// Judges a reply.
@@ -106,7 +112,7 @@ pub fn verify(reply: &[u8], expected: &Expected, authority: &Authority) -> Resul
         return Err(Refusal::AuthorityName);
     }
     check_signature(&signed, &signer)?;
-    check_path(&signed, &signer, info.gen_time_micros, authority)?;
+    let vouched = check_path(&signed, &signer, info.gen_time_micros, authority)?;
     Ok(TimeStamp {
         gen_time_micros: info.gen_time_micros,
         rounded: info.rounded,
@@ -115,6 +121,7 @@ pub fn verify(reply: &[u8], expected: &Expected, authority: &Authority) -> Resul
         serial: info.serial.strip_prefix(&[0]).unwrap_or(info.serial).to_vec(),
         signer: text::name(signer.subject).map_err(|Malformed| Refusal::Malformed("signer's certificate"))?,
         signer_not_after_micros: signer.not_after_micros,
+        vouched,
     })
 }
 
@@ -233,13 +240,13 @@ fn check_signature(signed: &SignedData<'_>, signer: &Certificate<'_>) -> Result<
     Err(Refusal::Algorithm("key"))
 }
 
-/// The certificate was valid then, and so was every CA up to a pinned root.
+/// The certificate was valid then, and so was every CA up to a pinned root. Returns who vouches for whom.
 fn check_path(
     signed: &SignedData<'_>,
     signer: &Certificate<'_>,
     micros: u64,
     authority: &Authority,
-) -> Result<(), Refusal> {
+) -> Result<Vec<Vouched>, Refusal> {
     let second = micros - micros % crate::time::SECOND;
     if second < signer.not_before_micros {
         return Err(Refusal::SignerNotYetValid);
@@ -249,14 +256,18 @@ fn check_path(
     }
     let others = signed.certificates.iter().filter(|other| **other != signer.der);
     let others: Vec<CertificateDer<'_>> = others.map(|other| CertificateDer::from(*other)).collect();
-    let leads_to = |anchors: &[TrustAnchor<'_>]| -> Result<(), Error> {
+    let leads_to = |anchors: &[TrustAnchor<'_>]| -> Result<Vec<Vouched>, Error> {
         let certificate = CertificateDer::from(signer.der);
         let certificate = EndEntityCert::try_from(&certificate)?;
         let time = UnixTime::since_unix_epoch(Duration::from_micros(second));
         // Intermediate CAs need not say what they are for; the signer's own purpose has been checked already.
         let usage = KeyUsage::required_if_present(oid::TIME_STAMPING);
         let algorithms = signature::OF_CERTIFICATES;
-        certificate.verify_for_usage(algorithms, anchors, &others, time, usage, None, None).map(|_| ())
+        let path = certificate.verify_for_usage(algorithms, anchors, &others, time, usage, None, None)?;
+        let mut chain = vec![signer.der.to_vec()];
+        chain.extend(path.intermediate_certificates().map(|ca| ca.der().to_vec()));
+        chain.extend(authority.root_of(path.anchor()).map(<[u8]>::to_vec));
+        Ok(chain.windows(2).map(|pair| Vouched::new(&pair[0], &pair[1])).collect())
     };
     let outcome = leads_to(&authority.anchors(micros, true));
     // Walked again only where that can give a better reason.
