@@ -172,7 +172,7 @@ fn switches_can_be_thrown_from_outside() {
         assert_eq!(put(bad).0, 400, "{bad}");
     }
     let (status, now) = put("{}");
-    let all = r#"{"transport":"up","handshake":"good","delayMillis":0,"answer":"stamp","clockOffsetSeconds":0,"quota":null}"#;
+    let all = r#"{"transport":"up","handshake":"good","delayMillis":0,"answer":"stamp","clockOffsetSeconds":0,"quota":null,"crl":"good"}"#;
     assert_eq!((status, now.as_str()), (200, all));
     judged(&tsa).unwrap();
     let counters = agent.get(format!("{}/counters", tsa.control_url())).call().unwrap();

@@ -33,7 +33,7 @@ const EDGES: [(&str, &[&str]); 20] = [
             "bulla-timestamps",
         ],
     ),
-    ("bulla", &["bulla-formats", "bulla-ledger", "bulla-manual", "bulla-page"]),
+    ("bulla", &["bulla-formats", "bulla-ledger", "bulla-manual", "bulla-page", "bulla-timestamps"]),
     ("bulla-appraisal", &["bulla-formats"]),
     ("bulla-approvals", &["bulla-formats"]),
     ("bulla-ceremony", &["bulla-formats"]),

@@ -179,7 +179,7 @@ fn negatives_outnumber_positives_and_all_are_small() {
 }
 
 /// The checks of `docs/formats.md` section 9, in its order, and the one that ends an opaque leaf.
-const CHECKS: [&str; 17] = [
+const CHECKS: [&str; 20] = [
     "seal-file",
     "enrolment",
     "attestation-key",
@@ -194,6 +194,9 @@ const CHECKS: [&str; 17] = [
     "quote",
     "openings",
     "erasure",
+    "anchor",
+    "time-evidence",
+    "revocation-status",
     "revocation",
     "document",
     "policy",

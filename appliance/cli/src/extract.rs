@@ -146,6 +146,9 @@ pub fn parts(seal: &SealFile) -> Parts {
             }
         }
     }
+    for (at, crl) in seal.crls.iter().enumerate() {
+        parts.push((format!("crl-{at}.crl"), crl.clone()));
+    }
     parts
 }
 

@@ -18,11 +18,13 @@ use bulla_formats::entry::{Entry, Kind};
 use bulla_formats::hash::sha256;
 use bulla_formats::json;
 use bulla_formats::note::{SignedNote, parse_checkpoint_text};
+use bulla_formats::report::utc;
 use bulla_formats::revocation::Revocation;
 use bulla_formats::seal_file::{Head, SEAL_BYTES_MAX, SealFile};
 use bulla_formats::sig::Algorithm;
 use bulla_formats::tpm::{Attest, Attested, NvPublic, TpmtPublic};
 use bulla_formats::trust::{TrustFile, fingerprint};
+use bulla_timestamps::Crl;
 use clap::Args;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -158,6 +160,7 @@ fn seal_file(file: &SealFile) -> Value {
             "entryProof": anchor.entry_proof.iter().map(hex::encode).collect::<Vec<_>>(),
         })).collect::<Vec<_>>(),
         "evidence": file.evidence.as_ref().map(|bytes| or_raw(bytes, Entry::decode(bytes), entry)),
+        "crls": file.crls.iter().map(|der| crl(der)).collect::<Vec<_>>(),
         "manifests": file.manifests.iter().map(|manifest| json!({
             "entry": or_raw(&manifest.entry, Entry::decode(&manifest.entry), entry),
             "checkpoint": manifest.checkpoint,
@@ -186,6 +189,15 @@ fn anchor_body(body: &AnchorBody) -> Value {
         "proofs": proofs.collect::<Vec<_>>(),
         "manifests": body.manifests.iter().map(|manifest| manifest.index).collect::<Vec<_>>(),
     })
+}
+
+fn crl(der: &[u8]) -> Value {
+    let show = |crl: &Crl<'_>| {
+        let time = |micros: u64| utc(micros / 1_000);
+        json!({"issuer": crl.issuer_name(), "bytes": der.len(), "thisUpdate": time(crl.this_update_micros()),
+            "nextUpdate": time(crl.next_update_micros())})
+    };
+    or_raw(der, Crl::read(der), show)
 }
 
 fn opening(opening: &Opening) -> Value {

@@ -5,9 +5,11 @@
 //! file asks for, so that fewer liars than that move none.
 
 use crate::body::anchor::{AnchorBody, AnchorProof, Evidence, imprint_input};
+use crate::entry::Entry;
 use crate::hash::sha256;
+use crate::seal_file::SealFile;
 use crate::trust::Authorities;
-use bulla_timestamps::{Expected, Refusal};
+use bulla_timestamps::{Crl, Expected, Refusal, Standing, TimeStamp, Use};
 
 /// What one operator's proof says: the imprint or checkpoint existed at a time between these two. Unix milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,11 +22,29 @@ pub struct Attested {
     pub latest: u64,
 }
 
+/// A proof that holds, and what CRLs say of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// What it says.
+    pub said: Attested,
+    /// How the certificates behind it stood; `None` where there are none.
+    pub standing: Option<Standing>,
+    /// What became of each CRL.
+    pub uses: Vec<Use>,
+}
+
+impl Held {
+    /// Whether it may count for a bound.
+    pub fn counts(&self) -> bool {
+        !matches!(self.standing, Some(Standing::Doubtful(_)))
+    }
+}
+
 /// How a proof came out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Judged {
     /// It holds.
-    Holds(Attested),
+    Holds(Held),
     /// The trust file does not say whether to believe it; the words say why.
     Unknown(String),
     /// It does not hold, though the trust file knows who should have made it.
@@ -34,12 +54,13 @@ pub enum Judged {
 /// Witnesses state whole seconds: the cosignature was made within that second.
 const WITNESS_ACCURACY_MILLIS: u64 = 1_000;
 
-/// Judges one proof of `body`, an anchor of the log named `origin`.
+/// Judges one proof of `body`, an anchor of the log named `origin`, with these CRLs at hand.
 pub fn judge(
     body: &AnchorBody,
     proof: &AnchorProof,
     origin: &str,
     authorities: Option<&Authorities>,
+    crls: &[Crl<'_>],
 ) -> Judged {
     let operator = proof.operator.clone();
     let unknown = |what: &str| Judged::Unknown(format!("the trust file names no {what} of {operator:?}"));
@@ -48,12 +69,13 @@ pub fn judge(
             let Some(known) = authorities.and_then(|all| all.tsa(&operator)) else {
                 return unknown("time-stamp authority");
             };
-            let imprint = sha256(&[&imprint_input(&body.batch)]).0;
-            match bulla_timestamps::verify(reply, &Expected { imprint, nonce: None }, &known.authority) {
+            match stamp(body, reply, &known.authority) {
                 Ok(token) => {
                     let (earliest, latest) =
                         (token.earliest_micros() / 1_000, token.latest_micros().div_ceil(1_000));
-                    Judged::Holds(Attested { operator, earliest, latest })
+                    let (standing, uses) = bulla_timestamps::standing(&token, crls);
+                    let said = Attested { operator, earliest, latest };
+                    Judged::Holds(Held { said, standing: Some(standing), uses })
                 }
                 // Roots are replaced in the course of years: these two say that the trust file does not know, nothing worse.
                 Err(error @ (Refusal::Untrusted | Refusal::Policy(_))) => Judged::Unknown(error.to_string()),
@@ -67,12 +89,42 @@ pub fn judge(
             match known.key.verify(&body.checkpoint_text(origin), said.seconds, &said.signature) {
                 Ok(()) => {
                     let earliest = said.seconds * 1_000;
-                    Judged::Holds(Attested { operator, earliest, latest: earliest + WITNESS_ACCURACY_MILLIS })
+                    let said = Attested { operator, earliest, latest: earliest + WITNESS_ACCURACY_MILLIS };
+                    Judged::Holds(Held { said, standing: None, uses: Vec::new() })
                 }
                 Err(error) => Judged::Refused(format!("the cosignature of {}: {error}", said.name)),
             }
         }
     }
+}
+
+/// Judges a reply over the batch of `body`, whoever asked for it.
+pub fn stamp(
+    body: &AnchorBody,
+    reply: &[u8],
+    authority: &bulla_timestamps::Authority,
+) -> Result<TimeStamp, Refusal> {
+    let imprint = sha256(&[&imprint_input(&body.batch)]).0;
+    bulla_timestamps::verify(reply, &Expected { imprint, nonce: None }, authority)
+}
+
+/// Whether some time stamp of a file carries a certificate of this CRL's issuer; nothing is verified.
+pub fn has_use_for(file: &SealFile, crl: &[u8]) -> bool {
+    let Ok(crl) = Crl::read(crl) else { return false };
+    let evidence = file.evidence.as_deref().and_then(|bytes| Entry::decode(bytes).ok());
+    let bodies = file.anchors.iter().map(|anchor| anchor.body.as_slice());
+    let bodies = bodies.chain(evidence.as_ref().map(|entry| &*entry.content().body));
+    bodies.filter_map(|body| AnchorBody::decode(body).ok()).any(|body| is_behind(&crl, &body))
+}
+
+/// Whether some time stamp of a body carries a certificate of this CRL's issuer; nothing is verified.
+pub(crate) fn is_behind(crl: &Crl<'_>, body: &AnchorBody) -> bool {
+    body.proofs.iter().any(|proof| match &proof.evidence {
+        Evidence::Timestamp(reply) => {
+            bulla_timestamps::certificates(reply).is_ok_and(|carried| bulla_timestamps::is_of(crl, &carried))
+        }
+        Evidence::Cosignature(_) => false,
+    })
 }
 
 /// The time that at least `operators` distinct operators say had come: the latest of such times. `None`: too few speak.

@@ -7,6 +7,7 @@
 
 pub(crate) mod parts;
 
+use crate::anchoring;
 use crate::erasure::ERASURES_MAX;
 use crate::json::{self, JsonError, base64_decode, base64_encode};
 use crate::note::SignedNote;
@@ -20,12 +21,16 @@ pub const SEAL_BYTES_MAX: usize = 4 << 20;
 pub const HEADS_MAX: usize = 16;
 /// Most anchors in one file.
 pub const ANCHORS_MAX: usize = 16;
+/// Most CRLs in one file.
+pub const CRLS_MAX: usize = 8;
+/// Most bytes of one of them: a larger one would outweigh the seal a hundred times.
+pub const CRL_BYTES_MAX: usize = 65_536;
 /// Most manifests in one file.
 pub const MANIFESTS_MAX: usize = 16;
 /// The value of the member `bulla`.
 pub const SEAL_VERSION: &str = "seal/v1";
 
-const KNOWN_MEMBERS: [&str; 13] = [
+const KNOWN_MEMBERS: [&str; 14] = [
     "bulla",
     "critical",
     "origin",
@@ -37,6 +42,7 @@ const KNOWN_MEMBERS: [&str; 13] = [
     "erasures",
     "anchors",
     "evidence",
+    "crls",
     "manifests",
     "revocations",
 ];
@@ -109,6 +115,8 @@ pub struct SealFile {
     pub anchors: Vec<AnchorEvidence>,
     /// DER of the entry that the token names as the newest time evidence before it.
     pub evidence: Option<Vec<u8>>,
+    /// DER of CRLs of the CAs behind the time stamps in `anchors` and `evidence`; empty when none was kept.
+    pub crls: Vec<Vec<u8>>,
     /// Manifests of the outage in which the token was made.
     pub manifests: Vec<Placed>,
     /// The fleet's word that this log was given up; empty when nothing is known of that.
@@ -176,6 +184,11 @@ impl SealFile {
             Some(Value::String(text)) => Some(base64_decode(text)?),
             Some(_) => return Err(SealFileError::Member("evidence")),
         };
+        let crl = |item: &Value| {
+            let der = base64_decode(item.as_str().ok_or(SealFileError::Member("crls"))?)?;
+            if der.len() <= CRL_BYTES_MAX { Ok(der) } else { Err(SealFileError::Member("crls")) }
+        };
+        let crls = bounded("crls", CRLS_MAX)?.iter().map(crl).collect::<Result<_, SealFileError>>()?;
         members.retain(|name, _| !KNOWN_MEMBERS.contains(&name.as_str()));
         Ok(SealFile {
             origin,
@@ -187,6 +200,7 @@ impl SealFile {
             erasures,
             anchors,
             evidence,
+            crls,
             manifests,
             revocations,
             unknown: members,
@@ -211,6 +225,7 @@ impl SealFile {
         };
         list("erasures", self.erasures.iter().map(parts::encode_placed).collect());
         list("anchors", self.anchors.iter().map(parts::encode_anchor).collect());
+        list("crls", self.crls.iter().map(|crl| base64_encode(crl).into()).collect());
         list("manifests", self.manifests.iter().map(parts::encode_placed).collect());
         list("revocations", self.revocations.iter().map(parts::encode_revocation).collect());
         if let Some(evidence) = &self.evidence {
@@ -229,8 +244,9 @@ impl SealFile {
         text
     }
 
-    /// Takes over what `other`, a file of the same entry, has more: heads, openings, erasures, anchors, manifests, revocations, time evidence, unknown members. Nothing of
-    /// value is given up: only a full list of heads lets a bare checkpoint go, and only for a quoted one.
+    /// Takes over what `other`, a file of the same entry, has more: heads, openings, erasures, anchors, CRLs, manifests,
+    /// revocations, time evidence, unknown members. Nothing of value is given up: only a full list of heads lets a bare
+    /// checkpoint go, and only for a quoted one.
     /// Returns whether anything was added; `None` when the two are not of the same entry.
     pub fn upgrade(&mut self, other: SealFile) -> Option<bool> {
         if (&self.origin, &self.entry) != (&other.origin, &other.entry) {
@@ -239,7 +255,8 @@ impl SealFile {
         let counts = |file: &Self| {
             let proven = file.revocations.iter().filter(|said| said.entry_proof.is_some()).count();
             let lists = [file.heads.len(), file.openings.len(), file.erasures.len(), file.unknown.len()];
-            let more = [file.anchors.len(), file.manifests.len(), usize::from(file.evidence.is_some())];
+            let evidence = usize::from(file.evidence.is_some());
+            let more = [file.anchors.len(), file.manifests.len(), evidence, file.crls.len()];
             (lists, more, file.revocations.len(), proven)
         };
         let before = counts(self);
@@ -276,6 +293,12 @@ impl SealFile {
             }
         }
         self.evidence = self.evidence.take().or(other.evidence);
+        for crl in other.crls {
+            // One of an anchor for which there was no room would belong to nothing here.
+            if self.crls.len() < CRLS_MAX && !self.crls.contains(&crl) && anchoring::has_use_for(self, &crl) {
+                self.crls.push(crl);
+            }
+        }
         for said in other.revocations {
             match self.revocations.iter().position(|mine| mine.statement == said.statement) {
                 Some(at) if self.revocations[at].entry_proof.is_none() => self.revocations[at] = said,

@@ -12,6 +12,7 @@ mod own;
 mod revoked;
 mod scan;
 mod shared;
+mod standing;
 mod time;
 mod unpacked;
 
@@ -239,8 +240,10 @@ impl Walk<'_> {
         for erasure in &file.erasures {
             erased.push(self.erasure(erasure, part, &enrolment, &entry, openings.len())?);
         }
-        let anchored = self.anchors(&file, part, &enrolment, &entry)?;
-        let evidence = self.time_evidence(&file, part, &enrolment, &entry)?;
+        let crls = self.crls(&file)?;
+        let anchored = self.anchors(&file, part, &enrolment, &entry, &crls)?;
+        let evidence = self.time_evidence(&file, part, &enrolment, &entry, &crls)?;
+        let (anchored, evidence) = self.revocation_status(&crls, anchored, evidence)?;
         for manifest in &file.manifests {
             self.manifest(manifest, part, &enrolment, &entry)?;
         }

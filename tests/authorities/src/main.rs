@@ -32,6 +32,9 @@ enum Arguments {
         /// Speak https, by a certificate for 127.0.0.1 and localhost under a CA of its own (tls-ca.pem in the directory).
         #[arg(long)]
         https: bool,
+        /// Publish CRLs, and name them in the certificates.
+        #[arg(long)]
+        crls: bool,
         /// Port of the stamps; 0 for any free one.
         #[arg(long, default_value_t = 0)]
         port: u16,
@@ -68,7 +71,7 @@ enum Kind {
 fn main() -> Result<()> {
     let (_tsa, _witness);
     let place = match Arguments::parse() {
-        Arguments::Tsa { directory, operator, key, intermediate, https, port, control_port } => {
+        Arguments::Tsa { directory, operator, key, intermediate, https, crls, port, control_port } => {
             let key = match key {
                 Kind::P256 => Key::P256,
                 Kind::P384 => Key::P384,
@@ -76,9 +79,9 @@ fn main() -> Result<()> {
                 Kind::Rsa3072 => Key::Rsa(3072),
             };
             let https: &[&str] = if https { &["127.0.0.1", "localhost"] } else { &[] };
-            let options = Options { operator: &operator, key, intermediate, port, control_port, https };
+            let options = Options { operator: &operator, key, intermediate, port, control_port, https, crls };
             let tsa = Tsa::start(&directory, &options)?;
-            let place = json!({"operator": tsa.operator(), "url": tsa.url(), "control": tsa.control_url(), "root": tsa.root_pem(), "tlsCa": tsa.tls_ca_pem()});
+            let place = json!({"operator": tsa.operator(), "url": tsa.url(), "control": tsa.control_url(), "root": tsa.root_pem(), "tlsCa": tsa.tls_ca_pem(), "crls": tsa.crl_url()});
             _tsa = tsa;
             place
         }

@@ -6,6 +6,7 @@ use crate::openssl::{self, text};
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Kind of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,6 +132,45 @@ impl Holder {
         let chain: Vec<String> = holder.above.iter().map(fs::read_to_string).collect::<Result<_, _>>()?;
         fs::write(holder.chain(), chain.concat())?;
         Ok(holder)
+    }
+
+    /// A CRL of this CA in DER, with these certificates on it, each with its reason if there is one. It is made on a clock
+    /// that is off by so many seconds and holds for so many.
+    pub fn crl(
+        &self,
+        revoked: &[(&Holder, Option<&str>)],
+        offset_seconds: i64,
+        seconds: u32,
+    ) -> Result<Vec<u8>> {
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        let directory = self.directory.join(format!("crl-{}", MADE.fetch_add(1, Relaxed)));
+        fs::create_dir_all(&directory)?;
+        let path = |name: &str| directory.join(name);
+        let (index, number, config, list) =
+            (path("index.txt"), path("number"), path("ca.cnf"), path("list.pem"));
+        fs::write(&index, "")?;
+        fs::write(&number, "01\n")?;
+        fs::write(
+            &config,
+            format!(
+                "[ca]\ndefault_ca = only\n[only]\ndatabase = {}\ncrlnumber = {}\ndefault_md = sha256\n\
+                 crl_extensions = more\n[more]\nauthorityKeyIdentifier = keyid\n",
+                text(&index)?,
+                text(&number)?,
+            ),
+        )?;
+        let (certificate, key) = (self.certificate(), self.key());
+        let by = ["ca", "-config", text(&config)?, "-cert", text(&certificate)?, "-keyfile", text(&key)?];
+        for (holder, reason) in revoked {
+            let lost = holder.certificate();
+            let mut arguments = [&by[..], &["-revoke", text(&lost)?]].concat();
+            arguments.extend(reason.iter().flat_map(|reason| ["-crl_reason", *reason]));
+            openssl::run_at(&arguments, b"", offset_seconds)?;
+        }
+        let seconds = seconds.to_string();
+        let arguments = [&by[..], &["-gencrl", "-crlsec", &seconds, "-out", text(&list)?]].concat();
+        openssl::run_at(&arguments, b"", offset_seconds)?;
+        openssl::run(&["crl", "-in", text(&list)?, "-outform", "DER"], b"")
     }
 
     /// Its certificate, in PEM.

@@ -1,19 +1,21 @@
-//! A time-stamping authority of its own: a root, a signer, a port that stamps (http, or https under a CA of its own), and
-//! a port that throws the switches.
+//! A time-stamping authority of its own: a root, a signer, a port that stamps (http, or https under a CA of its own), a
+//! port that throws the switches, and, if wished, one that publishes CRLs.
 //!
 //! Refuses to do: serve anybody but this machine. Its keys are files in a directory of the test.
 
 mod knobs;
 mod serve;
+mod shelf;
 mod signing;
 
-pub use knobs::{Answer, Counters, Knobs};
+pub use knobs::{Answer, Counters, CrlAnswer, Knobs};
 
 use crate::gate::Gate;
 use crate::pki::Key;
 use crate::tls::Front;
 use anyhow::{Context, Result};
 use serve::Service;
+use shelf::Shelf;
 use signing::Signing;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -35,6 +37,8 @@ pub struct Options<'a> {
     pub control_port: u16,
     /// Names and addresses in the certificate of its https server; none: it speaks http.
     pub https: &'a [&'a str],
+    /// Whether its CAs publish CRLs, and its certificates name them.
+    pub crls: bool,
 }
 
 impl Default for Options<'_> {
@@ -46,6 +50,7 @@ impl Default for Options<'_> {
             port: 0,
             control_port: 0,
             https: &[],
+            crls: false,
         }
     }
 }
@@ -63,16 +68,18 @@ pub struct Tsa {
 impl Tsa {
     /// Makes its keys in `directory` and starts it.
     pub fn start(directory: &Path, options: &Options<'_>) -> Result<Self> {
-        let signing = Signing::new(directory, options)?;
-        let root = signing.root_pem();
         let tls = || Front::new(directory, options.https).map(Arc::new);
         let front = (!options.https.is_empty()).then(tls).transpose()?;
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let (service, control) = runtime.block_on(async {
-            let service = Service::start(signing, local(options.port), front.clone())?;
+        let (root, service, control) = runtime.block_on(async {
+            // Certificates name the port, so it is taken before there are any.
+            let shelf = options.crls.then(|| Shelf::open(local(0))).transpose()?;
+            let signing = Signing::new(directory, options, shelf.as_ref().map(Shelf::url).as_deref())?;
+            let root = signing.root_pem();
+            let service = Service::start(signing, local(options.port), front.clone(), shelf)?;
             let control = Gate::open(local(options.control_port), serve::switches(service.clone()))?;
-            anyhow::Ok((service, control))
+            anyhow::Ok((root, service, control))
         })?;
         Ok(Tsa {
             operator: options.operator.to_owned(),
@@ -103,6 +110,11 @@ impl Tsa {
     /// Its root certificate.
     pub fn root_pem(&self) -> &Path {
         &self.root
+    }
+
+    /// CRLs of its CAs are below this address.
+    pub fn crl_url(&self) -> Option<String> {
+        self.service.crl_url()
     }
 
     /// The CA of its https server; `None` when it speaks http.

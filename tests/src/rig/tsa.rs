@@ -6,7 +6,7 @@ pub use bulla_authorities::faults::Quota;
 pub use bulla_authorities::gate::Transport;
 pub use bulla_authorities::pki::Key;
 pub use bulla_authorities::tls::Handshake;
-pub use bulla_authorities::tsa::{Answer, Counters, Knobs, Options};
+pub use bulla_authorities::tsa::{Answer, Counters, CrlAnswer, Knobs, Options};
 
 use anyhow::{Context, Result};
 use bulla_authorities::tsa::Tsa;

@@ -22,7 +22,7 @@ use bulla_timestamps::{Authority, Oid};
 pub(super) const WITNESS: &str = "witness.test/w3";
 
 /// Makes a proof from the batch and the checkpoint text.
-type Prove = Box<dyn Fn(&TreeState, &str) -> AnchorProof>;
+pub(super) type Prove = Box<dyn Fn(&TreeState, &str) -> AnchorProof>;
 
 pub(super) fn all() -> Vec<Vector> {
     let mut all = positive();
@@ -96,12 +96,12 @@ fn body_of(origin: &str, head: TreeState, proofs: &[Prove]) -> AnchorBody {
 }
 
 /// Token 2 of a log of 8 entries under a checkpoint of 4; entry 1 is an anchor of the log's beginning.
-fn sealed() -> Plan {
+pub(super) fn sealed() -> Plan {
     after(vec![stamp("one", 0)])
 }
 
 /// The same with time evidence by these.
-fn after(proofs: Vec<Prove>) -> Plan {
+pub(super) fn after(proofs: Vec<Prove>) -> Plan {
     Plan::software()
         .tree(2, 8)
         .heads(vec![(4, None)])
@@ -109,7 +109,7 @@ fn after(proofs: Vec<Prove>) -> Plan {
 }
 
 /// The file carries what the token names as its time evidence.
-fn showing(plan: Plan) -> Plan {
+pub(super) fn showing(plan: Plan) -> Plan {
     plan.file(|log, file| file.evidence = Some(log.entries[1].clone()))
 }
 
@@ -144,7 +144,7 @@ pub(super) fn trusting(plan: Plan, operators: u64) -> Plan {
     plan.trust(move |trust| trust.authorities = Some(authorities.clone()))
 }
 
-fn authorities(plan: Plan, change: fn(&mut Authorities)) -> Plan {
+pub(super) fn authorities(plan: Plan, change: fn(&mut Authorities)) -> Plan {
     trusting(plan, 1).trust(move |trust| change(trust.authorities.as_mut().expect("they were just named")))
 }
 

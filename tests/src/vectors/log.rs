@@ -456,6 +456,7 @@ impl<'a> Log<'a> {
             erasures: self.erasures(),
             anchors: Vec::new(),
             evidence: None,
+            crls: Vec::new(),
             manifests: Vec::new(),
             revocations: Vec::new(),
             unknown: serde_json::Map::new(),

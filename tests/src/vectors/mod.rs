@@ -5,6 +5,7 @@
 
 mod anchors;
 mod believed;
+mod crls;
 mod der;
 mod erasures;
 mod heads;
@@ -98,6 +99,7 @@ pub fn all() -> Vec<Vector> {
     all.extend(erasures::all());
     all.extend(revocations::all());
     all.extend(anchors::all());
+    all.extend(crls::all());
     all.extend(outages::all());
     all.extend(believed::all());
     all

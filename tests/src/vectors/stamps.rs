@@ -9,17 +9,17 @@ use super::plan::NOW;
 use bulla_formats::hash::sha256;
 use bulla_formats::report::utc;
 
-const SEQUENCE: u8 = 0x30;
+pub(super) const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
-const INTEGER: u8 = 0x02;
-const BIT_STRING: u8 = 0x03;
+pub(super) const INTEGER: u8 = 0x02;
+pub(super) const BIT_STRING: u8 = 0x03;
 const OCTET_STRING: u8 = 0x04;
-const UTC_TIME: u8 = 0x17;
+pub(super) const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
-const CONTEXT_0: u8 = 0xa0;
+pub(super) const CONTEXT_0: u8 = 0xa0;
 const CONTEXT_3: u8 = 0xa3;
 
-const ECDSA_SHA256: &str = "1.2.840.10045.4.3.2";
+pub(super) const ECDSA_SHA256: &str = "1.2.840.10045.4.3.2";
 const SHA256: &str = "2.16.840.1.101.3.4.2.1";
 const TST_INFO: &str = "1.2.840.113549.1.9.16.1.4";
 /// What the stamps of the vectors are made under.
@@ -28,23 +28,23 @@ pub(super) const POLICY: &str = "1.3.6.1.4.1.32473.1.1";
 pub(super) const TIME_STAMPING: &str = "1.3.6.1.5.5.7.3.8";
 pub(super) const SERVER_AUTH: &str = "1.3.6.1.5.5.7.3.1";
 
-fn sequence(parts: &[&[u8]]) -> Vec<u8> {
+pub(super) fn sequence(parts: &[&[u8]]) -> Vec<u8> {
     tlv(SEQUENCE, &parts.concat())
 }
 
-fn algorithm(name: &str) -> Vec<u8> {
+pub(super) fn algorithm(name: &str) -> Vec<u8> {
     sequence(&[&oid(name)])
 }
 
-fn bits(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn bits(bytes: &[u8]) -> Vec<u8> {
     tlv(BIT_STRING, &[&[0], bytes].concat())
 }
 
-fn common_name(text: &str) -> Vec<u8> {
+pub(super) fn common_name(text: &str) -> Vec<u8> {
     sequence(&[&tlv(SET, &sequence(&[&oid("2.5.4.3"), &tlv(0x0c, text.as_bytes())]))])
 }
 
-fn extension(name: &str, critical: bool, value: &[u8]) -> Vec<u8> {
+pub(super) fn extension(name: &str, critical: bool, value: &[u8]) -> Vec<u8> {
     let critical = if critical { vec![1, 1, 0xff] } else { Vec::new() };
     sequence(&[&oid(name), &critical, &tlv(OCTET_STRING, value)])
 }
@@ -85,10 +85,15 @@ const LONG: (&str, &str) = ("200101000000Z", "491231235959Z");
 
 /// The root of an operator's authority.
 pub(super) fn root(operator: &str) -> Vec<u8> {
+    // keyCertSign, cRLSign.
+    root_for(operator, &[BIT_STRING, 2, 1, 6])
+}
+
+/// The same, with a key that may be used for this.
+pub(super) fn root_for(operator: &str, usage: &[u8]) -> Vec<u8> {
     let name = format!("tsa root {operator}");
     let ca = extension("2.5.29.19", true, &sequence(&[&[1, 1, 0xff]]));
-    // keyCertSign, cRLSign.
-    let usage = extension("2.5.29.15", true, &[BIT_STRING, 2, 1, 6]);
+    let usage = extension("2.5.29.15", true, usage);
     let extensions = vec![ca, usage];
     Certificate { serial: 1, issuer: &name, subject: &name, validity: LONG, extensions }.signed(&name)
 }

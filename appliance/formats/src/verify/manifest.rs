@@ -5,6 +5,7 @@
 //! revocation.
 
 use super::memory::{Epoch, Memory};
+use super::standing::{Crls, Proven};
 use super::unpacked::{Der, Parts};
 use super::{Stop, Walk};
 use crate::body::manifest::ManifestBody;
@@ -77,6 +78,7 @@ impl Walk<'_> {
             erasures: Vec::new(),
             anchors: file.anchor_evidence(),
             evidence: None,
+            crls: Vec::new(),
             manifests: Vec::new(),
             revocations: Vec::new(),
         };
@@ -95,7 +97,9 @@ impl Walk<'_> {
             }
             None => self.open("inclusion", "this file does not show its place in the log"),
         }
-        let anchored = self.anchors(&file, part, &enrolment, &entry)?;
+        let crls = Crls::default();
+        let anchored = self.anchors(&file, part, &enrolment, &entry, &crls)?;
+        let (anchored, _) = self.revocation_status(&crls, anchored, Proven::default())?;
         let (interval, _) = self.interval(&entry, &anchored, &[]);
         self.revocation(&file, &enrolment, &entry, &checkpoints, interval.before)?;
         let software = matches!(*attestation_key, AttestationKey::Software(_));

@@ -11,7 +11,8 @@ use crate::hash::Hash;
 use crate::json::{self, base64_decode};
 use crate::revocation::REVOCATIONS_MAX;
 use crate::seal_file::{
-    ANCHORS_MAX, HEADS_MAX, MANIFESTS_MAX, SEAL_BYTES_MAX, SEAL_VERSION, SealFileError, parts,
+    ANCHORS_MAX, CRL_BYTES_MAX, CRLS_MAX, HEADS_MAX, MANIFESTS_MAX, SEAL_BYTES_MAX, SEAL_VERSION,
+    SealFileError, parts,
 };
 use serde_json::Value;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ pub(super) fn parts(bytes: &[u8], texts: &mut Texts) -> Option<(Parts, Vec<u8>)>
     let mut scan = Scan { rest: std::str::from_utf8(bytes).ok()? };
     let (mut version, mut origin, mut token, mut epoch, mut enrolment) = (None, None, None, None, None);
     let (mut heads, mut openings, mut erasures, mut anchors) = (None, None, None, None);
-    let (mut evidence, mut manifests, mut revocations) = (None, None, None);
+    let (mut evidence, mut crls, mut manifests, mut revocations) = (None, None, None, None);
     scan.members(|scan, name| match name {
         "bulla" => once(&mut version, scan.plain()?),
         "origin" => once(&mut origin, scan.plain()?.to_owned()),
@@ -38,6 +39,7 @@ pub(super) fn parts(bytes: &[u8], texts: &mut Texts) -> Option<(Parts, Vec<u8>)>
         }
         "anchors" => once(&mut anchors, scan.list(ANCHORS_MAX, parts::decode_anchor)?),
         "evidence" => once(&mut evidence, scan.base64()?),
+        "crls" => once(&mut crls, scan.items(CRLS_MAX, |scan| scan.crl(texts))?),
         "manifests" => {
             once(&mut manifests, scan.list(MANIFESTS_MAX, |item| parts::decode_placed("manifests", item))?)
         }
@@ -57,6 +59,7 @@ pub(super) fn parts(bytes: &[u8], texts: &mut Texts) -> Option<(Parts, Vec<u8>)>
         erasures: erasures.unwrap_or_default(),
         anchors: anchors.unwrap_or_default(),
         evidence,
+        crls: crls.unwrap_or_default(),
         manifests: manifests.unwrap_or_default(),
         revocations: revocations.unwrap_or_default(),
     };
@@ -154,6 +157,10 @@ impl<'a> Scan<'a> {
 
     fn der(&mut self) -> Option<Der> {
         self.base64().map(Der::new)
+    }
+
+    fn crl(&mut self, texts: &mut Texts) -> Option<Arc<Der>> {
+        self.known(&mut texts.crls, Scan::der).filter(|crl| crl.bytes.len() <= CRL_BYTES_MAX)
     }
 
     fn path(&mut self) -> Option<Vec<Hash>> {
@@ -266,6 +273,7 @@ mod tests {
             erasures: vec![placed(5)],
             anchors: vec![AnchorEvidence { body: vec![6; 7], entry_proof: vec![vec![6; 31]] }],
             evidence: Some(vec![7; 8]),
+            crls: vec![vec![8; 9], vec![9; 40]],
             manifests: vec![placed(8)],
             revocations: vec![RevocationEvidence { statement: vec![9; 9], entry_proof: None }],
             unknown: serde_json::Map::new(),
@@ -365,6 +373,16 @@ mod tests {
         many = sample();
         many.heads[0].entry_proof = vec![vec![1; 32]; parts::PATH_MAX + 1];
         assert!(scanned(many.encode().as_bytes(), &mut texts).is_none(), "too long a path");
+        for (crls, why) in
+            [(vec![vec![1]; CRLS_MAX + 1], "too many CRLs"), (vec![vec![1; CRL_BYTES_MAX + 1]], "too large")]
+        {
+            many = sample();
+            many.crls = crls;
+            assert!(scanned(many.encode().as_bytes(), &mut texts).is_none(), "{why}");
+            assert!(SealFile::decode(many.encode().as_bytes()).is_err(), "{why}");
+        }
+        many.crls = vec![vec![1; CRL_BYTES_MAX]; CRLS_MAX];
+        assert_eq!(scanned(many.encode().as_bytes(), &mut texts), decoded(many.encode().as_bytes()));
         let long = text + &" ".repeat(SEAL_BYTES_MAX);
         assert!(scanned(long.as_bytes(), &mut texts).is_none(), "too long a file");
     }

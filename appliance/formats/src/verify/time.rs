@@ -5,6 +5,7 @@
 //! each other, none is used.
 
 use super::memory::Key;
+use super::standing::{Crls, Proven};
 use super::unpacked::Parts;
 use super::{Stop, Walk};
 use crate::anchoring::{self, Attested, Judged};
@@ -25,9 +26,10 @@ impl Walk<'_> {
         part: Key,
         enrolment: &VerifiedEnrolment,
         token: &Entry,
-    ) -> Result<Vec<Attested>, Stop> {
+        crls: &Crls<'_>,
+    ) -> Result<Proven, Stop> {
         const NAME: &str = "anchor";
-        let mut attested = Vec::new();
+        let mut proven = Proven::default();
         for anchor in &file.anchors {
             let body = AnchorBody::decode(&anchor.body);
             let body = self.need(NAME, "an anchor", body)?;
@@ -35,9 +37,9 @@ impl Walk<'_> {
             let (index, leaf) = (token.content().index, token.leaf_hash());
             let included = verify_inclusion(index, body.head.size, &leaf, &proof, &body.head.root());
             self.need(NAME, "the token's path to an anchored tree", included)?;
-            attested.extend(self.proofs(NAME, &anchor.body, part, enrolment, &body)?);
+            self.proofs(NAME, &anchor.body, part, enrolment, body, crls, &mut proven)?;
         }
-        Ok(attested)
+        Ok(proven)
     }
 
     /// What the time evidence that the token signs over says.
@@ -47,9 +49,11 @@ impl Walk<'_> {
         part: Key,
         enrolment: &VerifiedEnrolment,
         token: &Entry,
-    ) -> Result<Vec<Attested>, Stop> {
+        crls: &Crls<'_>,
+    ) -> Result<Proven, Stop> {
         const NAME: &str = "time-evidence";
-        let Some(bytes) = &file.evidence else { return Ok(Vec::new()) };
+        let mut proven = Proven::default();
+        let Some(bytes) = &file.evidence else { return Ok(proven) };
         let entry = Entry::decode(bytes);
         let entry = self.need(NAME, "the time evidence", entry)?;
         let named = token.content().evidence.as_ref();
@@ -60,29 +64,33 @@ impl Walk<'_> {
         self.demand(NAME, entry.kind() == Some(Kind::Anchor), "it is not an anchor entry")?;
         let body = AnchorBody::decode(&entry.content().body);
         let body = self.need(NAME, "the time evidence", body)?;
-        self.proofs(NAME, &entry.content().body, part, enrolment, &body)
+        self.proofs(NAME, &entry.content().body, part, enrolment, body, crls, &mut proven)?;
+        Ok(proven)
     }
 
     /// What the proofs of a body say. `part` names the enrolment, which says whose anchor it must be.
+    #[allow(clippy::too_many_arguments, reason = "what a proof is judged by")]
     fn proofs(
         &mut self,
         name: &'static str,
         bytes: &[u8],
         part: Key,
         enrolment: &VerifiedEnrolment,
-        body: &AnchorBody,
-    ) -> Result<Vec<Attested>, Stop> {
+        body: AnchorBody,
+        crls: &Crls<'_>,
+        proven: &mut Proven,
+    ) -> Result<(), Stop> {
         let origin = enrolment.origin().as_str();
         let judged = self.recalled(
             |memory| &mut memory.anchors,
-            part.with(Key::of(bytes)),
+            crls.key(part.with(Key::of(bytes))),
             bytes.len(),
             |walk| {
                 walk.need(name, "its checkpoint's path to the batch", body.leads(origin))?;
                 let authorities = walk.trust.authorities.as_ref();
                 let mut all = Vec::with_capacity(body.proofs.len());
                 for proof in &body.proofs {
-                    match anchoring::judge(body, proof, origin, authorities) {
+                    match anchoring::judge(&body, proof, origin, authorities, &crls.read) {
                         Judged::Refused(why) => {
                             let detail = format!("{}: {why}", proof.authority);
                             return Err(walk.fail(name, detail, Verdict::Refused));
@@ -93,10 +101,10 @@ impl Walk<'_> {
                 Ok(all)
             },
         )?;
-        let mut attested = Vec::new();
         for (authority, judged) in judged.iter() {
             match judged {
-                Judged::Holds(said) => {
+                Judged::Holds(held) => {
+                    let said = &held.said;
                     let detail = format!(
                         "{authority} of {} vouches for {} entries between {} and {}",
                         said.operator,
@@ -105,12 +113,13 @@ impl Walk<'_> {
                         utc(said.latest)
                     );
                     self.pass(name, detail);
-                    attested.push(said.clone());
+                    proven.held.push((authority.clone(), held.clone()));
                 }
                 Judged::Unknown(why) | Judged::Refused(why) => self.open(name, format!("{authority}: {why}")),
             }
         }
-        Ok(attested)
+        proven.bodies.push(body);
+        Ok(())
     }
 
     /// What the box said of the outage in which the token was made.

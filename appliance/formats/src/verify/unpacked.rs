@@ -61,6 +61,7 @@ pub(super) struct Parts {
     pub(super) erasures: Vec<Placed>,
     pub(super) anchors: Vec<AnchorEvidence>,
     pub(super) evidence: Option<Vec<u8>>,
+    pub(super) crls: Vec<Arc<Der>>,
     pub(super) manifests: Vec<Placed>,
     pub(super) revocations: Vec<RevocationEvidence>,
 }
@@ -144,6 +145,7 @@ impl From<SealFile> for Parts {
             erasures: file.erasures,
             anchors: file.anchors,
             evidence: file.evidence,
+            crls: file.crls.into_iter().map(|crl| Arc::new(Der::new(crl))).collect(),
             manifests: file.manifests,
             revocations: file.revocations,
         }
@@ -175,6 +177,7 @@ pub(super) struct Texts {
     pub(super) notes: Known<Note>,
     pub(super) paths: Known<Path>,
     pub(super) pcrs: Known<Pcrs>,
+    pub(super) crls: Known<Der>,
 }
 
 impl Texts {

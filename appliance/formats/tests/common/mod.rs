@@ -463,6 +463,7 @@ impl Log {
             erasures: Vec::new(),
             anchors: Vec::new(),
             evidence: None,
+            crls: Vec::new(),
             manifests: Vec::new(),
             revocations: Vec::new(),
             unknown: serde_json::Map::new(),

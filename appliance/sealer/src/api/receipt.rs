@@ -382,6 +382,7 @@ mod tests {
             }],
             anchors: vec![AnchorEvidence { body: vec![3; 9], entry_proof: vec![vec![4; 32]] }],
             evidence: Some(vec![2; 3]),
+            crls: Vec::new(),
             manifests: vec![Placed { entry: vec![1], checkpoint: "y\n".into(), entry_proof: vec![] }],
             revocations: vec![
                 RevocationEvidence { statement: vec![7; 5], entry_proof: Some(vec![vec![8; 32]]) },

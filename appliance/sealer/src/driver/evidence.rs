@@ -175,6 +175,7 @@ fn file(
         erasures: Vec::new(),
         anchors: Vec::new(),
         evidence: None,
+        crls: Vec::new(),
         manifests: Vec::new(),
         revocations: Vec::new(),
         unknown: serde_json::Map::new(),

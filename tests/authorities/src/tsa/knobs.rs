@@ -21,6 +21,8 @@ pub struct Knobs {
     pub clock_offset_seconds: i64,
     /// How much one may ask.
     pub quota: Option<Quota>,
+    /// What becomes of whoever asks for a CRL, where the certificates name any.
+    pub crl: CrlAnswer,
 }
 
 /// What a request is answered with.
@@ -60,6 +62,35 @@ pub enum Answer {
     WrongPurpose,
 }
 
+/// What is answered where certificates say that a CRL is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CrlAnswer {
+    /// A CRL on which nobody is.
+    #[default]
+    Good,
+    /// Connections are refused.
+    Unreachable,
+    /// HTTP 404.
+    Missing,
+    /// HTTP 200 and a web page.
+    CaptivePortal,
+    /// Headers, a few bytes, then nothing.
+    Stalled,
+    /// A hundred million bytes.
+    Giant,
+    /// One that held for a minute, an hour ago.
+    Expired,
+    /// By a CA of the same name with another key.
+    Stranger,
+    /// The signer is on it: its key was compromised.
+    Compromised,
+    /// The signer is on it, nobody says why.
+    WithoutReason,
+    /// The signer is on it: it has a successor.
+    Superseded,
+}
+
 /// What has happened so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -72,4 +103,6 @@ pub struct Counters {
     pub stamps: u64,
     /// Requests that the quota forbade.
     pub beyond_quota: u64,
+    /// Requests for a CRL.
+    pub crls: u64,
 }

@@ -1,6 +1,7 @@
 //! Requests over HTTP: counted, held to the quota, delayed, and answered as the switches say.
 
-use super::knobs::{Answer, Counters, Knobs};
+use super::knobs::{Answer, Counters, CrlAnswer, Knobs};
+use super::shelf::Shelf;
 use super::signing::Signing;
 use crate::faults::{Window, huge, lock, portal, redirect, stalled, trickle, unavailable};
 use crate::gate::{Body, Gate, Handler, answer, body_of, says};
@@ -24,18 +25,27 @@ pub(super) struct Service {
     knobs: Mutex<Knobs>,
     window: Window,
     gate: OnceLock<Gate>,
+    shelf: Option<Shelf>,
+    crls: AtomicU64,
     requests: AtomicU64,
     stamps: AtomicU64,
     beyond_quota: AtomicU64,
 }
 
 impl Service {
-    pub fn start(signing: Signing, address: SocketAddr, front: Option<Arc<Front>>) -> Result<Arc<Self>> {
+    pub fn start(
+        signing: Signing,
+        address: SocketAddr,
+        front: Option<Arc<Front>>,
+        shelf: Option<Shelf>,
+    ) -> Result<Arc<Self>> {
         let service = Arc::new(Service {
             signing,
             knobs: Mutex::default(),
             window: Window::default(),
             gate: OnceLock::new(),
+            shelf,
+            crls: AtomicU64::new(0),
             requests: AtomicU64::new(0),
             stamps: AtomicU64::new(0),
             beyond_quota: AtomicU64::new(0),
@@ -44,6 +54,9 @@ impl Service {
         let handler: Handler = Arc::new(move |request| Box::pin(own.clone().handle(request)));
         let gate = Gate::open_behind(address, front, handler)?;
         service.gate.get_or_init(|| gate);
+        if let Some(shelf) = &service.shelf {
+            shelf.of(&service);
+        }
         Ok(service)
     }
 
@@ -61,6 +74,9 @@ impl Service {
             self.window.reset();
         }
         self.gate().shake(knobs.handshake);
+        if let Some(shelf) = &self.shelf {
+            shelf.reachable(knobs.crl != CrlAnswer::Unreachable).await?;
+        }
         *lock(&self.knobs) = knobs;
         if before != after { self.gate().set(after).await } else { Ok(()) }
     }
@@ -75,6 +91,35 @@ impl Service {
             requests: self.requests.load(Relaxed),
             stamps: self.stamps.load(Relaxed),
             beyond_quota: self.beyond_quota.load(Relaxed),
+            crls: self.crls.load(Relaxed),
+        }
+    }
+
+    pub fn crl_url(&self) -> Option<String> {
+        self.shelf.as_ref().map(Shelf::url)
+    }
+
+    /// A CRL, or what the switches make of it.
+    pub async fn crl(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
+        const CRL: &str = "application/pkix-crl";
+        self.crls.fetch_add(1, Relaxed);
+        if request.method() != Method::GET {
+            return says(StatusCode::METHOD_NOT_ALLOWED, "CRLs are there to be read");
+        }
+        let how = self.knobs().crl;
+        match how {
+            CrlAnswer::Missing => return says(StatusCode::NOT_FOUND, "no such CRL"),
+            CrlAnswer::CaptivePortal => return portal(),
+            CrlAnswer::Stalled => return stalled(CRL),
+            CrlAnswer::Giant => return huge(CRL),
+            _ => {}
+        }
+        let name = request.uri().path().trim_start_matches('/').to_owned();
+        match tokio::task::spawn_blocking(move || self.signing.crl(&name, how)).await {
+            Ok(Ok(Some(crl))) => answer(StatusCode::OK, CRL, crl),
+            Ok(Ok(None)) => says(StatusCode::NOT_FOUND, "no such CRL"),
+            Ok(Err(error)) => says(StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}")),
+            Err(error) => says(StatusCode::INTERNAL_SERVER_ERROR, error),
         }
     }
 

@@ -1,6 +1,6 @@
 //! What an authority puts into its replies, as its switches say. All of it is made by OpenSSL.
 
-use super::{Answer, Options};
+use super::{Answer, CrlAnswer, Options};
 use crate::openssl;
 use crate::pki::{FOR_CAS, FOR_STAMPS, Holder, LONG, Wish};
 use crate::stamps::{AS_STAMP, Desk, Manner, content_of, imprint_of, signed};
@@ -15,7 +15,9 @@ pub(super) struct Signing {
     key: crate::pki::Key,
     root: Holder,
     issuer: Holder,
+    signer: Holder,
     good: Desk,
+    stranger_root: OnceLock<Holder>,
     stranger: OnceLock<Desk>,
     expired: OnceLock<Desk>,
     server: OnceLock<Holder>,
@@ -24,23 +26,31 @@ pub(super) struct Signing {
 }
 
 impl Signing {
-    pub fn new(directory: &Path, options: &Options<'_>) -> Result<Self> {
+    /// `crls`: the address below which certificates say that CRLs are.
+    pub fn new(directory: &Path, options: &Options<'_>, crls: Option<&str>) -> Result<Self> {
         let (operator, key) = (options.operator.to_owned(), options.key);
         let root = Holder::root(&directory.join("root"), &format!("{operator} root"), key)?;
         let issuer = if options.intermediate {
             let name = format!("{operator} issuing CA");
-            root.issue(&Wish { name: &name, key, extensions: FOR_CAS, ..Wish::default() })?
+            let extensions = naming(FOR_CAS, crls, ROOT_CRL);
+            root.issue(&Wish { name: &name, key, extensions: &extensions, ..Wish::default() })?
         } else {
             root.clone()
         };
-        let good = desk(&issuer, &operator, key, LONG)?;
+        let list = if options.intermediate { ISSUER_CRL } else { ROOT_CRL };
+        let extensions = naming(FOR_STAMPS, crls, list);
+        let signer =
+            issuer.issue(&Wish { name: &operator, key, extensions: &extensions, ..Wish::default() })?;
+        let good = Desk::open(&signer, &Manner::default())?;
         Ok(Signing {
             directory: directory.to_owned(),
             operator,
             key,
             root,
             issuer,
+            signer,
             good,
+            stranger_root: OnceLock::new(),
             stranger: OnceLock::new(),
             expired: OnceLock::new(),
             server: OnceLock::new(),
@@ -97,11 +107,33 @@ impl Signing {
     }
 
     fn stranger(&self) -> Result<&Desk> {
-        once(&self.stranger, || {
-            let name = format!("{} root", self.operator);
-            let root = Holder::root(&self.directory.join("stranger"), &name, self.key)?;
-            desk(&root, &self.operator, self.key, LONG)
-        })
+        once(&self.stranger, || desk(self.stranger_root()?, &self.operator, self.key, LONG))
+    }
+
+    fn stranger_root(&self) -> Result<&Holder> {
+        let name = format!("{} root", self.operator);
+        once(&self.stranger_root, || Holder::root(&self.directory.join("stranger"), &name, self.key))
+    }
+
+    /// The CRL of this name, as the switches say; `None`: there is none of that name.
+    pub fn crl(&self, name: &str, answer: CrlAnswer) -> Result<Option<Vec<u8>>> {
+        const HOUR: u32 = 3_600;
+        let (ca, of_signer) = match name {
+            ROOT_CRL => (&self.root, self.root.directory() == self.issuer.directory()),
+            ISSUER_CRL => (&self.issuer, true),
+            _ => return Ok(None),
+        };
+        let listing = |reason| if of_signer { vec![(&self.signer, reason)] } else { Vec::new() };
+        let made = match answer {
+            CrlAnswer::Expired => ca.crl(&[], -i64::from(HOUR), 60),
+            // The stranger has the name of the root alone.
+            CrlAnswer::Stranger => self.stranger_root()?.crl(&[], 0, HOUR),
+            CrlAnswer::Compromised => ca.crl(&listing(Some("keyCompromise")), 0, HOUR),
+            CrlAnswer::WithoutReason => ca.crl(&listing(None), 0, HOUR),
+            CrlAnswer::Superseded => ca.crl(&listing(Some("superseded")), 0, HOUR),
+            _ => ca.crl(&[], 0, HOUR),
+        };
+        made.map(Some)
     }
 
     fn expired(&self) -> Result<&Desk> {
@@ -118,6 +150,16 @@ impl Signing {
             self.issuer.issue(&wish)
         })
     }
+}
+
+/// Names of the CRLs.
+const ROOT_CRL: &str = "root.crl";
+const ISSUER_CRL: &str = "issuer.crl";
+
+/// These extensions, and where the CRL of this name is.
+fn naming(extensions: &str, crls: Option<&str>, list: &str) -> String {
+    let point = crls.map(|base| format!("crlDistributionPoints=URI:{base}/{list}\n"));
+    format!("{extensions}{}", point.unwrap_or_default())
 }
 
 /// Two requests may make it at the same time; the first one done is kept.

@@ -1,17 +1,24 @@
-//! Replies of time-stamping authorities, their root certificates, and names of policies.
+//! Replies of time-stamping authorities, their root certificates, CRLs, and names of policies.
 //!
-//! Holds: a stamp that verifies under the roots of a vector says what the genuine stamp said; certificates that are
-//! taken for roots are kept as they were; an object identifier has one spelling.
+//! Holds: a stamp that verifies under the roots of a vector says what the genuine stamp said; a CRL that verifies is one
+//! that its issuer signed; certificates that are taken for roots are kept as they were; an object identifier has one
+//! spelling.
 
 use super::{seed, split};
+use bulla_formats::anchoring;
+use bulla_formats::body::anchor::{AnchorBody, Evidence};
 use bulla_formats::json::base64_decode;
-use bulla_timestamps::{Authority, Expected, Oid, Reply, TimeStamp, certificates_in_pem, verify};
+use bulla_formats::seal_file::SealFile;
+use bulla_formats::trust::TrustFile;
+use bulla_timestamps::{
+    Authority, Crl, Expected, Oid, Reply, TimeStamp, Use, certificates_in_pem, standing, verify,
+};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
 use std::sync::LazyLock;
 
-const CHOICES: u8 = 4;
+const CHOICES: u8 = 5;
 
 /// One of `tests/vectors-timestamps`.
 struct Vector {
@@ -36,6 +43,44 @@ static GENUINE: LazyLock<Vec<TimeStamp>> = LazyLock::new(|| {
     };
     VECTORS.iter().flat_map(judged).collect()
 });
+
+/// CRLs of `tests/vectors`, and a stamp whose signer some of them list.
+struct Crls {
+    stamp: TimeStamp,
+    all: Vec<Vec<u8>>,
+    verified: Vec<Vec<u8>>,
+}
+
+static CRLS: LazyLock<Crls> = LazyLock::new(|| {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../vectors");
+    let file = |name: &str, file: &str| fs::read(directory.join(name).join(file)).expect("it is there");
+    let anchored = SealFile::decode(&file("valid-crl-good", "document.seal")).expect("a vector");
+    let trust = TrustFile::decode(&file("valid-crl-good", "trust.json")).expect("a vector");
+    let body = AnchorBody::decode(&anchored.anchors[0].body).expect("a vector");
+    let Evidence::Timestamp(reply) = &body.proofs[0].evidence else { panic!("the vector has a stamp") };
+    let known = trust.authorities.as_ref().and_then(|all| all.tsa(&body.proofs[0].operator));
+    let stamp = anchoring::stamp(&body, reply, &known.expect("it is trusted").authority).expect("it holds");
+    let listing = fs::read_dir(&directory).expect("it can be listed");
+    let names = listing.map(|entry| entry.expect("it can be listed").path()).filter(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("valid-crl") || name.starts_with("revocation-status-")
+    });
+    let crls = |path: std::path::PathBuf| {
+        let seal = fs::read(path.join("document.seal")).expect("it is there");
+        SealFile::decode(&seal).map_or(Vec::new(), |file| file.crls)
+    };
+    let mut all: Vec<_> = names.flat_map(crls).collect();
+    all.sort();
+    all.dedup();
+    let holds = |der: &&Vec<u8>| verifies(&stamp, der);
+    let verified = all.iter().filter(holds).cloned().collect();
+    Crls { verified, stamp, all }
+});
+
+/// Whether it is signed by a CA behind the stamp.
+fn verifies(stamp: &TimeStamp, der: &[u8]) -> bool {
+    Crl::read(der).is_ok_and(|crl| standing(stamp, &[crl]).1 == [Use::Verified])
+}
 
 fn read(text: &[u8]) -> Vector {
     let vector: Value = serde_json::from_slice(text).expect("vectors are JSON");
@@ -72,6 +117,16 @@ pub fn run(data: &[u8]) {
             let Ok(certificates) = certificates_in_pem(data) else { return };
             assert!(certificates.iter().map(Vec::len).sum::<usize>() <= data.len());
         }
+        3 => {
+            let crls = &*CRLS;
+            if let Ok(crl) = Crl::read(data) {
+                assert!(crl.this_update_micros() <= crl.next_update_micros());
+            }
+            assert!(
+                !verifies(&crls.stamp, data) || crls.verified.iter().any(|known| known == data),
+                "nobody signed it"
+            );
+        }
         _ => {
             let Ok(text) = std::str::from_utf8(data) else { return };
             let Ok(oid) = Oid::parse(text) else { return };
@@ -80,7 +135,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// Every vector, its roots, and policies.
+/// Every vector, its roots, CRLs, and policies.
 pub fn seeds() -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
     for (which, vector) in VECTORS.iter().enumerate() {
@@ -90,6 +145,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     }
     let pem = "-----BEGIN CERTIFICATE-----\nMAMCAQA=\n-----END CERTIFICATE-----\n";
     seeds.push(seed(2, format!("some words\n{pem}{pem}")));
-    seeds.extend(["1.3.6.1.4.1.32473.1.1", "2.999.1", "0.4.0.2023.1.1"].map(|oid| seed(3, oid)));
+    seeds.extend(CRLS.all.iter().map(|crl| seed(3, crl)));
+    seeds.extend(["1.3.6.1.4.1.32473.1.1", "2.999.1", "0.4.0.2023.1.1"].map(|oid| seed(4, oid)));
     seeds
 }
