@@ -20,6 +20,7 @@ use crate::edge::FullTile;
 use crate::entry_rows::{EntryRow, EntryRows, EntryWriter};
 use crate::error::{Damage, During, ReadError, StorageFault};
 use crate::index::DigestMap;
+use crate::kept::KeptObjects;
 use crate::queue::Queue;
 use crate::reader::Reader;
 use crate::segment::{self, SegmentFile};
@@ -200,6 +201,11 @@ impl Ledger {
     /// A reader; any number, from any thread.
     pub fn reader(&self) -> Reader {
         Reader::new(Arc::clone(&self.shared))
+    }
+
+    /// Objects kept beside this log, for its evidence.
+    pub fn kept_objects(&self) -> KeptObjects {
+        KeptObjects::new(Arc::clone(&self.shared))
     }
 
     /// The control database of this log.

@@ -14,7 +14,7 @@
 //! | `openings.redb` | openings of commitments, encrypted under a key per entry | yes, until erased |
 //! | `opening-keys.redb` | the secrets that these keys follow from, but for erased ones | yes |
 //! | `queue.redb` | requests promised a seal while none can be made | yes, until sealed |
-//! | `side.redb` | objects that entries refer to by hash | yes |
+//! | `side.redb` | objects that entries refer to by hash, and objects kept for their own sake | yes |
 //! | `control.redb` | counter intent, journal, small values | yes |
 //! | `search.redb` | keyed tags of values, times of blocks | nothing: built again when it is gone |
 //! | `mirror.redb` | in a mirror: what was cosigned, newest head, frozen mark, missing objects | yes |
@@ -37,6 +37,7 @@ mod fsck;
 #[doc(hidden)]
 pub mod fuzzing;
 mod index;
+mod kept;
 mod mirror;
 mod open;
 mod opening_keys;
@@ -62,6 +63,7 @@ pub use control::{Control, Intent, JournalRow};
 pub use error::{Damage, ReadError, StorageFault};
 pub use export::Exported;
 pub use fsck::{EntryJudge, FsckError, FsckOptions, FsckReport, Judged, Problem, Rebuilt, TreeOnly, fsck};
+pub use kept::KeptObjects;
 pub use mirror::{
     CheckedMirror, DirShelf, Kept, Mirror, MirrorError, MirrorHead, MirrorOptions, Mirrors, MissingObject,
     NoReferences, References, Shelf, Standing, UnreadableMirror, check_mirrors, mirror_directory,
