@@ -1,5 +1,5 @@
 //! The decisions of a box, without doing anything: rollback rule, attestation windows, key epochs, the queue, modes,
-//! leases, anchoring, the clock, peers.
+//! leases, anchoring, CRLs, the clock, peers.
 //!
 //! Refuses to do: I/O, clocks, randomness. Time comes in as an argument; what is to be done comes
 //! out as values, *persist* before *after*, so that the shell cannot reorder them and a simulation
@@ -8,6 +8,7 @@
 
 pub mod anchoring;
 pub mod authority;
+pub mod crl;
 pub mod epoch;
 pub mod gossip;
 pub mod lease;
