@@ -2,7 +2,7 @@
 
 use crate::driver::Sealer;
 use crate::driver::clock::now_millis;
-use crate::driver::outage::{Facts, LATENCY_MILLIS};
+use crate::driver::outage::{CrlFacts, Facts, LATENCY_MILLIS};
 use crate::telemetry::{family, line};
 use bulla_formats::entry::Mode;
 
@@ -53,6 +53,22 @@ pub fn write(out: &mut String, sealer: &Sealer) {
         line(out, name, "", now_millis().saturating_sub(ago) as f64 / 1e3);
     }
     authorities(out, &facts);
+    crls(out, &facts);
+}
+
+fn crls(out: &mut String, facts: &Facts) {
+    let facts = &facts.crls;
+    family(out, "bulla_crls_fetched_total", "counter", "CRLs that came and are good.");
+    line(out, "bulla_crls_fetched_total", "", facts.fetched);
+    family(out, "bulla_crl_failures_total", "counter", "Fetches that brought no good CRL.");
+    line(out, "bulla_crl_failures_total", "", facts.failed);
+    let count =
+        |wanted: fn(&CrlFacts) -> bool| facts.certificates.iter().filter(|one| wanted(one)).count() as u64;
+    family(out, "bulla_crls_missing", "gauge", "Certificates behind time stamps for which no CRL is kept.");
+    line(out, "bulla_crls_missing", "", count(|one| one.kept.is_none()));
+    let name = "bulla_tsa_certificates_revoked";
+    family(out, name, "gauge", "Certificates behind time stamps that a kept CRL lists.");
+    line(out, name, "", count(|one| one.kept.as_ref().is_some_and(|kept| kept.revoked.is_some())));
 }
 
 fn authorities(out: &mut String, facts: &Facts) {

@@ -100,6 +100,29 @@ pub struct AnchorsConfig {
     pub tsa: Vec<TsaConfig>,
     /// Witnesses (c2sp.org/tlog-witness). Default none.
     pub witness: Vec<WitnessConfig>,
+    /// CRLs of the CAs behind time stamps.
+    pub crls: CrlsConfig,
+}
+
+/// `[anchors.crls]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CrlsConfig {
+    /// Whether they are fetched from where the certificates of time-stamp authorities say, and kept. Default true.
+    pub fetch: bool,
+    /// Seconds from one good CRL to the next look, and from giving up to the next try. Default 21600.
+    pub refresh_seconds: u64,
+    /// First pause in seconds after a failure; doubles up to 64 times this and never beyond `refresh_seconds`,
+    /// eight tries in all. Default 60.
+    pub retry_seconds: u64,
+    /// Longest time in seconds for one CRL to come. Default 30.
+    pub timeout_seconds: u64,
+}
+
+impl Default for CrlsConfig {
+    fn default() -> Self {
+        CrlsConfig { fetch: true, refresh_seconds: 21_600, retry_seconds: 60, timeout_seconds: 30 }
+    }
 }
 
 impl Default for AnchorsConfig {
@@ -112,6 +135,7 @@ impl Default for AnchorsConfig {
             site_period_seconds: 1_200,
             tsa: Vec::new(),
             witness: Vec::new(),
+            crls: CrlsConfig::default(),
         }
     }
 }
@@ -284,6 +308,9 @@ pub(super) fn check(outage: &OutageConfig, anchors: &AnchorsConfig) -> Result<()
     between("anchors.window_entries", anchors.window_entries, 1, 1 << 40)?;
     between("anchors.window_seconds", anchors.window_seconds, 1, 86_400)?;
     between("anchors.site_period_seconds", anchors.site_period_seconds, 1, 31_536_000)?;
+    between("anchors.crls.refresh_seconds", anchors.crls.refresh_seconds, 1, 2_592_000)?;
+    between("anchors.crls.retry_seconds", anchors.crls.retry_seconds, 1, 3_600)?;
+    between("anchors.crls.timeout_seconds", anchors.crls.timeout_seconds, 1, 300)?;
     if anchors.authorities().len() > AUTHORITIES_MAX {
         return refuse("anchors", format!("name at most {AUTHORITIES_MAX} authorities"));
     }

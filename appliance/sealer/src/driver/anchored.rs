@@ -44,7 +44,8 @@ impl Anchors {
 }
 
 /// Anchors whose trees hold the entry at `index`, smallest tree first, until `operators` distinct operators vouch for it;
-/// at most `most` of them.
+/// at most `most` of them. Stamps of a revoked signer vouch for nothing; the first of an operator is among them all the
+/// same, so that who reads the file is told.
 pub fn covering(
     shared: &Shared,
     index: u64,
@@ -52,23 +53,38 @@ pub fn covering(
     most: usize,
 ) -> Result<Vec<AnchorBody>, LookupError> {
     reach_back(shared, index)?;
+    let doubts = shared.crls.list_any();
     let places: Vec<u64> = {
         let known = shared.anchors.known();
-        known.by_size.range(index + 1..).flat_map(|(_, at)| at.iter().copied()).take(8 * most).collect()
+        let places = || known.by_size.range(index + 1..).flat_map(|(_, at)| at.iter().copied());
+        let mut first: Vec<u64> = places().take(8 * most).collect();
+        if doubts {
+            // Where the first ones count for nothing, the newest do, once the authority has been replaced.
+            let newest = known.by_size.range(index + 1..).rev().flat_map(|(_, at)| at.iter().rev().copied());
+            let newest: Vec<u64> = newest.take(8 * most).filter(|place| !first.contains(place)).collect();
+            first.extend(newest);
+        }
+        first
     };
-    let (mut found, mut names): (Vec<AnchorBody>, Vec<String>) = (Vec::new(), Vec::new());
+    let authorities = shared.trust.authorities.as_ref();
+    let (mut found, mut counted): (Vec<AnchorBody>, Vec<String>) = (Vec::new(), Vec::new());
+    let mut doubtful: Vec<String> = Vec::new();
     for place in places {
         let (body, _) = anchor(shared, place)?;
-        let new = body.proofs.iter().map(|proof| &proof.operator).filter(|name| !names.contains(name));
-        let new: Vec<String> = new.cloned().collect();
-        if new.is_empty() {
+        let mut new = false;
+        for proof in &body.proofs {
+            let counts = !doubts || shared.crls.let_count(&body, proof, authorities);
+            let names = if counts { &mut counted } else { &mut doubtful };
+            if !names.contains(&proof.operator) {
+                names.push(proof.operator.clone());
+                new = true;
+            }
+        }
+        if !new {
             continue;
         }
-        names.extend(new);
-        names.sort_unstable();
-        names.dedup();
         found.push(body);
-        if names.len() >= operators || found.len() == most {
+        if counted.len() >= operators || found.len() == most {
             break;
         }
     }

@@ -46,6 +46,7 @@ pub fn current(shared: &Shared, index: u64, with_openings: bool) -> Result<SealF
     if let Some(named) = &entry.content().evidence {
         file.evidence = Some(shared.reader.entry(named.index)?);
     }
+    file.crls = crls(shared, &file);
     file.manifests.extend(manifest(shared, index)?);
     Ok(file)
 }
@@ -62,6 +63,15 @@ fn anchors(shared: &Shared, index: u64) -> Result<Vec<AnchorEvidence>, LookupErr
         Ok(AnchorEvidence { body: der::encode(&body), entry_proof })
     };
     bodies.into_iter().map(evidence).collect()
+}
+
+/// The CRLs that are kept for the stamps of this file.
+fn crls(shared: &Shared, file: &SealFile) -> Vec<Vec<u8>> {
+    let evidence = file.evidence.as_deref().and_then(|bytes| Entry::decode(bytes).ok());
+    let bodies = file.anchors.iter().map(|anchor| anchor.body.as_slice());
+    let bodies = bodies.chain(evidence.as_ref().map(|entry| &*entry.content().body));
+    let bodies: Vec<AnchorBody> = bodies.filter_map(|body| AnchorBody::decode(body).ok()).collect();
+    shared.crls.of(&bodies)
 }
 
 /// The closing manifest of the outage in which this entry was made; while it lasts, its newest one.

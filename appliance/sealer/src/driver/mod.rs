@@ -13,6 +13,7 @@ mod backup;
 pub mod body;
 mod checks;
 pub mod clock;
+pub mod crls;
 mod epochs;
 mod erase;
 mod evidence;
@@ -273,6 +274,8 @@ struct Shared {
     worth: AtomicU64,
     /// Where anchors stand.
     anchors: anchored::Anchors,
+    /// CRLs kept as evidence beside them.
+    crls: crls::Crls,
     manifests: outage::Manifests,
     outage: RwLock<Option<outage::Facts>>,
     wording: outage::manifests::Wording,

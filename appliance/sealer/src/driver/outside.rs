@@ -3,7 +3,7 @@
 //! Refuses to do: wait for authorities; an anchor comes when it comes, and the `.seal` has it then.
 
 use super::outage::lease::{LeaseFacts, LeaseFault, LeaseOrder, at_limit};
-use super::outage::{DrillError, DrillOrder, Facts, file_name, page_of};
+use super::outage::{CrlFacts, DrillError, DrillOrder, Facts, file_name, page_of};
 use super::{LookupError, Sealer, anchored, evidence};
 use bulla_formats::body::manifest::{ManifestBody, Phase};
 use bulla_formats::entry::Kind;
@@ -174,5 +174,21 @@ pub fn anchors(facts: &Facts) -> Value {
         "waitingSeconds": facts.anchors.waiting.map(|millis| millis / 1_000),
         "lastAnchorSecondsAgo": facts.anchors.last_anchor.map(|millis| millis / 1_000),
         "authorities": lines.map(authority).collect::<Vec<_>>(),
+        "crls": facts.crls.certificates.iter().map(crl).collect::<Vec<_>>(),
+    })
+}
+
+/// A certificate behind time stamps, and the CRL that is kept for it.
+fn crl(facts: &CrlFacts) -> Value {
+    let kept = facts.kept.as_ref();
+    json!({
+        "subject": facts.subject,
+        "authority": facts.authority,
+        "sha256": kept.map(|kept| &kept.crl),
+        "bytes": kept.map(|kept| kept.bytes),
+        "thisUpdateMillis": kept.map(|kept| kept.this_update_millis),
+        "nextUpdateMillis": kept.map(|kept| kept.next_update_millis),
+        "revoked": kept.and_then(|kept| kept.revoked.as_ref()),
+        "failing": facts.trouble,
     })
 }

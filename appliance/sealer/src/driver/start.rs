@@ -6,6 +6,7 @@
 use super::anchored::Anchors;
 use super::attest::{ATTESTED_HINT, Attestor, Handle};
 use super::clock::{Clock, Steady, now_millis};
+use super::crls::Crls;
 use super::epochs::{EpochIndex, PreparedEpoch};
 use super::lock::{LOCK, Lock};
 use super::scrub::Scrubber;
@@ -94,6 +95,7 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
         clock: Clock::new(time),
         worth: AtomicU64::new(told.worth),
         anchors: Anchors::new(told.standing.evidence.as_ref().map(|newest| newest.index)),
+        crls: Crls::load(ledger.kept_objects(), control.clone()),
         manifests: outage::Manifests::new(&told.story),
         wording: outage::manifests::Wording::load(&config.outage)?,
         outage: RwLock::new(None),
@@ -234,6 +236,7 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
         config: config.outage.clone(),
         modes: config.outage.modes(&config.anchors),
         planning: config.anchors.planning(),
+        crls: config.anchors.crls.clone(),
         lines,
         told,
         handle: outage.clone(),

@@ -99,6 +99,7 @@ impl Desk {
             };
             body.check().map_err(|error| error.to_string())?;
             index = self.append(Kind::Anchor, der::encode(&body))?;
+            self.stamped(&body);
         }
         Ok(index)
     }

@@ -3,6 +3,7 @@
 //! Invariant: one effect at a time, in the order in which the machines wanted them.
 
 use super::authority::{Line, Proof};
+use super::crls::Fetching;
 use super::facts::{AuthorityFacts, Facts};
 use super::files::Courier;
 use super::http::Trouble;
@@ -10,7 +11,7 @@ use super::kept::{self, Story};
 use super::lease::Kept;
 use super::restore::Told;
 use super::{DrillError, DrillOrder, Handle, Inbox, Message};
-use crate::config::OutageConfig;
+use crate::config::{CrlsConfig, OutageConfig};
 use crate::driver::clock::{boottime_millis, now_millis};
 use crate::driver::{Command, Shared};
 use bulla_formats::body::anchor::AnchorProof;
@@ -46,6 +47,7 @@ pub struct Parts {
     pub(in crate::driver) config: OutageConfig,
     pub(in crate::driver) modes: ModeConfig,
     pub(in crate::driver) planning: AnchorConfig,
+    pub(in crate::driver) crls: CrlsConfig,
     pub(in crate::driver) lines: Vec<Line>,
     pub(in crate::driver) told: Told,
     pub(in crate::driver) handle: Handle,
@@ -81,6 +83,7 @@ pub struct Desk {
     pub(super) lines: Arc<Vec<Line>>,
     pub(super) modes: ModeMachine,
     pub(super) planner: AnchorPlanner,
+    pub(super) crls: Fetching,
     pub(super) story: Story,
     /// The tree before the change that ended the outage, and the outage's seals.
     pub(super) ended: Option<(TreeState, u64)>,
@@ -93,8 +96,8 @@ pub struct Desk {
     pub(super) outage_millis: u64,
     effects: VecDeque<Effect>,
     refused: Option<bulla_protocol::mode::DrillRefusal>,
-    handle: Handle,
-    runtime: tokio::runtime::Handle,
+    pub(super) handle: Handle,
+    pub(super) runtime: tokio::runtime::Handle,
     seen: Seen,
 }
 
@@ -134,6 +137,7 @@ impl Desk {
             lines: Arc::new(parts.lines),
             modes: ModeMachine::new(parts.modes, told.record, now),
             planner: AnchorPlanner::new(planning, &start, now),
+            crls: Fetching::new(&parts.crls),
             story: told.story,
             ended: None,
             unanchored: told.unanchored,
@@ -157,6 +161,7 @@ impl Desk {
         self.seen.locked = self.shared.lock().is_some();
         self.mode(ModeEvent::Locked(self.seen.locked));
         self.resume_lease();
+        self.resume_crls();
         let anchored = self.planner.anchored(self.planner.needed());
         self.mode(ModeEvent::Anchored { size: anchored });
         self.look();
@@ -216,6 +221,7 @@ impl Desk {
             Message::Answered { ticket, authority, size, result, sent } => {
                 self.answered(ticket, authority, size, result, sent);
             }
+            Message::Crl { certificate, fetched } => self.crl_came(certificate, fetched),
             Message::Tpm(clock) => self.tpm(clock),
             Message::Expedite(index) => self.plan(AnchorEvent::Expedite { index }),
             Message::Drill(order, reply) => {
@@ -327,6 +333,7 @@ impl Desk {
         self.mode(ModeEvent::Tick);
         self.plan(AnchorEvent::Tick);
         self.carry_out();
+        self.fetch_crl();
         self.show();
     }
 
@@ -423,6 +430,7 @@ impl Desk {
             details: self.details.clone(),
             outage_seconds: self.outage_millis as f64 / 1e3,
             lease: self.lease_facts(),
+            crls: self.crls_facts(),
         };
         self.shared.set_outage_facts(facts);
     }

@@ -1,5 +1,6 @@
 //! What the outage thread shows of itself, to status, console and telemetry.
 
+use super::crls::CrlsFacts;
 use super::http::Trouble;
 use super::lease::LeaseFacts;
 use crate::driver::Shared;
@@ -73,6 +74,8 @@ pub struct Facts {
     pub outage_seconds: f64,
     /// The newest lease, in force or over.
     pub lease: Option<LeaseFacts>,
+    /// The CRLs behind its time stamps.
+    pub crls: CrlsFacts,
 }
 
 impl Shared {

@@ -1,4 +1,4 @@
-//! One request to an authority: name, connection, TLS, answer, each with its own way to fail, all within one deadline.
+//! One request to an authority, or to whoever publishes CRLs: name, connection, TLS, answer, each with its own way to fail, all within one deadline.
 //!
 //! Refuses to do: follow redirects, keep connections, read an answer without a limit, or wait without one.
 //! Invariants: what fails is classified by the step that failed; nothing of an answer is believed here.
@@ -7,6 +7,7 @@ use bulla_protocol::authority::Failure;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::handshake;
+use hyper::http::request::Builder;
 use hyper::{Method, Request, StatusCode, Uri, header};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject as _;
@@ -97,12 +98,24 @@ impl Target {
         })
     }
 
+    /// Asks for what is there; at most so many bytes.
+    pub async fn get(&self, bytes_max: usize, within: Duration) -> Result<Answer, Trouble> {
+        let step = Mutex::new(Step::Name);
+        let asked = async {
+            let stream = self.open(&step).await?;
+            let request = Request::builder().method(Method::GET);
+            self.exchange(stream, request, Bytes::new(), bytes_max).await
+        };
+        self.limited(asked, within, &step).await
+    }
+
     /// Sends `body`, and returns what is answered.
     pub async fn post(&self, media_type: &str, body: Vec<u8>, within: Duration) -> Result<Answer, Trouble> {
         let step = Mutex::new(Step::Name);
         let asked = async {
             let stream = self.open(&step).await?;
-            self.exchange(stream, media_type, body).await
+            let request = Request::builder().method(Method::POST).header(header::CONTENT_TYPE, media_type);
+            self.exchange(stream, request, body.into(), ANSWER_BYTES_MAX).await
         };
         self.limited(asked, within, &step).await
     }
@@ -171,8 +184,9 @@ impl Target {
     async fn exchange(
         &self,
         stream: Box<dyn Stream>,
-        media_type: &str,
-        body: Vec<u8>,
+        request: Builder,
+        body: Bytes,
+        bytes_max: usize,
     ) -> Result<Answer, Trouble> {
         let broken = |error: hyper::Error| {
             Trouble::of_answer(Failure::Other, format!("the connection broke: {error}"))
@@ -180,14 +194,12 @@ impl Target {
         let (mut sender, connection) = handshake(TokioIo::new(stream)).await.map_err(broken)?;
         let driving = tokio::spawn(connection);
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        let request = Request::builder()
-            .method(Method::POST)
+        let request = request
             .uri(&self.path)
             .header(header::HOST, format!("{host}:{}", self.port))
-            .header(header::CONTENT_TYPE, media_type)
             .header(header::USER_AGENT, concat!("bulla-box/", env!("CARGO_PKG_VERSION")))
             .header(header::CONNECTION, "close")
-            .body(Full::new(Bytes::from(body)))
+            .body(Full::new(body))
             .map_err(|error| Trouble::new(Failure::Other, error.to_string()))?;
         let answered = async {
             let answer = sender.send_request(request).await.map_err(broken)?;
@@ -208,9 +220,9 @@ impl Target {
                 let trouble = Trouble::of_answer(failure, parts.status.to_string());
                 return Err(Trouble { retry_after, ..trouble });
             }
-            let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(|error| {
+            let body = Limited::new(body, bytes_max).collect().await.map_err(|error| {
                 if error.is::<LengthLimitError>() {
-                    let detail = format!("its answer is longer than {ANSWER_BYTES_MAX} bytes");
+                    let detail = format!("its answer is longer than {bytes_max} bytes");
                     Trouble::of_answer(Failure::BadAnswer, detail)
                 } else {
                     Trouble::of_answer(Failure::Other, format!("the answer broke off: {error}"))

@@ -11,6 +11,7 @@ mod anchors;
 pub mod authority;
 mod changes;
 mod clocks;
+mod crls;
 mod desk;
 mod facts;
 mod files;
@@ -23,6 +24,7 @@ mod tree;
 mod words;
 
 pub(in crate::driver) use changes::tpm_clock;
+pub use crls::CrlFacts;
 pub(super) use desk::through;
 pub use desk::{Desk, Parts};
 pub use facts::{AuthorityFacts, Facts, LATENCY_MILLIS};
@@ -84,6 +86,11 @@ enum Message {
         size: u64,
         result: Result<Proof, Trouble>,
         sent: u64,
+    },
+    /// A fetch of a CRL has ended.
+    Crl {
+        certificate: bulla_protocol::crl::Certificate,
+        fetched: crls::Fetched,
     },
     Tpm(TpmClock),
     /// Something has changed that is looked at from time to time anyway.

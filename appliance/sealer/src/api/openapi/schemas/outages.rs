@@ -95,6 +95,20 @@ fn anchors() -> Value {
                 "quotaLeft": nullable("Requests left in its quota; null: no quota."),
                 "askedAgainInSeconds": nullable("When it may be asked again; null: never."),
             })), 16, "As configured."),
+            "crls": {"type": "array", "description": "Certificates behind time stamps, and the CRL that is kept for each.", "items": object("A certificate.", json!({
+                "subject": text("Whose it is."),
+                "authority": text("The authority whose stamps it stands behind."),
+                "sha256": {"type": ["string", "null"], "description": "The CRL that is kept, hex; null: none, as for what follows."},
+                "bytes": nullable("Its size."),
+                "thisUpdateMillis": nullable("When it was made (Unix milliseconds)."),
+                "nextUpdateMillis": nullable("When the next one was to be there."),
+                "revoked": {"oneOf": [{"type": "null"}, object("The certificate is listed.", json!({
+                    "atMillis": number("Since when."),
+                    "reason": {"type": ["string", "null"], "description": "As RFC 5280 calls it."},
+                    "doubtful": {"type": "boolean", "description": "Whether stamps from before that count for nothing either."},
+                }))]},
+                "failing": {"type": ["string", "null"], "description": "What the last fetch failed of."},
+            }))},
         }),
     )
 }
