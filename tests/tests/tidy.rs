@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Which crates of the workspace a crate may depend on, for whatever purpose.
-const EDGES: [(&str, &[&str]); 20] = [
+const EDGES: [(&str, &[&str]); 21] = [
     ("bulla-timestamps", &[]),
     ("bulla-formats", &["bulla-timestamps"]),
     ("bulla-protocol", &["bulla-formats"]),
@@ -19,6 +19,7 @@ const EDGES: [(&str, &[&str]); 20] = [
     ("bulla-manual", &["bulla-formats"]),
     ("bulla-peers", &[]),
     ("bulla-page", &[]),
+    ("bulla-intake", &["bulla-formats", "bulla-page"]),
     (
         "bulla-box",
         &[
@@ -33,7 +34,10 @@ const EDGES: [(&str, &[&str]); 20] = [
             "bulla-timestamps",
         ],
     ),
-    ("bulla", &["bulla-formats", "bulla-ledger", "bulla-manual", "bulla-page", "bulla-timestamps"]),
+    (
+        "bulla",
+        &["bulla-formats", "bulla-intake", "bulla-ledger", "bulla-manual", "bulla-page", "bulla-timestamps"],
+    ),
     ("bulla-appraisal", &["bulla-formats"]),
     ("bulla-approvals", &["bulla-formats"]),
     ("bulla-ceremony", &["bulla-formats"]),
@@ -81,6 +85,7 @@ const EDGES: [(&str, &[&str]); 20] = [
             "bulla-enrolment",
             "bulla-box",
             "bulla",
+            "bulla-intake",
             "bulla-page",
         ],
     ),

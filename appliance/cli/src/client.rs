@@ -190,6 +190,40 @@ impl BoxClient {
         })
     }
 
+    /// POST, tried once, whatever the answer says.
+    pub fn post_once<R: Read>(
+        &self,
+        path: &str,
+        headers: &[(&'static str, String)],
+        length: u64,
+        reader: R,
+    ) -> Result<Tried, NoAnswer> {
+        let mut source = Source { reader, left: length, failed: None };
+        let mut request = Request::post(format!("{}{path}", self.url))
+            .header("authorization", self.authorization.as_str())
+            .header("content-length", length)
+            .header("expect", "100-continue");
+        for (name, value) in headers {
+            request = request.header(*name, value);
+        }
+        let answered = match request.body(SendBody::from_reader(&mut source)) {
+            Ok(request) => tried(self.agent.run(request)),
+            Err(error) => Err(CallError::Local(format!("the request cannot be made: {error}"))),
+        };
+        // The box seals nothing before the last byte.
+        let handed_over = source.left == 0;
+        match source.failed {
+            Some(error) => Err(NoAnswer { error: local(error), handed_over: false }),
+            None => answered.map_err(|error| NoAnswer { error, handed_over }),
+        }
+    }
+
+    /// GET, tried once, whatever the answer says.
+    pub fn get_once(&self, path: &str) -> Result<Tried, CallError> {
+        let request = self.agent.get(format!("{}{path}", self.url));
+        tried(request.header("authorization", self.authorization.as_str()).call())
+    }
+
     /// POST without a body; `take` gets the answer of a success while it arrives. An answer that breaks off is not
     /// asked for again.
     pub fn post_for_stream<T>(
@@ -275,6 +309,38 @@ fn local(error: io::Error) -> CallError {
     ))
 }
 
+/// An answer, whatever it says.
+#[derive(Debug)]
+pub struct Tried {
+    /// HTTP status.
+    pub status: u16,
+    /// When the box asks to be asked again.
+    pub after: Option<Duration>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// A request without an answer.
+#[derive(Debug)]
+pub struct NoAnswer {
+    /// Why.
+    pub error: CallError,
+    /// Whether all of the body had gone out, so that the box may have acted on it.
+    pub handed_over: bool,
+}
+
+fn tried(result: Result<Response<Body>, ureq::Error>) -> Result<Tried, CallError> {
+    let mut response = result.map_err(unreachable)?;
+    let (status, after) = (response.status().as_u16(), retry_after(&response));
+    let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX as u64).read_to_vec();
+    Ok(Tried { status, after, body: body.map_err(unreachable)? })
+}
+
+fn retry_after(response: &Response<Body>) -> Option<Duration> {
+    let value = response.headers().get("retry-after")?.to_str().ok()?;
+    value.parse().ok().map(Duration::from_secs)
+}
+
 fn answer(result: Result<Response<Body>, ureq::Error>) -> Result<Answer, CallError> {
     let mut response = result.map_err(unreachable)?;
     if !response.status().is_success() {
@@ -287,12 +353,7 @@ fn answer(result: Result<Response<Body>, ureq::Error>) -> Result<Answer, CallErr
 /// What an answer that is no success says.
 fn refusal(mut response: Response<Body>) -> CallError {
     let status = response.status();
-    let after = response
-        .headers()
-        .get("retry-after")
-        .and_then(|value| value.to_str().ok())
-        .and_then(|text| text.parse().ok())
-        .map(Duration::from_secs);
+    let after = retry_after(&response);
     let body = match response.body_mut().with_config().limit(ANSWER_BYTES_MAX as u64).read_to_vec() {
         Ok(body) => body,
         Err(error) => return unreachable(error),

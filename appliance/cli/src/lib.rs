@@ -1,8 +1,8 @@
 //! `bulla`: seal and verify documents, inspect evidence, check logs.
 //!
 //! The program is a library with a thin `main`, so that fuzz targets reach what it reads.
-//! Refuses to do: link TPM or peer-to-peer code, or need a network for anything but `seal`, `upgrade`, `search`,
-//! `backup` and `status`.
+//! Refuses to do: link TPM or peer-to-peer code, or need a network for anything but `seal`, `watch`, `upgrade`,
+//! `search`, `backup` and `status`.
 //! Invariant: every end has a documented exit code, and every failure a sentence on stderr.
 #![forbid(unsafe_code)]
 
@@ -27,6 +27,7 @@ mod status;
 mod upgrade;
 mod verify;
 mod verify_many;
+mod watch;
 
 use bulla_manual::ManualCommand;
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -46,6 +47,8 @@ struct Cli {
 enum Command {
     /// Seal documents: FILE gets FILE.seal beside it
     Seal(seal::SealArgs),
+    /// Watch a folder: every complete document that appears in it is sealed once, by the first box that can
+    Watch(watch::WatchArgs),
     /// Verify documents against their seals, offline
     Verify(verify::VerifyArgs),
     /// Take newer evidence from the box into .seal files
@@ -92,6 +95,7 @@ fn manual(command: &ManualCommand) -> Result<Exit, Failure> {
 pub fn main() -> ExitCode {
     let done = match &Cli::parse().command {
         Command::Seal(args) => seal::run(args),
+        Command::Watch(args) => watch::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Upgrade(args) => upgrade::run(args),
         Command::Inspect(args) => inspect::run(args),

@@ -12,6 +12,7 @@ mod door;
 mod events;
 pub mod fleet;
 pub mod flood;
+pub mod folder;
 mod form;
 mod forward;
 pub mod lan;
