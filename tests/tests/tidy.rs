@@ -25,6 +25,7 @@ const EDGES: [(&str, &[&str]); 21] = [
         &[
             "bulla-enrolment",
             "bulla-formats",
+            "bulla-intake",
             "bulla-protocol",
             "bulla-ledger",
             "bulla-keys",

@@ -245,6 +245,13 @@ impl ClientStore {
         Ok(self.snapshot()?.by_common_name.get(name).cloned())
     }
 
+    /// The unrevoked client of this name.
+    pub fn by_name(&self, name: &str) -> Result<Option<Arc<RegisteredClient>>, ClientsError> {
+        let snapshot = self.snapshot()?;
+        let mut all = snapshot.by_token.values().chain(snapshot.by_common_name.values());
+        Ok(all.find(|client| client.name == name).cloned())
+    }
+
     /// Whether this registration is still in force.
     pub fn is_current(&self, client: &RegisteredClient) -> Result<bool, ClientsError> {
         let snapshot = self.snapshot()?;

@@ -21,6 +21,7 @@ mod fsck;
 #[doc(hidden)]
 pub mod fuzzing;
 mod identity;
+mod ingest;
 mod limits;
 mod peers;
 mod problem;

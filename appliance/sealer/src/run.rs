@@ -45,7 +45,10 @@ async fn serve(mut config: Config) -> Result<u8> {
     let housekeeping = tokio::spawn(housekeeping(certificates));
     let self_tests =
         self_tests.map(|(period, within)| tokio::spawn(sealer.clone().self_tests(period, within)));
-    server::serve(listener, tls, api, stop).await;
+    api.ingest.start(&api);
+    server::serve(listener, tls, api.clone(), stop).await;
+    let ended = tokio::task::spawn_blocking(move || api.ingest.stop()).await;
+    ended.context("the folders were not left in order")?;
     notify(&[sd_notify::NotifyState::Stopping]);
     housekeeping.abort();
     self_tests.inspect(|tests| tests.abort());

@@ -60,6 +60,8 @@ const FOR_TESTS: &[&str] = &[
     "python3-venv",  // the environment of schemathesis, which holds the API against its OpenAPI document
     "poppler-utils", // prints a page to a raster, and reads its words
     "procps",        // kill, with signals other than the shell's
+    "samba",         // the file server that scanners write to
+    "smbclient",     // such a scanner
     "strace",        // makes single system calls fail, kills a box at the flush it is told
     "tpm2-tools",    // the other stranger
     "xfsprogs",      // xfs_io, which cuts the power of a file system

@@ -9,7 +9,7 @@ mod anchor_metrics;
 mod backups;
 mod bulk;
 mod content_digest;
-mod description;
+pub mod description;
 mod epochs;
 mod erasures;
 mod events;
@@ -21,7 +21,7 @@ mod openapi;
 mod outages;
 mod peers;
 mod queue;
-mod receipt;
+pub mod receipt;
 mod seals;
 mod search;
 mod self_tests;
@@ -32,6 +32,7 @@ mod verify;
 use crate::clients::ClientStore;
 use crate::config::Config;
 use crate::driver::{SealError, Sealer};
+use crate::ingest::Ingest;
 use crate::limits::{Limits, Warnings};
 use crate::problem::{Kind, Problem};
 use crate::telemetry::HttpMetrics;
@@ -73,6 +74,8 @@ pub struct Api {
     pub limits: Limits,
     /// What has been warned of.
     pub warnings: Warnings,
+    /// Folders whose files are sealed.
+    pub ingest: Ingest,
     /// Event streams.
     pub events: events::Events,
     /// One permit per document on its way in.
@@ -104,9 +107,22 @@ impl Api {
         let clients = ClientStore::new(&config.state_dir);
         let uploads = Semaphore::new(config.limits.uploads_max);
         let (backups, metrics) = (Arc::new(Semaphore::new(1)), HttpMetrics::default());
+        let ingest = Ingest::new(&config.ingest.folder);
         let (limits, warnings) = (Limits::new(&config.limits), Warnings::default());
         let events = events::Events::new(sealer.clone(), config.limits.event_streams_max);
-        Api { sealer, config, clients, certificates, metrics, limits, warnings, events, uploads, backups }
+        Api {
+            sealer,
+            config,
+            clients,
+            certificates,
+            metrics,
+            limits,
+            warnings,
+            ingest,
+            events,
+            uploads,
+            backups,
+        }
     }
 
     /// A place among the documents on their way in; refused at once when there is none.

@@ -78,6 +78,9 @@ pub async fn status(State(api): State<Shared>, caller: Caller) -> Result<Respons
     if let Some(peers) = super::peers::status(&api.sealer) {
         status["peers"] = peers;
     }
+    if !api.ingest.is_empty() {
+        status["ingest"] = api.ingest.status();
+    }
     status["refusals"] = json!({
         "rateLimited": metrics.problems(Kind::RateLimited),
         "overloaded": metrics.problems(Kind::Overloaded),
@@ -167,6 +170,7 @@ pub async fn metrics(State(api): State<Shared>, caller: Caller) -> Result<Respon
     }
     super::anchor_metrics::write(&mut out, &api.sealer);
     super::peers::metrics(&mut out, &api.sealer);
+    api.ingest.metrics(&mut out);
     self_check(&mut out, &api.sealer, &status.scrub);
     let name = "bulla_last_attestation_seconds";
     family(&mut out, name, "gauge", "How long the newest attestation took.");

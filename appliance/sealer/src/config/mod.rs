@@ -4,10 +4,12 @@
 //! their ranges are errors that say what to write instead. `docs/box.toml` is the commented sample.
 //! Invariant: a [`Config`] has passed every check of [`Config::parse`]; later code does not check again.
 
+mod ingest;
 mod outage;
 mod peers;
 mod sections;
 
+pub use ingest::*;
 pub use outage::*;
 pub use peers::*;
 pub use sections::*;
@@ -94,6 +96,9 @@ pub struct Config {
     pub anchors: AnchorsConfig,
     /// Boxes that mirror and witness each other's logs. Absent (default): none.
     pub peers: Option<PeersConfig>,
+    /// Folders whose files are sealed.
+    #[serde(default)]
+    pub ingest: IngestConfig,
     /// Logging.
     #[serde(default)]
     pub log: LogConfig,
@@ -209,6 +214,7 @@ impl Config {
         }
         self.check_provider()?;
         outage::check(&self.outage, &self.anchors)?;
+        ingest::check(&self.ingest)?;
         self.peers.as_ref().map_or(Ok(()), peers::check)?;
         self.check_ranges()
     }
@@ -365,6 +371,7 @@ mod tests {
             "outage",
             "anchors",
             "peers",
+            "ingest",
             "log",
         ] {
             let base = format!("{SMALL}[software]\naccept = true\n");

@@ -389,7 +389,8 @@ impl Sealer {
         }
     }
 
-    async fn receipt_at(&self, index: u64) -> Result<Receipt, LookupError> {
+    /// The receipt of an entry that is a seal.
+    pub async fn receipt_at(&self, index: u64) -> Result<Receipt, LookupError> {
         let sealer = self.clone();
         let read = move || {
             let entry = sealer.entry(index)?;

@@ -478,6 +478,16 @@ fn status() -> Value {
             "connections": object("Open connections.", json!({
                 "open": number("Now."), "max": number("At most."), "refused": number("Since the start, by the limit of their address."),
             })),
+            "ingest?": json!({"type": "array", "items": object("A folder whose files are sealed.", json!({
+                "client": text("The scanner that its documents are sealed for."),
+                "watching": one_of(&["", "inotify", "polling"], "By which means; empty while it is not."),
+                "waiting": number("Files that rest or wait."),
+                "inWork": number("Files being read or sealed."),
+                "done": number("Files that are done and still there."),
+                "sealed": number("Documents whose results were written, since the start."),
+                "rejected": number("Files moved to the error folder, since the start."),
+                "trouble": {"type": ["string", "null"], "description": "What is in the way."},
+            }))}),
             "refusals": object("Since the start.", json!({
                 "rateLimited": number("429."), "overloaded": number("503."), "bodyTimeout": number("408."),
             })),
