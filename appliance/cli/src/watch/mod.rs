@@ -145,6 +145,8 @@ pub fn run(args: &WatchArgs) -> Result<Exit, Failure> {
         over.store(true, Ordering::Relaxed);
         summary
     });
+    // What came to an end meanwhile is told now, or by the next run.
+    boxes.settle(&options);
     let summary = summary.map_err(|error| Failure::usage(error.to_string()))?;
     Ok(report(&summary, &boxes))
 }

@@ -4,10 +4,10 @@
 #![allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
 use crate::common::{Log, digest};
-use bulla_formats::body::seal::{DocumentDigest, Observation};
+use bulla_formats::body::seal::{DocumentDigest, Observation, SealBody};
 use bulla_formats::der;
 use bulla_formats::enrolment::Hardware;
-use bulla_formats::entry::Kind;
+use bulla_formats::entry::{Entry, Kind};
 use bulla_formats::json::base64_encode;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
@@ -109,6 +109,25 @@ impl StandIn {
     }
 }
 
+impl State {
+    /// How many seals were asked for and made.
+    #[allow(dead_code, reason = "not every test that has a box counts")]
+    pub fn keys(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// What a search by digest finds.
+    fn seals_of(&self, digest: &str) -> Vec<Value> {
+        let row = |entry: &Entry| {
+            let body = SealBody::decode(&entry.content().body).ok()?;
+            let (index, leaf) = (entry.content().index, entry.leaf_hash().to_string());
+            let found = json!({"id": format!("{index}-{}", &leaf[..16]), "leafHash": leaf, "openings": [{"name": "filename"}]});
+            (hex::encode(&body.digest) == digest).then_some(found)
+        };
+        self.log.entries.iter().filter_map(row).collect()
+    }
+}
+
 /// One request; a peer that goes away or refuses the certificate ends it.
 fn serve(stream: TcpStream, config: Arc<ServerConfig>, state: &Mutex<State>) -> Option<()> {
     let connection = ServerConnection::new(config).unwrap();
@@ -193,6 +212,7 @@ fn post(state: &mut State, request: &Request, fault: Option<Fault>) -> (u16, Str
     let entry = &state.log.entries[usize::try_from(shown).unwrap()];
     let receipt = json!({
         "id": format!("{shown}-{}", &entry.leaf_hash().to_string()[..16]),
+        "leafHash": entry.leaf_hash().to_string(),
         "facts": ["sealed"],
         "replayed": known.is_some(),
         "earlier": [],
@@ -219,6 +239,9 @@ fn get(state: &State, request: &Request) -> (u16, String) {
         let status =
             json!({"condition": "sealing", "size": state.log.size(), "startedMillis": 1_795_219_200_123u64});
         return (200, status.to_string());
+    }
+    if let Some(digest) = request.target.strip_prefix("/v1/seals?digest=sha-256:") {
+        return (200, json!({"seals": state.seals_of(digest)}).to_string());
     }
     let id = request.target.strip_prefix("/v1/seals/").and_then(|rest| rest.strip_suffix("/seal-file"));
     let index = id.and_then(|id| id.split_once('-')).and_then(|(index, _)| index.parse::<u64>().ok());

@@ -140,7 +140,8 @@ impl Ingest {
         }
         // A client's name is made of letters, digits and three signs: nothing to escape.
         type Of = fn(&Watched) -> u64;
-        let state = |watched: &Watched, of: fn(&State) -> u64| {
+        type OfState = fn(&State) -> u64;
+        let state = |watched: &Watched, of: OfState| {
             of(&watched.state.lock().unwrap_or_else(PoisonError::into_inner))
         };
         let counters: [(&str, &str, Of); 3] = [
@@ -160,7 +161,7 @@ impl Ingest {
                 line(out, name, &format!("client=\"{}\"", one.folder.client), of(one));
             }
         }
-        let gauges: [(&str, &str, fn(&State) -> u64); 3] = [
+        let gauges: [(&str, &str, OfState); 3] = [
             ("bulla_ingest_waiting", "Files that rest or wait.", |state| state.census.waiting as u64),
             ("bulla_ingest_in_work", "Files being read or sealed.", |state| state.census.in_work as u64),
             ("bulla_ingest_hindered", "1 while something is in the way of a folder.", |state| {
