@@ -6,7 +6,9 @@
 //! Invariants: the tree is recomputed from the bytes handed in, whatever they turn out to be, so that one bad
 //! entry does not make its successors look bad; memory is bounded by [`BOUNDARIES_MAX`].
 
+mod ahead;
 mod outages;
+mod saved;
 
 use crate::body::anchor::AnchorBody;
 use crate::body::attestation::{AttestationBody, CheckpointClaim, CounterClaim, CounterEvidence};
@@ -32,8 +34,10 @@ use crate::origin::{Origin, OriginError};
 use crate::sig::{Algorithm, PublicKey, SignatureError};
 use crate::tpm::{self, NvPublic, TpmError};
 use crate::trust::TrustFile;
+pub use ahead::ReadAhead;
 pub use outages::OutageError;
 use outages::Outages;
+pub use saved::ResumeError;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Most batch boundaries remembered for attestations and integrity entries to refer to. An attestation follows its
@@ -42,6 +46,8 @@ use std::collections::{BTreeMap, VecDeque};
 pub const BOUNDARIES_MAX: usize = 1 << 20;
 /// Most synthetic seals remembered for self-test entries to refer to; each follows its seal within minutes.
 const SELF_TESTS_MAX: usize = 1 << 10;
+/// Most anchors remembered for entries to name as their time evidence; each names the newest before its batch.
+const EVIDENCE_MAX: usize = 1 << 10;
 
 /// What is wrong with an entry. Always the log's fault, never the caller's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -155,6 +161,8 @@ pub struct AuditSummary {
 /// The identity that entry 0 establishes.
 #[derive(Debug, Clone)]
 struct Identity {
+    /// As it stands in entry 0.
+    enrolment: Vec<u8>,
     log_key: PublicKey,
     hardware: Hardware,
     attestation_key: AttestationKey,
@@ -167,6 +175,15 @@ struct Epoch {
     residency: Residency,
     key: PublicKey,
     leaf_hash: Hash,
+    /// The key-epoch entry.
+    entry: Vec<u8>,
+}
+
+impl Epoch {
+    fn new(body: &KeyEpochBody, key: PublicKey, entry: &Entry) -> Self {
+        let (number, residency) = (body.statement.epoch, body.statement.sealing_key().residency);
+        Epoch { number, residency, key, leaf_hash: entry.leaf_hash(), entry: entry.bytes().to_vec() }
+    }
 }
 
 /// Judges the entries of one log in order.
@@ -224,6 +241,16 @@ impl LogAuditor {
         self.frontier.root()
     }
 
+    /// DER of the enrolment that entry 0 establishes; `None` before a sound entry 0.
+    pub fn enrolment(&self) -> Option<&[u8]> {
+        self.identity.as_ref().map(|identity| identity.enrolment.as_slice())
+    }
+
+    /// Number and first entry of the outage that has begun and has no closing manifest yet; drills do not count.
+    pub fn open_outage(&self) -> Option<(u64, u64)> {
+        self.outages.open()
+    }
+
     /// What was found so far; entries that were refused count as entries, their meaning does not.
     pub fn summary(&self) -> &AuditSummary {
         &self.summary
@@ -233,27 +260,24 @@ impl LogAuditor {
     /// bytes take their place in the tree, and nothing else of a refused entry is believed. A sound entry is
     /// handed back decoded.
     pub fn entry(&mut self, bytes: &[u8]) -> Result<Entry, AuditError> {
-        let index = self.size();
-        let judged = self.judge(index, bytes);
-        let is_seal = judged.as_ref().is_ok_and(|entry| entry.kind() == Some(Kind::Seal));
-        self.take(leaf_hash(bytes), is_seal);
-        self.summary.entries += 1;
-        judged
+        let unsigned = ReadAhead { leaf: leaf_hash(bytes), entry: Entry::decode(bytes), signature: None };
+        self.take(unsigned)
     }
 
     /// Takes the hash of an entry whose bytes are lost: the tree goes on, and what rests on that entry is refused.
     pub fn skip(&mut self, leaf: Hash) {
-        self.take(leaf, false);
+        self.append(leaf, false);
         self.summary.entries += 1;
     }
 
-    fn take(&mut self, leaf: Hash, is_seal: bool) {
+    fn append(&mut self, leaf: Hash, is_seal: bool) {
         self.frontier.append(leaf);
         self.outages.leaf(leaf, is_seal);
     }
 
-    fn judge(&mut self, index: u64, bytes: &[u8]) -> Result<Entry, AuditError> {
-        let entry = Entry::decode(bytes)?;
+    fn judge(&mut self, index: u64, ahead: ReadAhead) -> Result<Entry, AuditError> {
+        let signature = self.epoch.as_ref().and_then(|epoch| ahead.signature_under(&epoch.leaf_hash));
+        let entry = ahead.entry?;
         let content = entry.content();
         if content.index != index {
             return Err(AuditError::Index { found: content.index });
@@ -269,7 +293,7 @@ impl LogAuditor {
         }
         match entry.kind() {
             Some(Kind::KeyEpoch) => self.key_epoch(&entry)?,
-            _ => self.signed_in_epoch(&entry)?,
+            _ => self.signed_in_epoch(&entry, signature)?,
         }
         self.outages.mode(&entry)?;
         match entry.kind() {
@@ -319,15 +343,20 @@ impl LogAuditor {
         Ok(())
     }
 
-    fn signed_in_epoch(&self, entry: &Entry) -> Result<(), AuditError> {
+    /// `known` is what was found of the signature beforehand, if that was under this epoch's key.
+    fn signed_in_epoch(
+        &self,
+        entry: &Entry,
+        known: Option<Result<(), SignatureError>>,
+    ) -> Result<(), AuditError> {
         let (Some(epoch), content) = (&self.epoch, entry.content()) else {
             return Err(AuditError::NoBeginning);
         };
         if (content.epoch, content.residency) != (epoch.number, epoch.residency) {
             return Err(AuditError::OtherEpoch { found: content.epoch, residency: content.residency });
         }
-        entry
-            .verify_signature(self.origin.as_str(), &epoch.key)
+        known
+            .unwrap_or_else(|| entry.verify_signature(self.origin.as_str(), &epoch.key))
             .map_err(|error| AuditError::Signature { what: "its signature", error })
     }
 
@@ -368,8 +397,7 @@ impl LogAuditor {
         }
         check_endorsement(&body, &identity.attestation_key)?;
         self.identity = Some(identity);
-        let (number, residency) = (statement.epoch, statement.sealing_key().residency);
-        self.epoch = Some(Epoch { number, residency, key, leaf_hash: entry.leaf_hash() });
+        self.epoch = Some(Epoch::new(&body, key, entry));
         Ok(())
     }
 
@@ -390,7 +418,7 @@ impl LogAuditor {
         let log_key = PublicKey::from_bytes(Algorithm::Ed25519, &**log_key)
             .map_err(|error| AuditError::Signature { what: "the log key", error })?;
         let attestation_key = AttestationKey::read(*hardware, attestation_key)?;
-        Ok(Identity { log_key, hardware: *hardware, attestation_key })
+        Ok(Identity { enrolment: bytes.to_vec(), log_key, hardware: *hardware, attestation_key })
     }
 
     /// Root of the log when it had `size` entries, if that was between two batches that are remembered.
@@ -429,6 +457,9 @@ impl LogAuditor {
         }
         if body.leads(self.origin.as_str()).is_err() {
             return Err(AuditError::Anchor("its path does not lead from its head to its batch"));
+        }
+        if self.evidence.len() == EVIDENCE_MAX {
+            self.evidence.pop_first();
         }
         self.evidence.insert(index, entry.leaf_hash());
         Ok(())

@@ -246,6 +246,11 @@ impl TrustFile {
         text
     }
 
+    /// The first reference all of whose PCR values are among `quoted`.
+    pub fn reference_of(&self, quoted: &[(u8, [u8; 32])]) -> Option<&Reference> {
+        self.references.iter().find(|reference| reference.pcrs.iter().all(|pcr| quoted.contains(pcr)))
+    }
+
     /// What the fleet's roster said of this log when the file was written.
     pub fn revocation(&self, origin: &str) -> Option<&Revocation> {
         let revocations = &self.roster.as_ref()?.revocations;

@@ -3,7 +3,7 @@
 
 mod common;
 
-use bulla_formats::audit::{AuditError, LogAuditor};
+use bulla_formats::audit::{AuditError, LogAuditor, ResumeError};
 use bulla_formats::body::attestation::AttestationBody;
 use bulla_formats::body::key_epoch::KeyEpochBody;
 use bulla_formats::body::mirror::{CosignedHead, MirrorBody, Neighbour};
@@ -13,6 +13,7 @@ use bulla_formats::entry::{EntryContent, EntryRef, Kind, TreeState};
 use bulla_formats::hash::Hash;
 use bulla_formats::note::checkpoint_text;
 use bulla_formats::origin::Origin;
+use bulla_formats::trust::TrustFile;
 use bulla_formats::witness::{Role, WitnessKey, cosigned};
 use common::Log;
 use ed25519_dalek::{Signer as _, SigningKey};
@@ -30,6 +31,7 @@ fn audit_bytes(log: &Log, entries: &[Vec<u8>]) -> Vec<(u64, AuditError)> {
         faults.extend(auditor.entry(entry).err().map(|error| (index, error)));
     }
     assert_eq!(auditor.summary().entries, entries.len() as u64);
+    assert_eq!(common::audit_in_pieces(&log.origin, &log.trust(), entries), faults);
     faults
 }
 
@@ -68,6 +70,36 @@ fn g2_genuine_logs_pass() {
         assert_eq!(summary.counter, tpm.then_some(41));
         assert_eq!(summary.attested_size, if tpm { 6 } else { 0 });
     }
+}
+
+#[test]
+fn an_audit_is_taken_up_only_where_it_was_laid_aside() {
+    let log = full(Hardware::Tpm);
+    let mut auditor = LogAuditor::new(log.origin.clone(), Some(&log.trust()));
+    for entry in &log.entries {
+        auditor.entry(entry.bytes()).unwrap();
+    }
+    let saved = auditor.save();
+    let boundaries: Vec<(u64, Hash)> =
+        [(0, bulla_formats::hash::empty_root())].into_iter().chain(auditor.boundaries_after(0)).collect();
+    let resume = |origin: &Origin, trust: &TrustFile, saved: &[u8], boundaries: &[(u64, Hash)]| {
+        LogAuditor::resume(origin.clone(), Some(trust), saved, boundaries.iter().copied())
+    };
+    assert!(resume(&log.origin, &log.trust(), &saved, &boundaries).is_ok());
+    let other = Log::new(Hardware::Tpm, 6);
+    assert!(resume(&other.origin, &log.trust(), &saved, &boundaries).is_err(), "another log");
+    assert!(resume(&log.origin, &log.trust(), &saved[1..], &boundaries).is_err(), "cut short");
+    assert!(resume(&log.origin, &log.trust(), &saved, &boundaries[..boundaries.len() - 1]).is_err());
+    assert!(resume(&log.origin, &log.trust(), &saved, &[]).is_err(), "no boundaries");
+    let turned: Vec<(u64, Hash)> = boundaries.iter().rev().copied().collect();
+    assert!(resume(&log.origin, &log.trust(), &saved, &turned).is_err(), "in another order");
+    // Whom the fleet's root does not vouch for any more is not followed any further.
+    let mut trust = log.trust();
+    trust.roots = vec![SigningKey::from_bytes(&[77; 32]).verifying_key().to_bytes()];
+    assert!(matches!(
+        resume(&log.origin, &trust, &saved, &boundaries),
+        Err(ResumeError::Beginning(AuditError::Enrolment(_)))
+    ));
 }
 
 #[test]

@@ -234,7 +234,11 @@ fn tell(hardware: Hardware, lie: Lie) -> (Log, Option<u64>) {
 fn audit(log: &Log) -> Vec<(u64, AuditError)> {
     let mut auditor = LogAuditor::new(log.origin.clone(), Some(&log.trust()));
     let judged = (0u64..).zip(&log.entries);
-    judged.filter_map(|(index, entry)| Some((index, auditor.entry(entry.bytes()).err()?))).collect()
+    let faults: Vec<_> =
+        judged.filter_map(|(index, entry)| Some((index, auditor.entry(entry.bytes()).err()?))).collect();
+    let entries: Vec<Vec<u8>> = log.entries.iter().map(|entry| entry.bytes().to_vec()).collect();
+    assert_eq!(common::audit_in_pieces(&log.origin, &log.trust(), &entries), faults);
+    faults
 }
 
 /// The first fault, which must be at the entry that lies.

@@ -7,11 +7,13 @@
 
 use crate::body::manifest::{ManifestBody, Phase};
 use crate::body::mode_change::{ModeChangeBody, OutageState, Vouched};
+use crate::der::Octets32;
 use crate::endorsement::AttestationKey;
 use crate::entry::{Entry, Kind, Mode};
 use crate::hash::Hash;
 use crate::merkle::Frontier;
 use crate::tpm::{self, TpmError};
+use rasn::{AsnType, Decode, Decoder, Encode};
 use std::collections::VecDeque;
 
 /// What does not add up.
@@ -58,6 +60,97 @@ pub(super) struct Outages {
     mode: Option<Mode>,
     numbered: u64,
     outage: Option<Outage>,
+}
+
+#[derive(AsnType, Decode, Encode, Debug, Clone, PartialEq, Eq, Hash)]
+struct SavedBoundary {
+    size: u64,
+    root: Octets32,
+    seals: u64,
+}
+
+#[derive(AsnType, Decode, Encode, Debug, Clone, PartialEq, Eq, Hash)]
+struct SavedOutage {
+    number: u64,
+    drill: bool,
+    first: u64,
+    manifests: u64,
+    leaves: u64,
+    peaks: Vec<Octets32>,
+    seals: u64,
+    boundaries: Vec<SavedBoundary>,
+    #[rasn(tag(context, 0))]
+    ended: Option<u64>,
+    #[rasn(tag(context, 1))]
+    closing: Option<u64>,
+}
+
+/// [`Outages`] laid aside.
+#[derive(AsnType, Decode, Encode, Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct SavedOutages {
+    numbered: u64,
+    #[rasn(tag(context, 0))]
+    mode: Option<Mode>,
+    #[rasn(tag(context, 1))]
+    outage: Option<SavedOutage>,
+}
+
+impl Outages {
+    pub(super) fn save(&self) -> SavedOutages {
+        let outage = self.outage.as_ref().map(|outage| SavedOutage {
+            number: outage.number,
+            drill: outage.drill,
+            first: outage.first,
+            manifests: outage.manifests,
+            leaves: outage.leaves.size(),
+            peaks: outage.leaves.peaks().iter().map(|hash| Octets32::new(hash.0)).collect(),
+            seals: outage.seals,
+            boundaries: outage
+                .boundaries
+                .iter()
+                .map(|(size, root, seals)| SavedBoundary {
+                    size: *size,
+                    root: Octets32::new(root.0),
+                    seals: *seals,
+                })
+                .collect(),
+            ended: outage.ended,
+            closing: outage.closing,
+        });
+        SavedOutages { numbered: self.numbered, mode: self.mode, outage }
+    }
+
+    /// `None` when the tree of the outage does not add up.
+    pub(super) fn resume(saved: SavedOutages) -> Option<Self> {
+        let outage = match saved.outage {
+            None => None,
+            Some(outage) => Some(Outage {
+                number: outage.number,
+                drill: outage.drill,
+                first: outage.first,
+                manifests: outage.manifests,
+                ended: outage.ended,
+                closing: outage.closing,
+                leaves: Frontier::from_peaks(
+                    outage.leaves,
+                    outage.peaks.iter().map(|hash| Hash(**hash)).collect(),
+                )?,
+                seals: outage.seals,
+                boundaries: outage
+                    .boundaries
+                    .iter()
+                    .map(|boundary| (boundary.size, Hash(*boundary.root), boundary.seals))
+                    .collect(),
+            }),
+        };
+        Some(Outages { mode: saved.mode, numbered: saved.numbered, outage })
+    }
+
+    /// Number and first entry of the outage that has begun and has no closing manifest yet, if it is no drill.
+    pub(super) fn open(&self) -> Option<(u64, u64)> {
+        let outage = self.outage.as_ref().filter(|outage| outage.closing.is_none() && !outage.drill)?;
+        Some((outage.number, outage.first))
+    }
 }
 
 impl Outage {

@@ -16,7 +16,6 @@ use crate::merkle::verify_inclusion;
 use crate::note::Checkpoint;
 use crate::report::{Verdict, describe, utc};
 use crate::seal_file::Placed;
-use crate::trust::Reference;
 use std::sync::Arc;
 
 impl Walk<'_> {
@@ -105,7 +104,10 @@ impl Walk<'_> {
             return true;
         }
         let trust = self.trust;
-        let names: Vec<Option<&str>> = all.iter().map(|pcrs| matching(&trust.references, pcrs)).collect();
+        let names: Vec<Option<&str>> = all
+            .iter()
+            .map(|pcrs| trust.reference_of(pcrs).map(|reference| reference.name.as_str()))
+            .collect();
         match names.iter().copied().collect::<Option<Vec<&str>>>() {
             Some(mut names) => {
                 names.dedup();
@@ -230,9 +232,4 @@ impl Walk<'_> {
         self.pass(NAME, format!("{} required fact(s) hold", policy.require_facts.len()));
         Ok(())
     }
-}
-
-fn matching<'a>(references: &'a [Reference], quoted: &QuotedPcrs) -> Option<&'a str> {
-    let all_in = |reference: &&Reference| reference.pcrs.iter().all(|pcr| quoted.contains(pcr));
-    references.iter().find(all_in).map(|reference| reference.name.as_str())
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+use bulla_formats::audit::LogAuditor;
 use bulla_formats::body::attestation::{AttestationBody, CheckpointClaim, CounterClaim, CounterEvidence};
 use bulla_formats::body::key_epoch::{
     Certification, Endorsement, EpochKey, EpochStatement, KeyEpochBody, PcrValue, Purpose, TpmQuote,
@@ -476,4 +477,33 @@ pub fn digest(document: &[u8]) -> DocumentDigest {
     let mut hasher = DocumentHasher::new(DigestAlgorithm::Sha256);
     hasher.update(document);
     hasher.finish()
+}
+
+/// Index and fault of each refused entry, by an audit that is laid aside and taken up before every entry, keeps its
+/// boundaries as rows elsewhere, and reads a few entries ahead.
+pub fn audit_in_pieces(
+    origin: &Origin,
+    trust: &TrustFile,
+    entries: &[Vec<u8>],
+) -> Vec<(u64, bulla_formats::audit::AuditError)> {
+    const AHEAD: usize = 3;
+    let mut auditor = LogAuditor::new(origin.clone(), Some(trust));
+    let mut boundaries: Vec<(u64, Hash)> = auditor.boundaries_after(0).collect();
+    boundaries.insert(0, (0, bulla_formats::hash::empty_root()));
+    let mut faults = Vec::new();
+    for chunk in entries.chunks(AHEAD) {
+        let read: Vec<_> = chunk.iter().map(|entry| auditor.read_ahead(entry)).collect();
+        for ahead in read {
+            let index = auditor.size();
+            faults.extend(auditor.take(ahead).err().map(|error| (index, error)));
+            let newest = boundaries.last().unwrap().0;
+            boundaries.extend(auditor.boundaries_after(newest));
+            let (saved, (size, root)) = (auditor.save(), (auditor.size(), auditor.root()));
+            let resumed = LogAuditor::resume(origin.clone(), Some(trust), &saved, boundaries.iter().copied());
+            auditor = resumed.unwrap();
+            assert_eq!((auditor.size(), auditor.root()), (size, root));
+            assert_eq!(auditor.save(), saved);
+        }
+    }
+    faults
 }
