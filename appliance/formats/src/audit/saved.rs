@@ -103,6 +103,11 @@ impl LogAuditor {
         self.boundaries.range(first..).copied()
     }
 
+    /// Size of the oldest boundary that is remembered: rows of older ones are of no use any more.
+    pub fn oldest_boundary(&self) -> u64 {
+        self.boundaries.front().map_or(0, |boundary| boundary.0)
+    }
+
     /// Takes an audit up again: `saved` and the newest [`super::BOUNDARIES_MAX`] boundaries at most, oldest first.
     pub fn resume(
         origin: Origin,
