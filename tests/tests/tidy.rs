@@ -39,6 +39,8 @@ const EDGES: [(&str, &[&str]); 21] = [
         "bulla",
         &["bulla-formats", "bulla-intake", "bulla-ledger", "bulla-manual", "bulla-page", "bulla-timestamps"],
     ),
+    ("bulla", &["bulla-formats", "bulla-ledger", "bulla-manual", "bulla-page"]),
+    ("bulla-hub", &["bulla-formats", "bulla-manual"]),
     ("bulla-appraisal", &["bulla-formats"]),
     ("bulla-approvals", &["bulla-formats"]),
     ("bulla-ceremony", &["bulla-formats"]),

@@ -1,0 +1,270 @@
+//! Configuration: one TOML file, read once at start.
+//!
+//! Refuses to do: guess. Unknown keys, two boxes of one name or log, sources without https and values outside their
+//! ranges are errors that say what to write instead. `docs/hub.toml` is the commented sample.
+//! Invariant: a [`Config`] has passed every check of [`Config::parse`]; later code does not check again.
+
+use bulla_formats::hash::sha256;
+use bulla_formats::origin::Origin;
+use serde::Deserialize;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("the configuration {path} cannot be read ({source}); check --config and the file's permissions")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+    /// Not TOML, an unknown key, or a value of the wrong type.
+    #[error("the configuration is not understood: {0}")]
+    Syntax(#[from] toml::de::Error),
+    /// A value is out of range, or two values exclude each other.
+    #[error("{key}: {reason}")]
+    Value {
+        /// The key, as `section.name`.
+        key: &'static str,
+        /// What is accepted.
+        reason: String,
+    },
+}
+
+/// Everything an operator can set.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Name of this hub in its output. Required.
+    pub name: String,
+    /// Directory of the index (`hub.redb`). Required. It can be made again from the archive's logs by pulling again.
+    pub state_dir: PathBuf,
+    /// Trust file of the fleet: what counts as proof. Required.
+    pub trust: PathBuf,
+    /// Directory of the archive. Required. Losing it loses what boxes no longer have.
+    pub archive: PathBuf,
+    /// How boxes are pulled.
+    #[serde(default)]
+    pub pull: PullConfig,
+    /// When silence becomes a finding.
+    #[serde(default)]
+    pub watch: WatchConfig,
+    /// The boxes.
+    #[serde(default)]
+    pub boxes: Vec<BoxConfig>,
+}
+
+/// Section `[pull]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PullConfig {
+    /// Boxes pulled at the same time. Default 4.
+    pub at_once: usize,
+    /// Threads that verify entries of one box. Default 0: as many as there are cores.
+    pub threads: usize,
+    /// Entry bundles (256 entries each) after which a pull makes durable how far it is. Default 64.
+    pub step_bundles: u64,
+    /// Seconds between two pulls of a box with `pull --watch`. Default 60.
+    pub every_seconds: u64,
+    /// Seconds to wait for an answer of a box. Default 30.
+    pub timeout_seconds: u64,
+}
+
+impl Default for PullConfig {
+    fn default() -> Self {
+        PullConfig { at_once: 4, threads: 0, step_bundles: 64, every_seconds: 60, timeout_seconds: 30 }
+    }
+}
+
+/// Section `[watch]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WatchConfig {
+    /// A log whose newest entry is older is a finding (`stale-head`). Default 86,400.
+    pub stale_after_seconds: u64,
+    /// An entry that no anchor covers after so long is a finding (`anchor-overdue`). Default 172,800; 0: never.
+    pub anchor_after_seconds: u64,
+    /// An outage that has no closing manifest after so long is a finding (`outage-unclosed`). Default 172,800.
+    pub outage_after_seconds: u64,
+}
+
+impl Default for WatchConfig {
+    fn default() -> Self {
+        WatchConfig {
+            stale_after_seconds: 86_400,
+            anchor_after_seconds: 172_800,
+            outage_after_seconds: 172_800,
+        }
+    }
+}
+
+/// One of `[[boxes]]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BoxConfig {
+    /// What people call it; no name twice.
+    pub name: String,
+    /// Its log: the first line of its checkpoints.
+    pub origin: String,
+    /// Where its log can be had, the best first: the box itself, then peers that mirror it.
+    pub sources: Vec<SourceConfig>,
+}
+
+/// One of `[[boxes.sources]]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceConfig {
+    /// Address of a box, e.g. `https://bulla.branch.example:8443`.
+    pub url: String,
+    /// The CA certificate of that box (PEM); certificates of no other CA are accepted.
+    pub ca: PathBuf,
+    /// The box at this address is a neighbour that mirrors the log. Default false.
+    #[serde(default)]
+    pub mirror: bool,
+    /// Client certificate chain of the hub (PEM), registered at that box; together with `key`.
+    pub certificate: Option<PathBuf>,
+    /// Private key of `certificate` (PEM).
+    pub key: Option<PathBuf>,
+    /// File that holds a token, when the box knows the hub by one.
+    pub token_file: Option<PathBuf>,
+}
+
+impl BoxConfig {
+    /// The log's name, checked when the configuration was read.
+    pub fn origin(&self) -> Result<Origin, ConfigError> {
+        Origin::parse(&self.origin).map_err(|error| ConfigError::Value {
+            key: "boxes.origin",
+            reason: format!("{}: {error}; it is the first line of the box's /checkpoint", self.name),
+        })
+    }
+}
+
+impl SourceConfig {
+    /// Where `/checkpoint` and `/tile/...` of the log named `origin` are.
+    pub fn base(&self, origin: &str) -> String {
+        let url = self.url.trim_end_matches('/');
+        if self.mirror { format!("{url}/mirrors/{}", sha256(&[origin.as_bytes()])) } else { url.to_owned() }
+    }
+}
+
+impl Config {
+    /// Reads and checks the file at `path`.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        Self::parse(&text)
+    }
+
+    /// Reads and checks the text of a configuration.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        let config: Config = toml::from_str(text)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let value = |key, reason: String| Err(ConfigError::Value { key, reason });
+        if self.name.is_empty() || self.name.len() > 64 {
+            return value("name", "1 to 64 bytes".into());
+        }
+        let pull = &self.pull;
+        if !(1..=256).contains(&pull.at_once) {
+            return value("pull.at_once", format!("{} is not between 1 and 256", pull.at_once));
+        }
+        if pull.threads > 1024 {
+            return value("pull.threads", format!("{} is more than 1024", pull.threads));
+        }
+        if !(1..=1024).contains(&pull.step_bundles) {
+            return value("pull.step_bundles", format!("{} is not between 1 and 1024", pull.step_bundles));
+        }
+        if pull.every_seconds == 0 || pull.timeout_seconds == 0 {
+            return value("pull.every_seconds", "this and pull.timeout_seconds are at least 1".into());
+        }
+        let (mut names, mut origins) = (BTreeSet::new(), BTreeSet::new());
+        for branch in &self.boxes {
+            branch.origin()?;
+            if branch.name.is_empty() || !names.insert(&branch.name) {
+                return value("boxes.name", format!("{:?} is empty or stands here twice", branch.name));
+            }
+            if !origins.insert(&branch.origin) {
+                return value("boxes.origin", format!("{} stands here twice", branch.origin));
+            }
+            if branch.sources.is_empty() || branch.sources.len() > 16 {
+                return value("boxes.sources", format!("{}: 1 to 16 sources are needed", branch.name));
+            }
+            for source in &branch.sources {
+                if !source.url.starts_with("https://") || source.url.len() <= "https://".len() {
+                    let reason = format!("{:?} is no https:// address; boxes speak HTTPS only", source.url);
+                    return value("boxes.sources.url", reason);
+                }
+                if source.certificate.is_some() != source.key.is_some() {
+                    let reason = format!("{}: it comes together with `key`, or not at all", branch.name);
+                    return value("boxes.sources.certificate", reason);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOX: &str = "[[boxes]]\nname = \"a\"\norigin = \"bank.example/0123456789012345678901234567890123456789/1\"\n\
+         [[boxes.sources]]\nurl = \"https://a:1\"\nca = \"a.pem\"\n";
+
+    fn with(lines: &str) -> Result<Config, ConfigError> {
+        let head = "name = \"hub\"\nstate_dir = \"s\"\ntrust = \"t\"\narchive = \"a\"\n";
+        Config::parse(&format!("{head}{lines}"))
+    }
+
+    #[test]
+    fn the_sample_is_read_and_says_the_defaults() {
+        let sample = include_str!("../../../docs/hub.toml");
+        let config = Config::parse(sample).unwrap();
+        assert!(!config.boxes.is_empty());
+        let (pull, watch) = (PullConfig::default(), WatchConfig::default());
+        for line in [
+            format!("at_once = {}", pull.at_once),
+            format!("threads = {}", pull.threads),
+            format!("step_bundles = {}", pull.step_bundles),
+            format!("every_seconds = {}", pull.every_seconds),
+            format!("timeout_seconds = {}", pull.timeout_seconds),
+            format!("stale_after_seconds = {}", watch.stale_after_seconds),
+            format!("anchor_after_seconds = {}", watch.anchor_after_seconds),
+            format!("outage_after_seconds = {}", watch.outage_after_seconds),
+        ] {
+            assert!(sample.contains(&line), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        assert!(with(BOX).is_ok());
+        for bad in [
+            "unknown = 1\n".to_owned(),
+            "[pull]\nat_once = 0\n".to_owned(),
+            "[pull]\nstep_bundles = 0\n".to_owned(),
+            "[pull]\nevery_seconds = 0\n".to_owned(),
+            format!("{BOX}{BOX}"),
+            BOX.replace("https", "http"),
+            BOX.replace("bank.example/", "bank.example"),
+            BOX.replace("[[boxes.sources]]\nurl = \"https://a:1\"\nca = \"a.pem\"\n", "sources = []\n"),
+            format!("{BOX}certificate = \"c.pem\"\n"),
+            format!("{BOX}tokenfile = \"x\"\n"),
+        ] {
+            assert!(with(&bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_mirrored_log_is_below_the_neighbours_address() {
+        let config = with(&format!("{BOX}mirror = true\n")).unwrap();
+        let base = config.boxes[0].sources[0].base("o");
+        assert_eq!(base, format!("https://a:1/mirrors/{}", sha256(&[b"o"])));
+    }
+}

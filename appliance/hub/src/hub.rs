@@ -1,0 +1,127 @@
+//! The hub's parts: configuration, trust, archive, index.
+//!
+//! Refuses to do: make what is not there; `bulla-hub init` does that.
+
+use crate::archive::{Archive, ArchiveError};
+use crate::config::Config;
+use crate::exit::Failure;
+use crate::index::{Index, IndexError};
+use bulla_formats::trust::TrustFile;
+use std::num::NonZero;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::runtime::Runtime;
+
+/// Why the hub cannot go on: its own disk, never a box.
+#[derive(Debug, thiserror::Error)]
+pub enum HubError {
+    /// The archive.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// The index.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// What the hub itself keeps contradicts itself.
+    #[error("{0}")]
+    Contradiction(String),
+}
+
+impl From<HubError> for Failure {
+    fn from(error: HubError) -> Self {
+        Failure::usage(error.to_string())
+    }
+}
+
+impl From<ArchiveError> for Failure {
+    fn from(error: ArchiveError) -> Self {
+        Failure::usage(error.to_string())
+    }
+}
+
+impl From<IndexError> for Failure {
+    fn from(error: IndexError) -> Self {
+        Failure::usage(error.to_string())
+    }
+}
+
+/// A hub.
+pub struct Hub {
+    /// Its configuration.
+    pub config: Config,
+    /// What counts as proof.
+    pub trust: TrustFile,
+    /// The archive.
+    pub archive: Archive,
+    /// The index.
+    pub index: Index,
+    /// Threads that verify entries of one box.
+    pub threads: usize,
+    /// Kept because the archive's work runs on it.
+    _runtime: Runtime,
+}
+
+fn runtime() -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::usage(format!("no threads can be started ({error})")))
+}
+
+fn configured(path: &Path) -> Result<(Config, TrustFile), Failure> {
+    let config = Config::load(path).map_err(|error| Failure::usage(error.to_string()))?;
+    let bytes = std::fs::read(&config.trust).map_err(|error| {
+        let file = config.trust.display();
+        Failure::usage(format!("the trust file {file} cannot be read ({error}); the configuration names it"))
+    })?;
+    let trust = TrustFile::decode(&bytes)
+        .map_err(|error| Failure::usage(format!("the trust file {}: {error}", config.trust.display())))?;
+    for branch in &config.boxes {
+        let origin = branch.origin().map_err(|error| Failure::usage(error.to_string()))?;
+        if origin.fleet() != trust.fleet {
+            let (name, fleet) = (&branch.name, &trust.fleet);
+            let words =
+                format!("boxes.origin: the log of {name} is of another fleet than the trust file, {fleet}");
+            return Err(Failure::usage(words));
+        }
+    }
+    Ok((config, trust))
+}
+
+/// Makes state directory, archive and an empty index.
+pub fn init(path: &Path) -> Result<Config, Failure> {
+    let (config, _) = configured(path)?;
+    for directory in [&config.state_dir, &config.archive] {
+        std::fs::create_dir_all(directory).map_err(|error| {
+            Failure::usage(format!("the directory {} cannot be made ({error})", directory.display()))
+        })?;
+    }
+    Index::create(&config.state_dir)?;
+    Ok(config)
+}
+
+impl Hub {
+    /// Opens what `path` configures.
+    pub fn open(path: &Path) -> Result<Self, Failure> {
+        let (config, trust) = configured(path)?;
+        let runtime = runtime()?;
+        let archive = Archive::open(&config.archive, &runtime)?;
+        let index = Index::open(&config.state_dir)?;
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let threads = if config.pull.threads == 0 { cores } else { config.pull.threads };
+        Ok(Hub { config, trust, archive, index, threads, _runtime: runtime })
+    }
+
+    /// The origin of a box: by its name, or by the origin itself.
+    pub fn origin_of(&self, named: &str) -> Result<String, Failure> {
+        let found = self.config.boxes.iter().find(|branch| branch.name == named || branch.origin == named);
+        found.map(|branch| branch.origin.clone()).ok_or_else(|| {
+            Failure::nothing(format!("no box of the configuration has the name or origin {named:?}"))
+        })
+    }
+}
+
+/// Unix milliseconds by the wall clock; only stated, never decided on, but for how long something is overdue.
+pub fn now_millis() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
