@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
 use anyhow::{Context, Result, ensure};
+use bulla_tests::rig::hub::hub_program;
 use bulla_tests::rig::{box_program, bulla_program, fleet_program};
 use std::collections::BTreeSet;
 use std::fs;
@@ -20,11 +21,12 @@ struct Program {
     section: &'static str,
 }
 
-fn programs() -> Result<[Program; 3]> {
+fn programs() -> Result<[Program; 4]> {
     Ok([
         Program { path: bulla_program()?, name: "bulla", section: "1" },
         Program { path: box_program()?, name: "bulla-box", section: "8" },
         Program { path: fleet_program()?, name: "bulla-fleet", section: "1" },
+        Program { path: hub_program()?, name: "bulla-hub", section: "8" },
     ])
 }
 

@@ -114,7 +114,8 @@ pub fn soak(workspace: &Workspace, seconds: u64) -> Result<ExitCode> {
         .env("BULLA_SOAK", "1")
         .env("BULLA_BOX_BIN", release.join("bulla-box"))
         .env("BULLA_BIN", release.join("bulla"))
-        .env("BULLA_FLEET_BIN", release.join("bulla-fleet"));
+        .env("BULLA_FLEET_BIN", release.join("bulla-fleet"))
+        .env("BULLA_HUB_BIN", release.join("bulla-hub"));
     step(started, "fault tests at full length", &mut soak)?;
     for (title, name) in [
         ("a hundred thousand simulated boxes", "simulation"),

@@ -66,6 +66,9 @@ const FOR_TESTS: &[&str] = &[
     "tpm2-tools",    // the other stranger
     "xfsprogs",      // xfs_io, which cuts the power of a file system
     "zbar-tools",    // reads the codes of a printed page
+    // A reader of the hub's archive that shares no code with it, and what it is made of.
+    "golang-go",
+    "golang-golang-x-mod-dev",
 ];
 
 /// Packages only fuzzing needs; tests have them too.

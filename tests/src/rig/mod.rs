@@ -1,7 +1,7 @@
 //! A real box for a test: its own swtpm, its own directory, its own clients.
 //!
-//! Everything is torn down on drop. The programs come from `BULLA_BOX_BIN`, `BULLA_BIN` and `BULLA_FLEET_BIN`, or from
-//! beside the test binary; a missing program fails the test and says how to build it.
+//! Everything is torn down on drop. The programs come from `BULLA_BOX_BIN`, `BULLA_BIN`, `BULLA_FLEET_BIN` and
+//! `BULLA_HUB_BIN`, or from beside the test binary; a missing program fails the test and says how to build it.
 //! Refuses to do: skip. What cannot run, fails.
 
 pub mod account;
@@ -15,6 +15,7 @@ pub mod flood;
 pub mod folder;
 mod form;
 mod forward;
+pub mod hub;
 pub mod lan;
 pub mod liar;
 pub mod load;

@@ -1,0 +1,105 @@
+//! A hub of real boxes: its own directories, its configuration, its program.
+//!
+//! Refuses to do: skip, or go on after a failure that the test did not ask about.
+
+use super::{Rig, program};
+use anyhow::{Context, Result, ensure};
+use bulla_formats::hash::sha256;
+use bulla_formats::trust::TrustFile;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use tempfile::TempDir;
+
+/// The program of the hub.
+pub fn hub_program() -> Result<PathBuf> {
+    program("BULLA_HUB_BIN", "bulla-hub")
+}
+
+/// A hub.
+pub struct HubRig {
+    directory: TempDir,
+}
+
+/// Where a log can be had: a box, and whether it is a neighbour of the log's own.
+pub type Sources<'a> = &'a [(&'a Rig, bool)];
+
+impl HubRig {
+    /// A hub of these boxes (name, origin, sources) that believes the roots of all of them.
+    pub fn create(boxes: &[(&str, &str, Sources<'_>)]) -> Result<Self> {
+        let hub = HubRig { directory: tempfile::Builder::new().prefix("bulla-hub-").tempdir()? };
+        let mut text = format!(
+            "name = \"hub\"\nstate_dir = {:?}\narchive = {:?}\ntrust = {:?}\n",
+            hub.file("state"),
+            hub.file("archive"),
+            hub.file("trust.json")
+        );
+        let mut trust: Option<TrustFile> = None;
+        for (name, origin, sources) in boxes {
+            text.push_str(&format!("[[boxes]]\nname = {name:?}\norigin = {origin:?}\n"));
+            for (rig, mirror) in *sources {
+                text.push_str(&format!(
+                    "[[boxes.sources]]\nurl = {:?}\nca = {:?}\nmirror = {mirror}\n",
+                    rig.sealer.url(),
+                    rig.file("ca.pem")
+                ));
+                match &mut trust {
+                    None => trust = Some(rig.trust().clone()),
+                    Some(trust) => {
+                        let new = rig.trust().roots.iter().filter(|root| !trust.roots.contains(root));
+                        let new: Vec<_> = new.copied().collect();
+                        trust.roots.extend(new);
+                        trust.policy.accept_software |= rig.trust().policy.accept_software;
+                    }
+                }
+            }
+        }
+        std::fs::write(hub.file("hub.toml"), text)?;
+        let trust = trust.context("a hub of no boxes")?;
+        std::fs::write(hub.file("trust.json"), trust.encode())?;
+        ensure!(hub.run(&["init"])?.status.success(), "bulla-hub init");
+        Ok(hub)
+    }
+
+    /// A file in its directory.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// The archived log named `origin`.
+    pub fn archived(&self, origin: &str) -> PathBuf {
+        self.file("archive/logs").join(sha256(&[origin.as_bytes()]).to_string())
+    }
+
+    /// Runs `bulla-hub ... --json`.
+    pub fn run(&self, arguments: &[&str]) -> Result<Output> {
+        self.run_in(self.directory.path(), arguments)
+    }
+
+    fn run_in(&self, directory: &Path, arguments: &[&str]) -> Result<Output> {
+        let mut command = Command::new(hub_program()?);
+        command.args(arguments).args(["--json", "--config", "hub.toml"]).current_dir(directory);
+        command.output().context("cannot start bulla-hub")
+    }
+
+    /// Runs it; fails unless it ends with `code`; returns the lines of JSON.
+    pub fn lines(&self, arguments: &[&str], code: i32) -> Result<Vec<Value>> {
+        let output = self.run(arguments)?;
+        let (said, complaint) =
+            (String::from_utf8(output.stdout)?, String::from_utf8_lossy(&output.stderr).into_owned());
+        ensure!(
+            output.status.code() == Some(code),
+            "bulla-hub {arguments:?} ended with {}:\n{said}{complaint}",
+            output.status
+        );
+        said.lines().map(|line| serde_json::from_str(line).context("a line of JSON")).collect()
+    }
+
+    /// Pulls everything; returns how many entries of this box are archived.
+    pub fn pull(&self, name: &str) -> Result<u64> {
+        let lines = self.lines(&["pull"], 0)?;
+        let line = lines.iter().find(|line| line["box"] == name).context("the box is not told of")?;
+        ensure!(line["complete"] == true, "{line}");
+        line["entries"].as_u64().context("a number of entries")
+    }
+}
