@@ -239,7 +239,17 @@ pub fn find(path: &Path, args: &FindArgs, json: bool) -> Result<Exit, Failure> {
         found.extend(hub.index.find(algorithm, &digest)?);
     }
     for seal in &found {
-        let (_, verification) = seal::file(&hub, &seal.origin, seal.index)?;
+        let verification = match seal::file(&hub, &seal.origin, seal.index) {
+            Ok((_, verification)) => verification,
+            // Of a log whose first pull has not come to its head yet.
+            Err(failure) if failure.exit == Exit::Nothing => {
+                let line = format!("{} {}: not under an archived head yet", seal.origin, seal.index);
+                let value = json!({"origin": seal.origin, "index": seal.index, "verdict": Value::Null});
+                progress.say(&line, &value);
+                continue;
+            }
+            Err(failure) => return Err(failure),
+        };
         let report = &verification.report;
         let time = |millis: Option<u64>| millis.map_or_else(|| "unknown".to_owned(), utc);
         let (after, before) =

@@ -80,7 +80,7 @@ pub enum Mark {
     Epoch = 1,
     /// An attestation with a quote; `a` is the size of its head.
     Attestation = 2,
-    /// An anchor that the trust file knows somebody of; `a` is the size of its head.
+    /// An anchor; `a` is the size of its head.
     Anchor = 3,
     /// A manifest; `a` is the size of its head, `b` its first entry.
     Manifest = 4,

@@ -16,7 +16,6 @@ use bulla_formats::body::seal::SealBody;
 use bulla_formats::entry::{Entry, Kind, Residency};
 use bulla_formats::erasure::erased_leaves;
 use bulla_formats::hash::Hash;
-use bulla_formats::revocation::Cause;
 use bulla_formats::trust::TrustFile;
 
 /// Quarantined entries of a log that are told one by one; beyond them, one finding tells of a block of [`BLOCK`] entries.
@@ -52,7 +51,6 @@ impl<'a> Judge<'a> {
         auditor: &LogAuditor,
         state: &mut LogState,
     ) -> Option<String> {
-        self.revoked(index);
         match judged {
             Err(error) => self.quarantine(index, leaf, &error, state),
             Ok(entry) => {
@@ -179,24 +177,12 @@ impl<'a> Judge<'a> {
                 }
             }
         }
-        self.rows.marks.push((Mark::Anchor, body.head.size, index, u64::from(holds)));
+        self.rows.marks.push((Mark::Anchor, body.head.size, index, 0));
         if holds && body.head.size > state.anchored {
             state.anchored = body.head.size;
             // Of the seals beyond the head only the newest is remembered: a box is rather given more time than less.
             let last = state.last_seal.filter(|(seal, _)| *seal >= body.head.size);
             state.unanchored_since = last.map(|(_, millis)| millis);
-        }
-    }
-
-    /// Of a log that was given up as compromised, entries beyond the last good tree speak for thieves.
-    fn revoked(&mut self, index: u64) {
-        let Some(said) = self.trust.revocation(self.origin).map(|said| &said.content) else { return };
-        if said.cause == Cause::Compromise && index == said.good.size {
-            let detail = format!(
-                "the log goes on at entry {index}, beyond the {} entries that were good when its keys were given up as stolen",
-                said.good.size
-            );
-            self.find(Found::RevokedKey, said.good.size.to_string(), detail);
         }
     }
 }

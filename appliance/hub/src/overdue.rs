@@ -1,11 +1,14 @@
-//! What should have happened by now: the log grows, anchors come, outages are closed.
+//! What is looked at after every pull, whether it brought anything or not: the log grows, anchors come, outages are
+//! closed, and a log that was given up is not gone on with.
 //!
-//! Refuses to do: believe that silence is guilt; these are warnings, told once for each thing that is overdue.
+//! Refuses to do: believe that silence is guilt; what is overdue is a warning, told once for each thing.
 
 use crate::config::WatchConfig;
 use crate::finding::{Finding, Kind};
 use crate::index::LogState;
 use bulla_formats::report::utc;
+use bulla_formats::revocation::Cause;
+use bulla_formats::trust::TrustFile;
 
 /// What is overdue at `now`, by the box's own statements of time.
 pub fn findings(
@@ -43,6 +46,20 @@ pub fn findings(
         found.push(Finding::new(Kind::OutageUnclosed, origin, number.to_string(), detail));
     }
     found
+}
+
+/// Of a log that the trust file calls compromised: that it goes on beyond its last good tree.
+pub fn revoked(origin: &str, size: u64, trust: &TrustFile) -> Option<Finding> {
+    let said = &trust.revocation(origin)?.content;
+    let good = said.good.size;
+    if said.cause != Cause::Compromise || size <= good {
+        return None;
+    }
+    let detail = format!(
+        "the log was given up as compromised after {good} entries, and goes on; what stands beyond them counts for nothing \
+         by itself"
+    );
+    Some(Finding::new(Kind::RevokedKey, origin, good.to_string(), detail))
 }
 
 #[cfg(test)]

@@ -224,13 +224,15 @@ impl<'a> Pull<'a> {
     fn end(&mut self) -> Result<Turn, HubError> {
         self.outcome.size = self.state.progress;
         self.outcome.frozen.clone_from(&self.state.frozen);
-        let overdue = crate::overdue::findings(
+        let mut overdue = crate::overdue::findings(
             self.origin.as_str(),
             &self.state,
             self.auditor.open_outage(),
             &self.hub.config.watch,
             now_millis(),
         );
+        let origin = self.origin.as_str();
+        overdue.extend(crate::overdue::revoked(origin, self.state.progress, &self.hub.trust));
         self.outcome.findings.extend(self.hub.index.found(&overdue, now_millis())?);
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

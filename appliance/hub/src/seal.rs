@@ -7,6 +7,7 @@ use crate::exit::Failure;
 use crate::hub::{Hub, HubError};
 use crate::index::Mark;
 use crate::shelf::Shelf;
+use bulla_formats::anchoring::{self, Judged};
 use bulla_formats::body::anchor::AnchorBody;
 use bulla_formats::body::attestation::AttestationBody;
 use bulla_formats::body::seal::SealBody;
@@ -108,12 +109,23 @@ fn attested(hub: &Hub, shelf: &Shelf, id: u32, index: u64, epoch: u64) -> Result
 fn anchors(hub: &Hub, shelf: &Shelf, id: u32, index: u64) -> Result<Vec<AnchorEvidence>, HubError> {
     let operators = hub.trust.authorities.as_ref().map_or(1, |all| all.operators as usize);
     let (mut found, mut names) = (Vec::new(), std::collections::BTreeSet::new());
-    for (size, at, holds) in hub.index.marks(id, Mark::Anchor, index + 1, ANCHORS_TRIED)? {
+    for (size, at, _) in hub.index.marks(id, Mark::Anchor, index + 1, ANCHORS_TRIED)? {
         let entry = shelf.decoded(at)?;
         let Ok(body) = AnchorBody::decode(&entry.content().body) else { continue };
+        // By the trust file of today: it may know more authorities than the one by which the entry was pulled.
+        let judged = body.proofs.iter().map(|proof| {
+            anchoring::judge(&body, proof, shelf.origin.as_str(), hub.trust.authorities.as_ref())
+        });
         let before = names.len();
-        names.extend(body.proofs.into_iter().map(|proof| proof.operator));
-        if holds == 0 || names.len() == before {
+        let mut refused = false;
+        for judged in judged {
+            match judged {
+                Judged::Holds(said) => drop(names.insert(said.operator)),
+                Judged::Unknown(_) => {}
+                Judged::Refused(_) => refused = true,
+            }
+        }
+        if refused || names.len() == before {
             continue;
         }
         let body = entry.content().body.to_vec();

@@ -5,13 +5,17 @@
 mod common;
 mod standin;
 
+use bulla_formats::der::Octets32;
 use bulla_formats::enrolment::Hardware;
-use bulla_formats::entry::{EntryContent, Kind};
+use bulla_formats::entry::{EntryContent, Kind, TreeState};
 use bulla_formats::peer::fork::ForkProof;
 use bulla_formats::report::Verdict;
+use bulla_formats::revocation::{Cause, Revocation, RevocationContent};
 use bulla_formats::tile::{TileCoordinate, parse_entries};
+use bulla_formats::trust::{FromRoster, TrustFile};
 use bulla_formats::verify::verify;
 use common::{Log, digest};
+use ed25519_dalek::Signer as _;
 use standin::{Served, StandIn, TestHub, grow};
 
 fn log(seed: u8, seals: u64) -> Log {
@@ -200,6 +204,9 @@ fn entries_that_nobody_has_are_a_gap() {
     assert_eq!((code, &said["a"]["entries"]), (1, &512.into()), "{said:?}");
     assert_eq!(hub.kinds(), ["gap"]);
     assert!(!hub.archived(0, "checkpoint").exists(), "no head is archived without its entries");
+    let document = format!("sha-256:{}", hex::encode(digest(b"7 a").value));
+    let (code, found) = hub.lines(&["find", "--digest", &document]);
+    assert_eq!((code, &found[0]["verdict"]), (0, &serde_json::Value::Null), "known, and not proven yet");
     one.serve(Served::of(&a));
     assert_eq!(hub.pull().0, 0);
     hub.fsck();
@@ -261,4 +268,46 @@ fn an_archive_that_was_tampered_with_is_noticed() {
     bent[end] ^= 1;
     std::fs::write(&path, &bent).unwrap();
     assert_eq!(hub.run(&["seal", "a", "255"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_log_that_was_given_up_and_goes_on_is_told() {
+    let one = StandIn::start();
+    let a = log(1, 100);
+    one.serve(Served::of(&a));
+    let hub = TestHub::new(&[("a", &a, &[(&one, false)])]);
+    assert_eq!(hub.pull().0, 0);
+    // What the fleet says later counts for what is archived already.
+    for (cause, good, told) in [
+        (Cause::Retirement, 50, false),
+        (Cause::Compromise, a.size(), false),
+        (Cause::Compromise, a.size() - 1, true),
+    ] {
+        let content = RevocationContent {
+            version: 1,
+            fleet: common::FLEET.into(),
+            origin: a.origin.to_string(),
+            cause,
+            good: a
+                .entries
+                .get(good as usize)
+                .map_or(TreeState::new(a.size(), a.root()), |entry| entry.content().previous.clone()),
+            invalid_from: common::NOW,
+            roster: 2,
+            roster_hash: Octets32::new([2; 32]),
+            issued_at: common::NOW,
+        };
+        let good = content.good.size;
+        let root = ed25519_dalek::SigningKey::from_bytes(&[200; 32]);
+        let signature = root.sign(&content.message()).to_bytes().to_vec().into();
+        let revocations = vec![Revocation { content, chain: Vec::new(), signature }];
+        let trust =
+            TrustFile { roster: Some(FromRoster { version: 2, hash: [2; 32], revocations }), ..a.trust() };
+        std::fs::write(hub.path("trust.json"), trust.encode()).unwrap();
+        assert_eq!(hub.pull().0, i32::from(told));
+        assert_eq!(hub.kinds(), if told { vec!["revoked-key"] } else { vec![] }, "{cause:?} {good}");
+        if told {
+            assert_eq!(hub.findings()[0]["subject"], good.to_string());
+        }
+    }
 }
