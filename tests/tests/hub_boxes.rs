@@ -3,14 +3,19 @@
 use anyhow::{Context, Result, ensure};
 use bulla_formats::enrolment::Enrolment;
 use bulla_formats::note::{SignedNote, parse_checkpoint_text, verifier_key};
+use bulla_formats::report::Verdict;
 use bulla_formats::seal_file::SealFile;
 use bulla_tests::rig::hub::HubRig;
+use bulla_tests::rig::outage;
+use bulla_tests::rig::tsa::{Knobs, Stamps, Transport};
 use bulla_tests::rig::{Keys, Rig, RigOptions, Role, bulla_program};
 use serde_json::json;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Where Debian's golang-golang-x-mod-dev puts its sources.
 const GO_PATH: &str = "/usr/share/gocode";
@@ -160,6 +165,46 @@ fn g1_g4_a_box_that_is_gone_is_pulled_from_its_neighbour() -> Result<()> {
     std::fs::write(&document, b"kept")?;
     let found = hub.lines(&["find", "--document", document.to_str().context("a name in UTF-8")?], 0)?;
     ensure!(found.len() == 1 && found[0]["verdict"] == "seal-only", "{found:?}");
+    hub.lines(&["fsck"], 0)?;
+    Ok(())
+}
+
+#[test]
+fn g7_seals_out_of_the_archive_carry_anchors_and_the_outages_manifest() -> Result<()> {
+    let tsa = Stamps::start("Operator A")?;
+    let rig = outage::start(&[&tsa], &RigOptions::default(), "")?;
+    outage::wait_mode(&rig, "online", PATIENCE)?;
+    let before = rig.client(Role::Scanner).seal(b"before")?.seal()?;
+    let hub = HubRig::create(&[("branch", &before.origin, &[(&rig, false)])])?;
+    outage::wait_anchored(&rig, PATIENCE)?;
+    hub.pull("branch")?;
+    tsa.set(&Knobs { transport: Transport::Down, ..Knobs::default() })?;
+    outage::wait_mode(&rig, "emergency", PATIENCE)?;
+    rig.client(Role::Scanner).seal(b"inside")?;
+    // In the middle of the outage: the audit is laid aside with all that it knows of it.
+    hub.pull("branch")?;
+    tsa.set(&Knobs::default())?;
+    outage::wait_mode(&rig, "online", PATIENCE)?;
+    outage::wait_anchored(&rig, PATIENCE)?;
+    hub.pull("branch")?;
+    hub.lines(&["findings"], 4)?;
+    for (document, manifests) in [("before", 0), ("inside", 1)] {
+        let file = hub.file(document);
+        std::fs::write(&file, document)?;
+        let found = hub.lines(&["find", "--document", file.to_str().context("a name in UTF-8")?], 0)?;
+        ensure!(found[0]["facts"].as_array().context("facts")?.contains(&json!("anchored")), "{found:?}");
+        ensure!(found[0]["notAfterMillis"].is_u64(), "{found:?}");
+        let printed = hub.run(&["seal", "branch", &found[0]["index"].to_string()])?.stdout;
+        let seal = SealFile::decode(&printed)?;
+        ensure!(seal.manifests.len() == manifests, "{document}: {} manifests", seal.manifests.len());
+        let judged = rig.judge(&seal, document.as_bytes());
+        ensure!(judged.report.verdict == Verdict::Valid, "{}", judged.report);
+        if manifests > 0 {
+            let line = judged.report.to_string();
+            ensure!(line.contains("close manifest of outage 1"), "{line}");
+            ensure!(judged.report.interval.is_some_and(|interval| interval.after.is_some()), "{line}");
+        }
+    }
     hub.lines(&["fsck"], 0)?;
     Ok(())
 }
