@@ -6,10 +6,14 @@
 
 use crate::figures::median_of;
 use anyhow::{Context, Result, ensure};
+use bulla_formats::audit::LogAuditor;
+use bulla_formats::body::key_epoch::KeyEpochBody;
 use bulla_formats::body::seal::{DigestAlgorithm, DocumentDigest, DocumentHasher};
+use bulla_formats::entry::Entry;
+use bulla_formats::origin::Origin;
 use bulla_formats::seal_file::SealFile;
 use bulla_formats::verify::{Verifier, verify};
-use bulla_tests::rig::{Client, Rig, Role};
+use bulla_tests::rig::{Client, Rig, Role, account};
 use ed25519_dalek::{Signer as _, SigningKey};
 use p256::ecdsa::signature::Verifier as _;
 use std::collections::HashSet;
@@ -57,7 +61,11 @@ pub fn measure(rig: &Rig) -> Result<()> {
     let quote: p256::ecdsa::Signature = p256::ecdsa::signature::Signer::sign(&chip, &message);
     let quoted = *chip.verifying_key();
 
-    let mut rows: [Vec<f64>; 7] = Default::default();
+    let entries = account::entries(&rig.client(Role::Reader))?;
+    let origin = Entry::decode(entries.first().context("a log has a beginning")?)?;
+    let origin = Origin::parse(&KeyEpochBody::decode(&origin.content().body)?.statement.origin)?;
+
+    let mut rows: [Vec<f64>; 8] = Default::default();
     for _ in 0..ROUNDS {
         rows[0].push(rate(|_| public.verify_strict(&message, &signature).is_ok())?);
         rows[1].push(rate(|_| quoted.verify(&message, &quote).is_ok())?);
@@ -67,6 +75,16 @@ pub fn measure(rig: &Rig) -> Result<()> {
                 verify(seal.as_bytes(), rig.trust(), Some(document)).report.verdict.exit_code() == 0
             })?);
         }
+        // As a hub goes through a log: each entry read ahead under the key in force, then judged in its turn.
+        let mut auditor = LogAuditor::new(origin.clone(), Some(rig.trust()));
+        rows[7].push(rate(|turn| {
+            let at = turn % entries.len();
+            if at == 0 {
+                auditor = LogAuditor::new(origin.clone(), Some(rig.trust()));
+            }
+            let ahead = auditor.read_ahead(&entries[at]);
+            auditor.take(ahead).is_ok()
+        })?);
         for (row, seals) in [(4, &plain), (5, &batched), (6, &quoted_batches)] {
             // One verifier for the whole round; what it remembers of a checkpoint it has from an earlier seal.
             let mut verifier = Verifier::new(rig.trust());
@@ -81,7 +99,7 @@ pub fn measure(rig: &Rig) -> Result<()> {
             })?);
         }
     }
-    let [ed25519, p256, plain, attested, alone, remembered, remembered_attested] =
+    let [ed25519, p256, plain, attested, alone, remembered, remembered_attested, audited] =
         rows.map(|row| median_of(row.into_iter()));
     // Enrolment, key-epoch entry, token and checkpoint are Ed25519; the endorsement and each quote are P-256.
     let (plain_floor, attested_floor) =
@@ -108,6 +126,8 @@ pub fn measure(rig: &Rig) -> Result<()> {
     ] {
         println!("| {what} | {signatures} | {rate:.0} | | {:.0} % |", 100.0 * rate / ed25519);
     }
+    let what = format!("entry of a whole log of {}, audited as a hub does", entries.len());
+    println!("| {what} | 1 Ed25519 | {audited:.0} | | {:.0} % |", 100.0 * audited / ed25519);
     Ok(())
 }
 
