@@ -52,6 +52,22 @@ pub fn directory(workspace: &Workspace) -> PathBuf {
     workspace.target.join("deb")
 }
 
+/// The date of everything that is built: the commit's, or `SOURCE_DATE_EPOCH`. Seconds since 1970.
+pub fn date(workspace: &Workspace) -> Result<u64> {
+    let date = match std::env::var("SOURCE_DATE_EPOCH") {
+        Ok(given) => given,
+        Err(_) => output(Command::new("git").current_dir(&workspace.root).args([
+            "log",
+            "-1",
+            "--pretty=%ct",
+        ]))
+        .context(
+            "no date for what is built: not a git checkout; set SOURCE_DATE_EPOCH (seconds since 1970)",
+        )?,
+    };
+    date.trim().parse().with_context(|| format!("SOURCE_DATE_EPOCH {date:?} is no number"))
+}
+
 struct Builder<'a> {
     workspace: &'a Workspace,
     directory: PathBuf,
@@ -64,18 +80,7 @@ impl<'a> Builder<'a> {
     fn new(workspace: &'a Workspace) -> Result<Self> {
         let architecture =
             output(Command::new("dpkg").arg("--print-architecture")).context("packages need dpkg")?;
-        let date = match std::env::var("SOURCE_DATE_EPOCH") {
-            Ok(given) => given,
-            Err(_) => output(Command::new("git").current_dir(&workspace.root).args([
-                "log",
-                "-1",
-                "--pretty=%ct",
-            ]))
-            .context(
-                "no date for the packages: not a git checkout; set SOURCE_DATE_EPOCH (seconds since 1970)",
-            )?,
-        };
-        let date = date.trim().parse().with_context(|| format!("SOURCE_DATE_EPOCH {date:?} is no number"))?;
+        let date = date(workspace)?;
         Ok(Self { workspace, directory: directory(workspace), architecture, date })
     }
 

@@ -12,6 +12,9 @@ mod deb_check;
 mod demo;
 mod fleet_demo;
 mod fuzz;
+mod image;
+mod image_test;
+mod machine;
 mod outage_demo;
 mod setup;
 mod story;
@@ -55,6 +58,23 @@ fn command_line() -> Command {
             ),
         ))
         .subcommand(
+            Command::new("image")
+                .about("Build the operating system's image: Debian 13, signed kernel image, verified root (root)")
+                .arg(version())
+                .arg(
+                    Arg::new("keys")
+                        .long("keys")
+                        .value_name("DIRECTORY")
+                        .value_parser(clap::value_parser!(std::path::PathBuf))
+                        .help("Sign with db.key, db.crt, pcr.key, pcr.pub of this directory, not with keys for development"),
+                ),
+        )
+        .subcommand(
+            Command::new("image-test")
+                .about("Boot the image with Secure Boot and a TPM; seal, reboot, pull the plug, tamper (root)")
+                .arg(version()),
+        )
+        .subcommand(
             Command::new("fuzz")
                 .about("Fuzz the parsers of foreign bytes, and keep what was learnt")
                 .arg(
@@ -73,9 +93,23 @@ fn command_line() -> Command {
         )
 }
 
+fn version() -> Arg {
+    Arg::new("version")
+        .long("version")
+        .value_name("VERSION")
+        .default_value(env!("CARGO_PKG_VERSION"))
+        .help("The image's version; the newest one on a disk is booted")
+}
+
 fn number(name: &'static str, default: &'static str, help: &'static str) -> Arg {
     let reads = clap::value_parser!(u64).range(1..=1_000_000);
     Arg::new(name).long(name).value_name("NUMBER").value_parser(reads).default_value(default).help(help)
+}
+
+/// An argument that has a default.
+fn text(arguments: &clap::ArgMatches, subcommand: &str, name: &str) -> String {
+    let given = arguments.subcommand_matches(subcommand).and_then(|given| given.get_one::<String>(name));
+    given.cloned().unwrap_or_default()
 }
 
 fn main() -> ExitCode {
@@ -104,6 +138,20 @@ fn main() -> ExitCode {
             Some("deb") => {
                 prepare(setup::Purpose::Demo).and_then(|()| deb::build(&workspace)).map(|_| ExitCode::SUCCESS)
             }
+            Some("image") => {
+                let options = image::Options {
+                    version: text(&arguments, "image", "version"),
+                    keys: arguments
+                        .subcommand_matches("image")
+                        .and_then(|image| image.get_one("keys").cloned()),
+                };
+                prepare(setup::Purpose::Image)
+                    .and_then(|()| image::build(&workspace, &options))
+                    .map(|_| ExitCode::SUCCESS)
+            }
+            Some("image-test") => prepare(setup::Purpose::Image)
+                .and_then(|()| image_test::run(&workspace, &text(&arguments, "image-test", "version")))
+                .map(|()| ExitCode::SUCCESS),
             Some("fuzz") => {
                 let given = arguments.subcommand_matches("fuzz");
                 let target = given.and_then(|given| given.get_one::<String>("target")).cloned();

@@ -26,6 +26,8 @@ pub enum Purpose {
     Fuzz,
     /// Build the programs, and boot a clean Debian with them.
     PackageCheck,
+    /// Build the programs and the image of the operating system, and boot it.
+    Image,
     /// What a demo needs, and what boxes are measured against.
     Bench,
 }
@@ -81,6 +83,16 @@ const FOR_PACKAGES: &[&str] = &[
     "debootstrap", // makes the clean system
     "lintian",     // knows Debian's rules
     "mount",       // gives it its file systems
+];
+
+/// Packages only the image needs; everything else it takes from the release that it is made of.
+const FOR_IMAGES: &[&str] = &[
+    "debian-archive-keyring", // what its packages are checked with
+    "dosfstools",             // the stick that configures a box
+    "mmdebstrap",             // makes trees of packages
+    "mount",                  // gives them their file systems
+    "mtools",                 // reads and writes the stick
+    "openssl",                // keys for development
 ];
 
 /// Packages only the benchmark needs.
@@ -180,6 +192,7 @@ fn packages(purpose: Purpose) -> Result<()> {
         Purpose::Test => FOR_TESTS,
         Purpose::Fuzz => FOR_FUZZING,
         Purpose::PackageCheck => FOR_PACKAGES,
+        Purpose::Image => FOR_IMAGES,
         Purpose::Bench => FOR_BENCHES,
     };
     let wanted = FOR_BOXES.iter().chain(more);

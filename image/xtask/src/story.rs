@@ -64,6 +64,11 @@ impl Story {
         println!("   {sentence}");
     }
 
+    /// Where the story's shell looks for programs.
+    pub fn path(&self) -> &OsString {
+        &self.path
+    }
+
     /// How many commands ended as told.
     pub fn checks(&self) -> u32 {
         self.checks

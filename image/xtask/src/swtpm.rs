@@ -32,6 +32,14 @@ pub struct Swtpm {
 impl Swtpm {
     /// Makes a TPM with its endorsement certificates in `directory` (created), and starts it.
     pub fn manufacture(directory: &Path) -> Result<Self> {
+        Self::make(directory)?;
+        let mut tpm = Self { directory: directory.to_path_buf(), port: free_port_pair()?, running: None };
+        tpm.start()?;
+        Ok(tpm)
+    }
+
+    /// Makes a TPM with its endorsement certificates in `directory` (created), and leaves it without power.
+    pub fn make(directory: &Path) -> Result<()> {
         let ca = directory.join("ca");
         fs::create_dir_all(&ca)?;
         fs::create_dir_all(directory.join("state"))?;
@@ -73,9 +81,24 @@ impl Swtpm {
             String::from_utf8_lossy(&output.stdout),
             String::from_utf8_lossy(&output.stderr)
         );
-        let mut tpm = Self { directory: directory.to_path_buf(), port: free_port_pair()?, running: None };
-        tpm.start()?;
-        Ok(tpm)
+        Ok(())
+    }
+
+    /// Gives the TPM in `directory` to one run of a virtual machine: it waits at `socket`, and ends with the machine.
+    pub fn serve(directory: &Path, socket: &Path) -> Result<Child> {
+        let arguments = [
+            "socket".to_owned(),
+            "--tpm2".to_owned(),
+            "--tpmstate".to_owned(),
+            format!("dir={}", directory.join("state").display()),
+            "--ctrl".to_owned(),
+            format!("type=unixio,path={}", socket.display()),
+            "--terminate".to_owned(),
+        ];
+        let mut child =
+            Child::spawn("swtpm", &program("swtpm")?, &arguments, directory, &directory.join("swtpm.log"))?;
+        child.wait_until(READY_WITHIN, "made its socket", || socket.exists())?;
+        Ok(child)
     }
 
     /// Starts it (again), as power-on would: a TPM2_Startup(CLEAR) with the persistent state it has.

@@ -1,0 +1,170 @@
+//! `cargo xtask image`: the operating system of a box in a branch, a disk image of Debian 13 that boots itself and
+//! nothing else. What is in it stands under `image/os`: lists of packages, definitions of partitions, the files that
+//! are laid over Debian, and the scripts that put them together.
+//!
+//! - Needs root, for mmdebstrap and for mounts in a namespace of its own; the host needs no tool of the image's release.
+//! - Everything is written below `target/image`; nothing of it is mounted when this ends.
+//! - Trees of packages are fetched once and again only when their list changes: delete `target/image/root` to take up
+//!   new versions of packages.
+//! - It refuses to sign with keys that it made itself when others were named and are not there.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::deb::{self, output};
+use crate::workspace::Workspace;
+
+/// What signs an image, as `image/os/keys` names it.
+const KEYS: [&str; 4] = ["db.key", "db.crt", "pcr.key", "pcr.pub"];
+
+/// What the caller decides.
+pub struct Options {
+    /// The image's version; the newest is booted.
+    pub version: String,
+    /// A directory with the keys of [`KEYS`]; by default, keys for development are made.
+    pub keys: Option<PathBuf>,
+}
+
+/// A finished image.
+pub struct Image {
+    /// Everything of it, and of what it is made with.
+    pub directory: PathBuf,
+    /// Where `bulla` is, built from the same commit.
+    pub programs: PathBuf,
+    version: String,
+}
+
+impl Image {
+    /// The image of this version that [`build`] left.
+    pub fn find(workspace: &Workspace, version: &str) -> Result<Self> {
+        let image = Self::at(workspace, version);
+        ensure!(
+            image.file("json").exists() && image.programs.join("bulla").exists(),
+            "there is no image {version} below {}; make it: cargo xtask image --version {version}",
+            image.directory.display()
+        );
+        Ok(image)
+    }
+
+    fn at(workspace: &Workspace, version: &str) -> Self {
+        let directory = workspace.target.join("image");
+        // A disk image is used by programs in another root, where links lead elsewhere.
+        let directory = directory.canonicalize().unwrap_or(directory);
+        let programs = deb::directory(workspace).join("build/release");
+        Self { directory, programs, version: version.to_owned() }
+    }
+
+    /// `raw` (the disk), `root.raw`, `verity.raw`, `efi` (what an update consists of), `json` (what it is).
+    pub fn file(&self, extension: &str) -> PathBuf {
+        self.directory.join(format!("out/bulla_{}.{extension}", self.version))
+    }
+
+    /// The hash that everything in the root is under.
+    pub fn root_hash(&self) -> Result<String> {
+        let described: Value = serde_json::from_slice(&fs::read(self.file("json"))?)?;
+        Ok(described["roothash"].as_str().context("the image's description names no root hash")?.to_owned())
+    }
+}
+
+/// Builds the packages and the image, and prints how long the steps took and how large the results are.
+pub fn build(workspace: &Workspace, options: &Options) -> Result<Image> {
+    ensure!(
+        output(Command::new("id").arg("-u"))? == "0",
+        "the image is made of other users' files: run it as root"
+    );
+    let started = Instant::now();
+    let image = Image::at(workspace, &options.version);
+    let os = scripts(workspace);
+    fs::create_dir_all(&image.directory)?;
+
+    let packages = deb::build(workspace)?;
+    let inside = emptied(image.directory.join("packages"))?;
+    for package in packages.iter().filter(|path| is_for_the_box(path)) {
+        fs::copy(package, inside.join(package.file_name().context("a package has a name")?))?;
+    }
+
+    for tree in ["tools", "root", "kernel"] {
+        timed(&format!("Debian packages: {tree}"), || {
+            script(Command::new(os.join("fetch")).arg(tree).arg(image.directory.join(tree)))
+        })?;
+    }
+    let keys = image.directory.join("keys");
+    match &options.keys {
+        None => script(Command::new(os.join("keys")).arg(&keys))?,
+        Some(given) => {
+            let keys = emptied(keys)?;
+            for name in KEYS {
+                let from = given.join(name);
+                fs::copy(&from, keys.join(name)).with_context(|| format!("no key {}", from.display()))?;
+            }
+        }
+    }
+    timed("image", || {
+        let date = deb::date(workspace)?;
+        script(
+            inside_tools(&os, &image.directory)
+                .args(["/os/assemble", &options.version])
+                .env("SOURCE_DATE_EPOCH", date.to_string()),
+        )
+    })?;
+
+    for (extension, what) in
+        [("raw", "disk"), ("root.raw", "root"), ("verity.raw", "its hashes"), ("efi", "kernel image")]
+    {
+        let path = image.file(extension);
+        let sum = output(Command::new("sha256sum").arg("--").arg(&path))?;
+        println!("{what:<12} {:>5} MB  {sum}", fs::metadata(&path)?.len() / 1_000_000);
+    }
+    println!(
+        "=== image {} after {} s, root hash {}",
+        options.version,
+        started.elapsed().as_secs(),
+        image.root_hash()?
+    );
+    Ok(image)
+}
+
+/// The folder of the image's scripts.
+pub fn scripts(workspace: &Workspace) -> PathBuf {
+    workspace.root.join("image/os")
+}
+
+/// A command that will run in the tree of tools: the program and its arguments are still to be added.
+pub fn inside_tools(os: &Path, directory: &Path) -> Command {
+    let mut command = Command::new(os.join("inside"));
+    command.arg(directory);
+    command
+}
+
+fn is_for_the_box(package: &Path) -> bool {
+    package.file_name().is_some_and(|name| name.to_string_lossy().starts_with("bulla-box_"))
+}
+
+/// The directory, with nothing in it.
+fn emptied(directory: PathBuf) -> Result<PathBuf> {
+    if directory.exists() {
+        fs::remove_dir_all(&directory).with_context(|| format!("cannot remove {}", directory.display()))?;
+    }
+    fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
+    Ok(directory)
+}
+
+fn timed(what: &str, step: impl FnOnce() -> Result<()>) -> Result<()> {
+    println!("=== {what}");
+    let started = Instant::now();
+    step()?;
+    println!("    {} s", started.elapsed().as_secs());
+    Ok(())
+}
+
+fn script(command: &mut Command) -> Result<()> {
+    let name = command.get_program().display().to_string();
+    let status = command.status().with_context(|| format!("cannot start {name}"))?;
+    ensure!(status.success(), "{name} failed ({status}); what it said stands above");
+    Ok(())
+}

@@ -1,0 +1,243 @@
+//! A machine for an image to boot on: QEMU without hardware virtualisation, firmware with Secure Boot and our keys, a
+//! TPM, a disk, a stick. One directory holds all that stays when the power is off.
+//!
+//! - The network is QEMU's own and leads nowhere but to this machine's loopback: one port in, to the box.
+//! - A reset ends the run, so that a machine that reboots for ever is an answer and not a wait.
+//! - Everything waited for has a time-out far beyond what a slow machine needs; what fails shows the serial console.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use xtask::child::Child;
+use xtask::swtpm::Swtpm;
+
+use crate::deb::output;
+use crate::image::{Image, inside_tools};
+
+/// A first boot takes under a minute on a quiet machine with two cores.
+const WITHIN: Duration = Duration::from_secs(900);
+const POLL: Duration = Duration::from_millis(250);
+/// The owner that the firmware notes beside our keys; any UUID.
+const KEYS_OWNER: &str = "6c0e9d2a-3a63-4c0f-9c1f-0b6a1f6e7c11";
+/// The firmware's UUID of the machine, which the machine-id is.
+const MACHINE: &str = "5b1d3c68-0f4e-4b0a-9d57-3f6f3b1f9a01";
+const MEBIBYTE: u64 = 1 << 20;
+/// The disk, with room for the data partition.
+const DISK: u64 = 3072 * MEBIBYTE;
+const STICK: u64 = 16 * MEBIBYTE;
+/// Lines of the serial console that a failure shows.
+const SERIAL_LINES: usize = 25;
+
+/// A machine whose power is off.
+pub struct Machine {
+    /// Where its disk, its firmware's variables and its stick are.
+    pub directory: PathBuf,
+    image_directory: PathBuf,
+    os: PathBuf,
+    /// On this machine's loopback.
+    pub port: u16,
+}
+
+impl Machine {
+    /// Makes a machine in `directory`, which is below the image's: its disk is a copy of the image, its firmware trusts
+    /// the image's keys alone, and its stick is empty.
+    pub fn make(image: &Image, os: &Path, name: &str, port: u16) -> Result<Self> {
+        let directory = image.directory.join(name);
+        if directory.exists() {
+            fs::remove_dir_all(&directory).with_context(|| format!("cannot wipe {}", directory.display()))?;
+        }
+        fs::create_dir_all(&directory)?;
+        let machine = Self { directory, image_directory: image.directory.clone(), os: os.to_owned(), port };
+        output(
+            Command::new("cp").arg("--sparse=always").arg(image.file("raw")).arg(machine.path("disk.raw")),
+        )?;
+        File::options().write(true).open(machine.path("disk.raw"))?.set_len(DISK)?;
+        File::create(machine.path("stick.raw"))?.set_len(STICK)?;
+        output(Command::new("mkfs.vfat").args(["-n", "BULLA-CONF"]).arg(machine.path("stick.raw")))?;
+        let key = |name: &str| format!("/build/keys/{name}.crt");
+        output(
+            inside_tools(&machine.os, &machine.image_directory)
+                .args(["virt-fw-vars", "--loglevel", "error", "--input", "/usr/share/OVMF/OVMF_VARS_4M.fd"])
+                .args(["--output", &machine.inside("vars.fd")])
+                .args(["--set-pk", KEYS_OWNER, &key("PK"), "--add-kek", KEYS_OWNER, &key("KEK")])
+                .args(["--add-db", KEYS_OWNER, &key("db"), "--sb"]),
+        )?;
+        Ok(machine)
+    }
+
+    /// A file of this machine.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// The same file, as programs in the tree of tools see it.
+    fn inside(&self, name: &str) -> String {
+        let machine = self.directory.file_name().unwrap_or_default().to_string_lossy();
+        format!("/build/{machine}/{name}")
+    }
+
+    /// Where a scanner finds the box.
+    pub fn url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.port)
+    }
+
+    /// Writes a file onto the stick.
+    pub fn put_on_stick(&self, name: &str, content: &str) -> Result<()> {
+        let file = self.path("to-stick");
+        fs::write(&file, content)?;
+        let to = format!("::/{name}");
+        output(Command::new("mcopy").arg("-o").arg("-i").arg(self.path("stick.raw")).arg(&file).arg(to))?;
+        Ok(fs::remove_file(&file)?)
+    }
+
+    /// Reads a file from the stick, as another computer would.
+    pub fn read_from_stick(&self, name: &str) -> Result<String> {
+        let from = format!("::/{name}");
+        output(Command::new("mtype").arg("-i").arg(self.path("stick.raw")).arg(from))
+    }
+
+    /// Power on, with the TPM of this directory, and the stick if it is plugged in.
+    pub fn start(&self, tpm: &Path, stick: bool) -> Result<Running<'_>> {
+        for left in ["tpm.sock", "qmp.sock", "serial.log"] {
+            let _ = fs::remove_file(self.path(left));
+        }
+        let tpm = Swtpm::serve(tpm, &self.path("tpm.sock"))?;
+        let drive = |id: &str, file: &str| {
+            format!("if=none,id={id},format=raw,file={},cache=writeback", self.inside(file))
+        };
+        let flash = |unit: u8, more: &str| format!("if=pflash,format=raw,unit={unit},{more}");
+        let mut arguments = vec![
+            // The firmware keeps its variables from the operating system by system management mode.
+            "-machine q35,smm=on -global driver=cfi.pflash01,property=secure,value=on".to_owned(),
+            "-accel tcg,thread=multi,tb-size=512 -cpu max -m 2048 -smp 2".to_owned(),
+            format!("-display none -nodefaults -no-reboot -uuid {MACHINE}"),
+            format!("-drive {}", flash(0, "readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.secboot.fd")),
+            format!("-drive {}", flash(1, &format!("file={}", self.inside("vars.fd")))),
+            format!("-chardev socket,id=tpm,path={}", self.inside("tpm.sock")),
+            "-tpmdev emulator,id=tpm,chardev=tpm -device tpm-crb,tpmdev=tpm".to_owned(),
+            format!("-drive {} -device virtio-blk-pci,drive=disk", drive("disk", "disk.raw")),
+            format!("-netdev user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{}-:8443", self.port),
+            "-device virtio-net-pci,netdev=net -device virtio-rng-pci".to_owned(),
+            format!("-serial file:{}", self.inside("serial.log")),
+            format!("-qmp unix:{},server=on,wait=off", self.inside("qmp.sock")),
+        ];
+        if stick {
+            arguments.push(format!(
+                "-device qemu-xhci -drive {} -device usb-storage,drive=stick",
+                drive("stick", "stick.raw")
+            ));
+        }
+        let arguments: Vec<String> =
+            [self.image_directory.display().to_string(), "qemu-system-x86_64".to_owned()]
+                .into_iter()
+                .chain(arguments.iter().flat_map(|words| words.split(' ')).map(str::to_owned))
+                .collect();
+        let log = self.path("qemu.log");
+        let qemu = Child::spawn("QEMU", &self.os.join("inside"), &arguments, &self.directory, &log)?;
+        Ok(Running { machine: self, qemu, _tpm: tpm, since: Instant::now() })
+    }
+}
+
+/// A machine whose power is on; dropping it pulls the plug.
+pub struct Running<'a> {
+    machine: &'a Machine,
+    qemu: Child,
+    _tpm: Child,
+    since: Instant,
+}
+
+impl Running<'_> {
+    /// Waits for the box to take documents; returns the seconds since power-on. Without a CA, for the first time, its
+    /// certificate is not looked at.
+    pub fn wait_ready(&mut self, ca: Option<&Path>) -> Result<f64> {
+        self.wait("the box is ready", |running| Ok(running.answers(ca)))
+    }
+
+    /// Waits until the serial console has shown `words`; returns the seconds since power-on.
+    pub fn wait_serial(&mut self, words: &str) -> Result<f64> {
+        self.wait(&format!("the console says {words:?}"), |running| Ok(running.serial().contains(words)))
+    }
+
+    /// Waits until the machine has switched itself off or reset itself; returns the seconds since power-on.
+    pub fn wait_off(mut self) -> Result<f64> {
+        while self.qemu.ended()?.is_none() {
+            if self.since.elapsed() > WITHIN {
+                bail!("the machine has not switched itself off; its console:\n{}", self.serial_tail());
+            }
+            sleep(POLL);
+        }
+        Ok(self.since.elapsed().as_secs_f64())
+    }
+
+    /// Presses the power button and waits for the end; returns how long it took in seconds.
+    pub fn power_off(self) -> Result<f64> {
+        let pressed = Instant::now();
+        let qmp =
+            UnixStream::connect(self.machine.path("qmp.sock")).context("QEMU's monitor is not there")?;
+        let mut answers = BufReader::new(qmp.try_clone()?).lines();
+        let mut qmp = qmp;
+        for command in ["qmp_capabilities", "system_powerdown"] {
+            answers.next().context("QEMU's monitor says nothing")??;
+            writeln!(qmp, "{{\"execute\":\"{command}\"}}")?;
+        }
+        self.wait_off()?;
+        Ok(pressed.elapsed().as_secs_f64())
+    }
+
+    /// Pulls the plug: what the guest has not flushed is lost.
+    pub fn cut_power(self) -> Result<()> {
+        self.qemu.kill()
+    }
+
+    /// Whether the box answers that it is ready.
+    pub fn answers(&self, ca: Option<&Path>) -> bool {
+        let mut ask = Command::new("curl");
+        ask.args(["--silent", "--fail", "--max-time", "5", "--noproxy", "*"]);
+        match ca {
+            Some(ca) => ask.arg("--cacert").arg(ca),
+            None => ask.arg("--insecure"),
+        };
+        ask.arg(format!("{}/readyz", self.machine.url())).stdout(Stdio::null()).stderr(Stdio::null());
+        ask.status().is_ok_and(|status| status.success())
+    }
+
+    /// Everything the console has shown in this run.
+    pub fn serial(&self) -> String {
+        let bytes = fs::read(self.machine.path("serial.log")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    fn serial_tail(&self) -> String {
+        let text = self.serial();
+        let printable = |line: &str| line.chars().filter(|c| !c.is_control()).collect::<String>();
+        let lines: Vec<String> = text.lines().map(printable).collect();
+        lines[lines.len().saturating_sub(SERIAL_LINES)..].iter().map(|line| format!("    {line}\n")).collect()
+    }
+
+    fn wait(&mut self, what: &str, mut done: impl FnMut(&Self) -> Result<bool>) -> Result<f64> {
+        while !done(self)? {
+            if let Some(status) = self.qemu.ended()? {
+                bail!(
+                    "the machine ended ({status}) before {what}; QEMU:\n{}its console:\n{}",
+                    self.qemu.last_words(),
+                    self.serial_tail()
+                );
+            }
+            ensure!(
+                self.since.elapsed() < WITHIN,
+                "after {} s it does not hold that {what}; the console:\n{}",
+                WITHIN.as_secs(),
+                self.serial_tail()
+            );
+            sleep(POLL);
+        }
+        Ok(self.since.elapsed().as_secs_f64())
+    }
+}
