@@ -59,6 +59,7 @@ const EDGES: [(&str, &[&str]); 21] = [
             "bulla-timestamps",
         ],
     ),
+    ("bulla-measure", &["bulla-appraisal", "bulla-formats"]),
     ("xtask", &[]),
     ("bulla-authorities", &[]),
     (

@@ -17,10 +17,11 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::deb::{self, output};
+use crate::machine::{FORBIDDEN, KEYS_OWNER};
 use crate::workspace::Workspace;
 
-/// What signs an image, as `image/os/keys` names it.
-const KEYS: [&str; 4] = ["db.key", "db.crt", "pcr.key", "pcr.pub"];
+/// What signs an image, and the certificates above it, as `image/os/keys` names it.
+const KEYS: [&str; 6] = ["db.key", "db.crt", "pcr.key", "pcr.pub", "PK.crt", "KEK.crt"];
 
 /// What the caller decides.
 pub struct Options {
@@ -59,7 +60,8 @@ impl Image {
         Self { directory, programs, version: version.to_owned() }
     }
 
-    /// `raw` (the disk), `root.raw`, `verity.raw`, `efi` (what an update consists of), `json` (what it is).
+    /// `raw` (the disk), `root.raw`, `verity.raw`, `efi` (what an update consists of), `json` (what it is), `eventlog`
+    /// (what a boot of it measures) with its signature `eventlog.sig`.
     pub fn file(&self, extension: &str) -> PathBuf {
         self.directory.join(format!("out/bulla_{}.{extension}", self.version))
     }
@@ -113,6 +115,7 @@ pub fn build(workspace: &Workspace, options: &Options) -> Result<Image> {
         )
     })?;
 
+    timed("what a boot will measure", || measure(workspace, &image))?;
     for (extension, what) in
         [("raw", "disk"), ("root.raw", "root"), ("verity.raw", "its hashes"), ("efi", "kernel image")]
     {
@@ -127,6 +130,21 @@ pub fn build(workspace: &Workspace, options: &Options) -> Result<Image> {
         image.root_hash()?
     );
     Ok(image)
+}
+
+/// Writes the event log that a boot on a machine as `machine` makes it will have, and signs it.
+fn measure(workspace: &Workspace, image: &Image) -> Result<()> {
+    let (keys, log) = (image.directory.join("keys"), image.file("eventlog"));
+    let forbidden = image.directory.join("work/dbx");
+    fs::write(&forbidden, FORBIDDEN)?;
+    let mut measure = workspace.cargo();
+    measure.args(["run", "--quiet", "--locked", "--package", "bulla-measure", "--"]);
+    measure.arg("--loader").arg(image.file("loader.efi")).arg("--image").arg(image.file("efi"));
+    measure.arg("--keys").arg(&keys).args(["--owner", KEYS_OWNER]).arg("--dbx").arg(&forbidden);
+    script(measure.arg("--out").arg(&log))?;
+    let mut sign = Command::new("openssl");
+    sign.args(["dgst", "-sha256", "-sign"]).arg(keys.join("db.key"));
+    script(sign.arg("-out").arg(image.file("eventlog.sig")).arg(&log))
 }
 
 /// The folder of the image's scripts.

@@ -14,6 +14,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
 use xtask::samples;
 use xtask::swtpm::Swtpm;
@@ -58,6 +59,7 @@ pub fn run(workspace: &Workspace, version: &str) -> Result<()> {
     let image = Image::find(workspace, version)?;
     let mut stage = set_up(workspace, &image)?;
     take_into_service(&mut stage)?;
+    judge_the_boot(&mut stage, version, &image)?;
     reboot(&mut stage)?;
     pull_the_plug(&mut stage)?;
     change_the_root(&mut stage, &image)?;
@@ -117,6 +119,34 @@ fn take_into_service(stage: &mut Stage) -> Result<()> {
     stage.story.run(&stage.desk, &line, OTHER_BYTES, &Show::Beginning(&["verdict"]))?;
     let off = running.power_off()?;
     stage.timings.push(("power button to off", off));
+    Ok(())
+}
+
+fn judge_the_boot(stage: &mut Stage, version: &str, image: &Image) -> Result<()> {
+    stage.story.act("The boot is judged by what the image's files say it must measure");
+    fs::copy(image.file("eventlog"), stage.desk.join("image.eventlog"))?;
+    let add = format!(
+        "bulla-fleet reference add --trust trust.json --name 'image {version}' --log image.eventlog --pcrs 4,7,11 --out judged.json"
+    );
+    stage.story.run(&stage.desk, &add, 0, &Show::First(1))?;
+    let line = format!("bulla verify {} --trust judged.json", samples::LOAN);
+    let told =
+        stage.story.run(&stage.desk, &line, 0, &Show::Beginning(&["passed      boot-state", "verdict"]))?;
+    ensure!(
+        told.stdout.contains("passed      boot-state"),
+        "the boot is not the computed one:\n{}",
+        told.stdout
+    );
+    // A reference of another machine, whose firmware has other keys, is not taken for this boot.
+    let mut other: Value = serde_json::from_slice(&fs::read(stage.desk.join("judged.json"))?)?;
+    other["references"][0]["pcrs"][1]["value"] = "0".repeat(64).into();
+    fs::write(stage.desk.join("other.json"), other.to_string())?;
+    let line = format!("bulla verify {} --trust other.json", samples::LOAN);
+    let told = stage.story.quietly(&stage.desk, &line, 0)?.told.stdout;
+    ensure!(
+        told.contains("none of the trust file's references"),
+        "a boot of other keys is taken for this one:\n{told}"
+    );
     Ok(())
 }
 
