@@ -36,11 +36,11 @@ struct Branch {
 }
 
 /// The fleet's room and its registrar.
-struct Fleet {
-    room: PathBuf,
-    registrar: Child,
-    address: String,
-    pin: String,
+pub struct Fleet {
+    pub room: PathBuf,
+    pub registrar: Child,
+    pub address: String,
+    pub pin: String,
 }
 
 /// Tells it. Returns a sentence for the end.
@@ -49,7 +49,8 @@ pub fn tell(story: &mut Story, workspace: &Workspace, programs: &Path, root: &Pa
     fs::create_dir_all(&room)?;
     let logs = workspace.root.join("provisioning/appraisal/tests/logs");
     fs::copy(logs.join(GOOD_BOOT), room.join("good.eventlog")).context("no event log of a real boot")?;
-    found(story, &room)?;
+    story.act("A fleet is founded: a root (one custodian here, loudly), two operators, a known good boot");
+    found(story, &room, "--name 'image 2' --log good.eventlog")?;
     let mut branches = Vec::new();
     for (name, boot) in [
         ("zug", GOOD_BOOT),
@@ -59,9 +60,12 @@ pub fn tell(story: &mut Story, workspace: &Workspace, programs: &Path, root: &Pa
         ("basel", OTHER_BOOT),
     ] {
         branches.push(branch(story, programs, root, name, &logs.join(boot))?);
-        believe(&room, branches.last().context("it was just made")?)?;
+        believe(&room, name, &root.join("branches").join(name).join("tpm"))?;
     }
-    let fleet = serve(story, programs, room)?;
+    story.act(
+        "The registrar listens; five boxes stand in their branches, each with a TPM and a boot of its own",
+    );
+    let fleet = serve(story, programs, room, &[])?;
     ask_unlisted(story, &fleet, &branches)?;
     list(story, &fleet, &branches)?;
     enrol(story, &fleet, &branches[..3])?;
@@ -76,8 +80,8 @@ pub fn tell(story: &mut Story, workspace: &Workspace, programs: &Path, root: &Pa
     ))
 }
 
-fn found(story: &mut Story, room: &Path) -> Result<()> {
-    story.act("A fleet is founded: a root (one custodian here, loudly), two operators, a known good boot");
+/// A fleet with a root, two operators and the boot that `bulla-fleet reference add` takes with these arguments.
+pub fn found(story: &mut Story, room: &Path, boot: &str) -> Result<()> {
     for name in ["olga", "omar"] {
         let line = format!("bulla-fleet person --dir {name} --name {name} --duty operator");
         story.quietly(room, &line, 0)?;
@@ -85,8 +89,8 @@ fn found(story: &mut Story, room: &Path) -> Result<()> {
     let line =
         "bulla-fleet init --dir fleet --fleet demo.bulla.test --operator olga/card --operator omar/card";
     story.run(room, line, 0, &Show::Beginning(&["WARNING", "Root", "Fleet"]))?;
-    let line = "bulla-fleet reference add --trust fleet/trust.json --name 'image 2' --log good.eventlog --out fleet/trust.json";
-    story.run(room, line, 0, &Show::First(1)).map(drop)
+    let line = format!("bulla-fleet reference add --trust fleet/trust.json {boot} --out fleet/trust.json");
+    story.run(room, &line, 0, &Show::First(1)).map(drop)
 }
 
 /// A box that is configured, on a TPM that has booted this log.
@@ -120,25 +124,24 @@ fn branch(story: &mut Story, programs: &Path, root: &Path, name: &'static str, l
     Ok(Branch { name, room, fixture, tpm })
 }
 
-/// The maker of this branch's TPM is one whose TPMs the fleet has bought.
-fn believe(room: &Path, branch: &Branch) -> Result<()> {
+/// The maker of this TPM is one whose TPMs the fleet has bought.
+pub fn believe(room: &Path, name: &str, tpm: &Path) -> Result<()> {
     for (list, certificate) in
         [("roots", "swtpm-localca-rootca-cert.pem"), ("intermediates", "issuercert.pem")]
     {
         let list = room.join("fleet/manufacturers").join(list);
         fs::create_dir_all(&list)?;
-        fs::copy(branch.room.join("tpm/ca").join(certificate), list.join(format!("{}.pem", branch.name)))?;
+        fs::copy(tpm.join("ca").join(certificate), list.join(format!("{name}.pem")))?;
     }
     Ok(())
 }
 
-fn serve(story: &mut Story, programs: &Path, room: PathBuf) -> Result<Fleet> {
-    story.act(
-        "The registrar listens; five boxes stand in their branches, each with a TPM and a boot of its own",
-    );
+/// Starts the registrar, with these arguments beyond the usual ones.
+pub fn serve(story: &mut Story, programs: &Path, room: PathBuf, more: &[&str]) -> Result<Fleet> {
     let log = room.join("registrar.log");
-    let arguments = ["serve", "--dir", "fleet", "--listen", "127.0.0.1:0"].map(str::to_owned);
-    story.say("bulla-fleet serve --dir fleet --listen 127.0.0.1:0");
+    let arguments = [&["serve", "--dir", "fleet", "--listen", "127.0.0.1:0"], more].concat();
+    story.say(&format!("bulla-fleet {}", arguments.join(" ")));
+    let arguments: Vec<String> = arguments.into_iter().map(str::to_owned).collect();
     let mut registrar = Child::spawn("bulla-fleet", &programs.join("bulla-fleet"), &arguments, &room, &log)?;
     let said = |word: &str| {
         let text = fs::read_to_string(&log).unwrap_or_default();
@@ -188,7 +191,8 @@ fn list(story: &mut Story, fleet: &Fleet, branches: &[Branch]) -> Result<()> {
     carry_out(story, fleet)
 }
 
-fn carry_out(story: &mut Story, fleet: &Fleet) -> Result<()> {
+/// Two people approve what is proposed, and it is done.
+pub fn carry_out(story: &mut Story, fleet: &Fleet) -> Result<()> {
     for name in ["olga", "omar"] {
         let line = format!("bulla-fleet approve --dir {name} --exchange fleet/exchange --yes");
         story.run(&fleet.room, &line, 0, &Show::Nothing)?;

@@ -21,6 +21,7 @@ use xtask::swtpm::Swtpm;
 
 use crate::deb::output;
 use crate::image::{self, Image};
+use crate::image_enrol;
 use crate::machine::Machine;
 use crate::story::{Show, Story};
 use crate::workspace::Workspace;
@@ -66,6 +67,8 @@ pub fn run(workspace: &Workspace, version: &str) -> Result<()> {
     change_the_kernel(&mut stage)?;
     change_the_tpm(&mut stage)?;
     come_back(&mut stage)?;
+    let seconds = image_enrol::tell(&mut stage.story, workspace, &image, version)?;
+    stage.timings.push(("power-on to service, enrolled by a registrar", seconds));
     println!();
     for (what, seconds) in &stage.timings {
         println!("{what:<44} {seconds:>6.1} s");
@@ -82,12 +85,7 @@ fn set_up(workspace: &Workspace, image: &Image) -> Result<Stage> {
     Swtpm::make(&tpm)?;
     fs::create_dir_all(&desk)?;
     samples::write(&desk)?;
-    machine.put_on_stick(
-        "box.toml",
-        "state_dir = \"/var/lib/bulla/box\"\n\n\
-         [identity]\nfleet = \"demo.bulla.test\"\nnames = [\"localhost\", \"127.0.0.1\"]\n\n\
-         [tpm]\ntcti = \"device:/dev/tpmrm0\"\n",
-    )?;
+    machine.put_on_stick("box.toml", &image_enrol::configuration())?;
     machine.put_on_stick("scanners", "desk-1\n")?;
     story.say("the firmware trusts the image's own keys and no others; the stick holds box.toml and a list of scanners.");
     let client = format!("--box {} --ca ca.pem --token-file token", machine.url());

@@ -26,6 +26,8 @@ const WITHIN: Duration = Duration::from_secs(900);
 const POLL: Duration = Duration::from_millis(250);
 /// The owner that the firmware notes beside our keys; any UUID.
 pub const KEYS_OWNER: &str = "6c0e9d2a-3a63-4c0f-9c1f-0b6a1f6e7c11";
+/// Where the box finds a registrar, in the machine's network.
+pub const REGISTRAR: &str = "10.0.2.100:8444";
 /// What virt-fw-vars puts into the variable dbx so that it is not empty: a list with the SHA-256 hash of nothing.
 #[rustfmt::skip]
 pub const FORBIDDEN: [u8; 76] = [
@@ -52,6 +54,8 @@ pub struct Machine {
     os: PathBuf,
     /// On this machine's loopback.
     pub port: u16,
+    /// Where a registrar listens on this machine's loopback; the box finds it at [`REGISTRAR`].
+    pub registrar: Option<u16>,
 }
 
 impl Machine {
@@ -63,7 +67,13 @@ impl Machine {
             fs::remove_dir_all(&directory).with_context(|| format!("cannot wipe {}", directory.display()))?;
         }
         fs::create_dir_all(&directory)?;
-        let machine = Self { directory, image_directory: image.directory.clone(), os: os.to_owned(), port };
+        let machine = Self {
+            directory,
+            image_directory: image.directory.clone(),
+            os: os.to_owned(),
+            port,
+            registrar: None,
+        };
         output(
             Command::new("cp").arg("--sparse=always").arg(image.file("raw")).arg(machine.path("disk.raw")),
         )?;
@@ -90,6 +100,15 @@ impl Machine {
     fn inside(&self, name: &str) -> String {
         let machine = self.directory.file_name().unwrap_or_default().to_string_lossy();
         format!("/build/{machine}/{name}")
+    }
+
+    /// One port in, and one out if there is a registrar.
+    fn network(&self) -> String {
+        let inwards = format!("user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{}-:8443", self.port);
+        match self.registrar {
+            None => inwards,
+            Some(port) => format!("{inwards},guestfwd=tcp:{REGISTRAR}-cmd:socat - TCP:127.0.0.1:{port}"),
+        }
     }
 
     /// Where a scanner finds the box.
@@ -132,7 +151,6 @@ impl Machine {
             format!("-chardev socket,id=tpm,path={}", self.inside("tpm.sock")),
             "-tpmdev emulator,id=tpm,chardev=tpm -device tpm-crb,tpmdev=tpm".to_owned(),
             format!("-drive {} -device virtio-blk-pci,drive=disk", drive("disk", "disk.raw")),
-            format!("-netdev user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{}-:8443", self.port),
             "-device virtio-net-pci,netdev=net -device virtio-rng-pci".to_owned(),
             format!("-serial file:{}", self.inside("serial.log")),
             format!("-qmp unix:{},server=on,wait=off", self.inside("qmp.sock")),
@@ -147,6 +165,8 @@ impl Machine {
             [self.image_directory.display().to_string(), "qemu-system-x86_64".to_owned()]
                 .into_iter()
                 .chain(arguments.iter().flat_map(|words| words.split(' ')).map(str::to_owned))
+                // The only argument with blanks in it.
+                .chain(["-netdev".to_owned(), self.network()])
                 .collect();
         let log = self.path("qemu.log");
         let qemu = Child::spawn("QEMU", &self.os.join("inside"), &arguments, &self.directory, &log)?;

@@ -13,6 +13,7 @@ mod demo;
 mod fleet_demo;
 mod fuzz;
 mod image;
+mod image_enrol;
 mod image_test;
 mod machine;
 mod outage_demo;
