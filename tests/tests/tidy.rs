@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Which crates of the workspace a crate may depend on, for whatever purpose.
-const EDGES: [(&str, &[&str]); 21] = [
+const EDGES: [(&str, &[&str]); 24] = [
     ("bulla-timestamps", &[]),
     ("bulla-formats", &["bulla-timestamps"]),
     ("bulla-protocol", &["bulla-formats"]),

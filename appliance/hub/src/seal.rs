@@ -70,6 +70,8 @@ fn assemble(hub: &Hub, shelf: &Shelf, id: u32, entry: &Entry) -> Result<SealFile
         openings: Vec::new(),
         erasures: erasure(hub, shelf, id, entry)?.into_iter().collect(),
         anchors: anchors(hub, shelf, id, index)?,
+        // Boxes keep the CRLs of time stamps beside their logs; their own seal files carry them.
+        crls: Vec::new(),
         evidence: match &entry.content().evidence {
             Some(named) => shelf.entry(named.index)?,
             None => None,
@@ -114,13 +116,13 @@ fn anchors(hub: &Hub, shelf: &Shelf, id: u32, index: u64) -> Result<Vec<AnchorEv
         let Ok(body) = AnchorBody::decode(&entry.content().body) else { continue };
         // By the trust file of today: it may know more authorities than the one by which the entry was pulled.
         let judged = body.proofs.iter().map(|proof| {
-            anchoring::judge(&body, proof, shelf.origin.as_str(), hub.trust.authorities.as_ref())
+            anchoring::judge(&body, proof, shelf.origin.as_str(), hub.trust.authorities.as_ref(), &[])
         });
         let before = names.len();
         let mut refused = false;
         for judged in judged {
             match judged {
-                Judged::Holds(said) => drop(names.insert(said.operator)),
+                Judged::Holds(held) => drop(names.insert(held.said.operator)),
                 Judged::Unknown(_) => {}
                 Judged::Refused(_) => refused = true,
             }
