@@ -1,5 +1,6 @@
 //! The demo: a box with a TPM of its own seals what a branch scans, loses its TPM and goes on, and an auditor without
-//! a network checks everything, a forgery included. Then an outage (`outage_demo`), and a fleet (`fleet_demo`).
+//! a network checks everything, a forgery included. Then an outage (`outage_demo`), neighbours and a hub (`site_demo`), and a
+//! fleet (`fleet_demo`).
 //!
 //! - All of it is real: the released programs, a TPM 2.0 in software, TLS, files that other programs open.
 //! - Every claim is a checked exit code or a checked member of an answer; the first one that does not hold ends it.
@@ -14,6 +15,7 @@ use serde_json::Value;
 
 use crate::fleet_demo;
 use crate::outage_demo;
+use crate::site_demo;
 use crate::story::{Show, Story};
 use crate::workspace::Workspace;
 use xtask::box_fixture::{BoxFixture, BoxOptions};
@@ -57,20 +59,21 @@ pub fn run(workspace: &Workspace) -> Result<()> {
     judge_log(&mut stage)?;
     let root = workspace.target.join("demo");
     let outage = outage_demo::tell(&mut stage.story, &programs, &root)?;
+    let site = site_demo::tell(&mut stage.story, &programs, &root)?;
     let fleet = fleet_demo::tell(&mut stage.story, workspace, &programs, &root)?;
-    close(&stage, &outage, &fleet);
+    close(&stage, &[outage, site, fleet]);
     Ok(())
 }
 
 fn build(workspace: &Workspace) -> Result<PathBuf> {
     println!(
-        "Building bulla-box, bulla, bulla-fleet and bulla-authorities (release; a few minutes the first time)"
+        "Building bulla-box, bulla, bulla-hub, bulla-fleet and bulla-authorities (release; a few minutes the first time)"
     );
     let status = workspace
         .cargo()
         .args(["build", "--locked", "--release", "--quiet"])
         .args(["--package", "bulla-box", "--package", "bulla", "--package", "bulla-fleet"])
-        .args(["--package", "bulla-authorities"])
+        .args(["--package", "bulla-hub", "--package", "bulla-authorities"])
         .status()
         .context("cannot start cargo build")?;
     ensure!(
@@ -258,10 +261,11 @@ fn judge_log(stage: &mut Stage) -> Result<()> {
     stage.story.run(&stage.box_room, "bulla-box fsck --config box.toml", 0, &Show::First(3)).map(drop)
 }
 
-fn close(stage: &Stage, outage: &str, fleet: &str) {
+fn close(stage: &Stage, further: &[String]) {
     println!(
         "\nTold as it happened: 5 documents sealed, 1 of them while the TPM was dead; 5 verified offline; 2 forgeries and\n\
-         1 missing seal told apart; {outage}; {fleet};\n{} commands ended as they must. All files are in {}",
+         1 missing seal told apart; {};\n{} commands ended as they must. All files are in {}",
+        further.join(";\n"),
         stage.story.checks(),
         stage.box_room.parent().unwrap_or(&stage.box_room).display()
     );

@@ -18,6 +18,7 @@ mod image_test;
 mod machine;
 mod outage_demo;
 mod setup;
+mod site_demo;
 mod story;
 mod workspace;
 
