@@ -110,7 +110,8 @@ impl PublicKey {
             Algorithm::Ed25519 => {
                 let raw: &[u8; 32] = bytes.try_into().map_err(|_| SignatureError::BadKey)?;
                 let key = ed25519::VerifyingKey::from_bytes(raw).map_err(|_| SignatureError::BadKey)?;
-                if key.is_weak() {
+                // A coordinate beyond the prime would be a second spelling of another key.
+                if key.is_weak() || key.to_edwards().compress().as_bytes() != raw {
                     return Err(SignatureError::BadKey);
                 }
                 Ok(PublicKey::Ed25519(key))

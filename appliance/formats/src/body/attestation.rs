@@ -94,6 +94,7 @@ impl AttestationBody {
         if body.reason.as_ref().is_some_and(|text| text.len() > TEXT_BYTES_MAX) {
             return range("its reason is longer than 1024 bytes");
         }
+        body.quote.iter().try_for_each(|quote| quote.check("attestation body"))?;
         Ok(body)
     }
 }

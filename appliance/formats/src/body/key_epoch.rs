@@ -138,6 +138,14 @@ pub struct TpmQuote {
 }
 
 impl TpmQuote {
+    /// A TPM has PCRs 0 to 23.
+    pub(super) fn check(&self, what: &'static str) -> Result<(), DerError> {
+        if self.pcrs.iter().any(|value| value.pcr > 23) {
+            return Err(DerError::Range { what, reason: "it has the value of a PCR above 23" });
+        }
+        Ok(())
+    }
+
     /// The PCR values as number and value.
     pub fn pcr_values(&self) -> Vec<(u8, [u8; 32])> {
         self.pcrs.iter().map(|p| (p.pcr, *p.value)).collect()
@@ -181,6 +189,9 @@ impl KeyEpochBody {
     pub fn decode(bytes: &[u8]) -> Result<Self, DerError> {
         let body: KeyEpochBody = der::decode("key-epoch body", bytes, ENTRY_BYTES_MAX)?;
         body.statement.check()?;
+        if let Endorsement::Quote(quote) = &body.endorsement {
+            quote.check("key-epoch body")?;
+        }
         if (body.first_index == 0) != body.enrolment.is_some() || body.first_index > NUMBER_MAX {
             let reason = "exactly the first entry of a log carries an enrolment";
             return Err(DerError::Range { what: "key-epoch body", reason });

@@ -32,7 +32,8 @@ impl Vouched {
                 let reason = "the reason for having no quote is empty or longer than 1024 bytes";
                 Err(DerError::Range { what, reason })
             }
-            _ => Ok(()),
+            Vouched::None(_) => Ok(()),
+            Vouched::Quote(quote) => quote.check(what),
         }
     }
 }
