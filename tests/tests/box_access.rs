@@ -78,6 +78,7 @@ fn every_route_lets_in_whom_the_table_says() -> Result<()> {
             any,
         ),
         ("GET", "/openapi.json", "", b"", OPEN),
+        ("GET", "/verify", "", b"", OPEN),
         ("GET", "/v1/status", "", b"", any),
         ("GET", "/metrics", "", b"", [401, 401, 401, 403, 200, 200]),
         (

@@ -25,6 +25,7 @@ mod seal;
 mod search;
 mod status;
 mod upgrade;
+mod verifier;
 mod verify;
 mod verify_many;
 mod watch;
@@ -51,6 +52,8 @@ enum Command {
     Watch(watch::WatchArgs),
     /// Verify documents against their seals, offline
     Verify(verify::VerifyArgs),
+    /// Write the browser verifier: one HTML file for people without this program
+    Verifier(verifier::VerifierArgs),
     /// Take newer evidence from the box into .seal files
     Upgrade(upgrade::UpgradeArgs),
     /// Show what is inside a .seal, a trust file or an entry, without judging it
@@ -97,6 +100,7 @@ pub fn main() -> ExitCode {
         Command::Seal(args) => seal::run(args),
         Command::Watch(args) => watch::run(args),
         Command::Verify(args) => verify::run(args),
+        Command::Verifier(args) => verifier::run(args),
         Command::Upgrade(args) => upgrade::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Manifest(args) => manifest::run(args),

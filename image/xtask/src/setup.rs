@@ -2,7 +2,7 @@
 //!
 //! - What is installed is what the dpkg database says, provided names included (Debian 13 renamed some libraries).
 //! - Packages come from the machine's own package sources through apt-get, toolchain components through rustup,
-//!   cargo-deny from crates.io and schemathesis from PyPI, both at pinned versions, into the target directory.
+//!   cargo-deny from crates.io, schemathesis from PyPI and axe-core from npm, at pinned versions, into the target directory.
 //! - It refuses to go on half equipped: what it cannot install, it names.
 
 use std::collections::HashSet;
@@ -47,6 +47,7 @@ const FOR_BOXES: &[&str] = &[
 /// Packages only tests need.
 const FOR_TESTS: &[&str] = &[
     "age",           // makes keys for backups and opens them without us
+    "chromium",      // opens the browser verifier as an auditor does
     "dosfstools",    // a stick's file system, and whoever judges it
     "e2fsprogs",     // small file systems to fill up
     "fusefat",       // mounts it, whatever the kernel knows
@@ -59,6 +60,7 @@ const FOR_TESTS: &[&str] = &[
     "nftables",      // cuts them
     "openssl",       // the stranger that has to agree with our verifier
     "mount",         // mounts them
+    "nodejs",        // runs the browser verifier's script a hundred thousand times
     "python3-venv",  // the environment of schemathesis, which holds the API against its OpenAPI document
     "poppler-utils", // prints a page to a raster, and reads its words
     "procps",        // kill, with signals other than the shell's
@@ -104,6 +106,9 @@ const FOR_BENCHES: &[&str] = &[
 /// The pyHanko that boxes are measured against.
 const PYHANKO: &str = "pyHanko==0.38.0";
 
+/// The axe-core that judges pages.
+const AXE_VERSION: &str = "4.14.1";
+
 /// The version of cargo-deny that CI runs; its findings depend on it.
 const CARGO_DENY_VERSION: &str = "0.20.2";
 
@@ -119,6 +124,7 @@ pub fn prepare(workspace: &Workspace, purpose: Purpose) -> Result<()> {
             build_cargo_deny(workspace)?;
         }
         schemathesis(workspace)?;
+        axe(workspace)?;
     }
     Ok(())
 }
@@ -161,6 +167,37 @@ fn schemathesis(workspace: &Workspace) -> Result<()> {
         "schemathesis was not installed ({pip}); the tests need PyPI once, or a mirror that pip knows"
     );
     fs::write(&installed, pins).with_context(|| format!("cannot write {}", installed.display()))
+}
+
+/// axe-core at a pinned version, from npm: one script below the target directory, which tests put into pages.
+fn axe(workspace: &Workspace) -> Result<()> {
+    let folder = workspace.tools().join("axe-core");
+    let there = fs::read_to_string(folder.join("node_modules/axe-core/package.json"));
+    if there.is_ok_and(|text| text.contains(&format!("\"version\": \"{AXE_VERSION}\""))) {
+        return Ok(());
+    }
+    println!("set-up: installing axe-core from npm");
+    // Where Node came without it; elsewhere npm is part of Node's own package.
+    if Command::new("npm").arg("--version").output().is_err() {
+        let Some(prefix) = privilege()? else {
+            bail!(
+                "npm is missing, this is not root, and there is no sudo. As root, run: apt-get install npm"
+            );
+        };
+        apt_get(prefix, &["install", "-y", "-qq", "--no-install-recommends", "npm"])?;
+    }
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let status = Command::new("npm")
+        .args(["install", "--silent", "--ignore-scripts", "--no-audit", "--no-fund", "--no-save", "--prefix"])
+        .arg(&folder)
+        .arg(format!("axe-core@{AXE_VERSION}"))
+        .status()
+        .context("cannot start npm")?;
+    ensure!(
+        status.success(),
+        "axe-core was not installed ({status}); the tests need the npm registry once, or a mirror that npm knows"
+    );
+    Ok(())
 }
 
 /// The Python that has pyHanko, in an environment below the target directory.

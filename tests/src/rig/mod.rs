@@ -5,6 +5,7 @@
 //! Refuses to do: skip. What cannot run, fails.
 
 pub mod account;
+pub mod browser;
 mod client;
 pub mod cut;
 pub mod disk;

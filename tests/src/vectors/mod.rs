@@ -6,6 +6,7 @@
 mod anchors;
 mod believed;
 mod crls;
+mod damaged;
 mod der;
 mod erasures;
 mod heads;
@@ -21,6 +22,7 @@ mod stamps;
 mod tokens;
 mod valid;
 
+pub use damaged::damaged;
 use plan::Plan;
 use serde_json::{Value, json};
 use std::fs;

@@ -98,7 +98,7 @@ pub(super) fn told(kind: Kind, make: impl Fn(&Log<'_>) -> Vec<u8> + 'static) -> 
 }
 
 /// The file carries entry 5 and its place in the log of 8.
-fn carrying(plan: Plan) -> Plan {
+pub(super) fn carrying(plan: Plan) -> Plan {
     plan.file(|log, file| {
         file.manifests.push(Placed {
             entry: log.entries[MANIFEST as usize].clone(),

@@ -27,6 +27,7 @@ mod search;
 mod self_tests;
 mod system;
 mod upload;
+mod verifier;
 mod verify;
 
 use crate::clients::ClientStore;
@@ -162,6 +163,7 @@ fn routes() -> Routes {
         .get("/mirrors/{directory}/checkpoint", peers::checkpoint, operations::peers::checkpoint())
         .get("/mirrors/{directory}/tile/{*path}", peers::tile, operations::peers::tile())
         .get("/v1/mirrors", peers::mirrors, operations::peers::mirrors())
+        .get("/verify", verifier::page, operations::verify::page())
         .get("/v1/ca", system::ca, operations::system::ca("ca"))
         .get("/v1/ca.pem", system::ca, operations::system::ca("caFile"))
         .get("/v1/status", system::status, operations::system::status())

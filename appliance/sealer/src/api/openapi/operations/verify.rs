@@ -7,6 +7,15 @@ use crate::api::receipt::SEAL_MEDIA_TYPE;
 use crate::problem::Kind;
 use serde_json::json;
 
+/// `GET /verify`.
+pub fn page() -> Operation {
+    Operation::new("verifier", "verify", "The browser verifier: one HTML file that can use no network.")
+        .describe("It is the box's word; whoever examines the box takes the file from elsewhere and compares its SHA-256.")
+        .answer(200, "The page.", "text/html; charset=utf-8", json!({"schema": {"type": "string"}}))
+        .answer_header(200, "ETag", "`sha256-` and the SHA-256 of the page in hex, quoted.")
+        .answer_header(200, "Content-Security-Policy", "What the page may do: run its own scripts, and nothing else.")
+}
+
 /// `POST /v1/verify`.
 pub fn verify() -> Operation {
     Operation::new("verify", "verify", "Is there a seal for these bytes, and does a .seal file hold.")
