@@ -135,8 +135,12 @@ fn verdict_of(browser: &mut Browser, address: &str, vector: &str, verdict: &str)
     browser.until(&format!("document.querySelector('article')?.dataset.verdict === '{verdict}'")).unwrap();
 }
 
-const SHOWN: [(&str, &str, &str); 6] = [
+const SHOWN: [(&str, &str, &str); 10] = [
     ("valid-outage-anchored", "valid", "Genuine"),
+    ("valid-crl-of-both-keys", "valid", "Genuine"),
+    ("valid-crl-superseded-later", "valid", "Genuine"),
+    ("valid-crl-of-nobody-we-know", "valid", "Genuine"),
+    ("policy-anchored-required-signer-compromised", "policy-unmet", "Not enough for the policy"),
     ("valid-tpm-attested", "valid", "Genuine"),
     ("document-flipped", "other-document", "Not this document"),
     ("token-signature-flipped", "refused", "Refused"),

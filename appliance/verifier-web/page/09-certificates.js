@@ -1,5 +1,5 @@
 // X.509 certificates and paths (section 18, steps 6 to 8), as far as time stamps need them. Names are compared byte for
-// byte, revocation is asked of nobody, and trust comes from the pinned roots alone.
+// byte, and trust comes from the pinned roots alone. Whether one was revoked is another question.
 
 const OIDS = {
   signedData: "1.2.840.113549.1.7.2", tstInfo: "1.2.840.113549.1.9.16.1.4",
@@ -12,8 +12,9 @@ const OIDS = {
   ecdsaSha256: "1.2.840.10045.4.3.2", ecdsaSha384: "1.2.840.10045.4.3.3",
   keyIdentifier: "2.5.29.14", keyUsage: "2.5.29.15", altName: "2.5.29.17", basicConstraints: "2.5.29.19",
   nameConstraints: "2.5.29.30", distribution: "2.5.29.31", extendedKeyUsage: "2.5.29.37", timeStamping: "1.3.6.1.5.5.7.3.8",
+  crlReason: "2.5.29.21", deltaCrl: "2.5.29.27", crlScope: "2.5.29.28",
 };
-// Extensions whose meaning is applied here, or known not to matter (certificate signing is what cA says; no CRL is asked).
+// Extensions whose meaning is applied, or known not to matter (certificate signing is what cA says).
 const UNDERSTOOD = ["keyUsage", "altName", "basicConstraints", "nameConstraints", "distribution", "extendedKeyUsage"].map((name) => OIDS[name]);
 
 // Dotted decimal from the content of an OBJECT IDENTIFIER.
@@ -199,6 +200,15 @@ class Certificate {
       return oidText(content);
     });
   }
+  // The numbers of what its key is for; null where it does not say.
+  keyUsage() {
+    const usage = this.extension("keyUsage");
+    if (!usage) return null;
+    const reader = new Der(usage.value);
+    const { content } = reader.take(BITS);
+    reader.end();
+    return flags(content);
+  }
   altNames() {
     const names = this.extension("altName");
     return names ? Der.whole(names.value, SEQUENCE).all(64) : [];
@@ -220,6 +230,31 @@ class Certificate {
   }
 }
 
+// The issuer that a certificate names, whatever else there is to say against it.
+function namedIssuer(bytes) {
+  const outer = Der.whole(bytes, SEQUENCE);
+  const inside = outer.enter(SEQUENCE);
+  readAlgorithm(outer);
+  outer.take(BITS);
+  outer.end();
+  const version = inside.enter(0xa0);
+  demand(natural(version.take(INTEGER).content) === 2n, "a certificate of another version than 3");
+  version.end();
+  inside.take(INTEGER);
+  readAlgorithm(inside);
+  const issuer = inside.take(SEQUENCE).raw;
+  const times = inside.enter(SEQUENCE);
+  for (const time of [times.any(), times.any()]) validityTime(time);
+  times.end();
+  for (const tag of [SEQUENCE, SEQUENCE]) inside.take(tag);
+  for (const tag of [0x81, 0x82]) inside.takeIf(tag);
+  const list = inside.takeIf(0xa3);
+  inside.end();
+  const names = list ? readExtensions(Der.whole(list.content, SEQUENCE)).map(({ oid }) => oid) : [];
+  demand(new Set(names).size === names.length, "an extension that comes twice");
+  return issuer;
+}
+
 // The signer's own certificate: no CA, for time stamps alone, its key for signatures alone.
 function demandStampPurpose(certificate) {
   demand(!certificate.basicConstraints().isCa, "the signer is a CA");
@@ -227,14 +262,8 @@ function demandStampPurpose(certificate) {
   demand(purposes !== null, "the signer's certificate states no purpose");
   demand(purposes.length === 1 && purposes[0] === OIDS.timeStamping, "the signer's certificate is not for time stamps alone");
   demand(certificate.extension("extendedKeyUsage").critical, "the purpose of the signer's certificate is not critical");
-  const usage = certificate.extension("keyUsage");
-  if (usage) {
-    const reader = new Der(usage.value);
-    const { content } = reader.take(BITS);
-    reader.end();
-    const set = flags(content);
-    demand(set.length > 0 && set.every((n) => n <= 1), "the signer's key is for more than signatures");
-  }
+  const usage = certificate.keyUsage();
+  demand(usage === null || (usage.length > 0 && usage.every((n) => n <= 1)), "the signer's key is for more than signatures");
 }
 
 // What a key is, from its AlgorithmIdentifier: one spelling each.
@@ -287,7 +316,8 @@ function certificateScheme({ oid, parameters }) {
 const NO_PATH = 0, OTHER_KEY = 260;
 const FAULT = { time: 290, purpose: 240, names: 230, length: 220, role: 210, algorithm: 150, strange: 130, depth: 61, malformed: 40 };
 
-// Looks for a path from the signer to one of the roots, valid at `second`. Returns the fault, or null when there is one.
+// Looks for a path from the signer to one of the roots, valid at `second`. Returns it, from the root to the signer, or the
+// fault that speaks most against there being one.
 async function findPath(signer, others, roots, second) {
   // What cannot be read is a fault of that kind.
   const orFault = async (fault, run) => {
@@ -300,7 +330,7 @@ async function findPath(signer, others, roots, second) {
   };
   const parsed = [];
   for (const bytes of others) parsed.push(await orFault(null, () => new Certificate(bytes)));
-  let calls = 0;
+  let calls = 0, found = null;
 
   const signedBy = (certificate, issuer) => orFault(FAULT.algorithm, async () => {
     const scheme = certificateScheme(certificate.algorithm);
@@ -344,7 +374,10 @@ async function findPath(signer, others, roots, second) {
     let worst = NO_PATH;
     for (const root of roots) {
       const fault = await underRoot(path, root);
-      if (fault === null) return null;
+      if (fault === null) {
+        found = [root, ...path];
+        return null;
+      }
       worst = Math.max(worst, fault);
     }
     for (const issuer of parsed) {
@@ -361,5 +394,6 @@ async function findPath(signer, others, roots, second) {
     }
     return worst;
   };
-  return signer.strange ? FAULT.strange : extend([signer]);
+  const fault = signer.strange ? FAULT.strange : await extend([signer]);
+  return { fault, path: found };
 }

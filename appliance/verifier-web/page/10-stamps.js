@@ -218,12 +218,15 @@ async function verifyStamp(reply, imprint, operator) {
   };
   demand(validThen(signer), "the signer's certificate was not valid when it was made");
   const others = signed.certificates.filter((bytes) => !same(bytes, signer.bytes));
-  const fault = await findPath(signer, others, operator.roots.filter(validThen), second);
-  if (fault !== null) {
+  const { fault, path } = await findPath(signer, others, operator.roots.filter(validThen), second);
+  if (path === null) {
     const late = operator.roots.filter((root) => !validThen(root));
-    demand(late.length === 0 || (await findPath(signer, others, late, second)) !== null, "the root was not valid when it was made");
+    demand(late.length === 0 || (await findPath(signer, others, late, second)).path === null, "the root was not valid when it was made");
     if (fault === NO_PATH || fault === OTHER_KEY) throw new NotJudged("untrusted");
     throw new Refused("the certificates between the signer and the root break a rule");
   }
-  return { earliest: info.earliest, latest: info.latest };
+  nameText(signer.subject);
+  // The signer first; each with the one that vouches for it.
+  const vouched = path.slice(1).map((certificate, n) => ({ certificate, issuer: path[n] })).reverse();
+  return { earliest: info.earliest, latest: info.latest, vouched };
 }

@@ -1,7 +1,7 @@
 // The two files beside the document (section 8): `.seal` and trust file.
 
 const SEAL_MEMBERS = ["bulla", "critical", "origin", "entry", "epoch", "enrolment", "heads", "openings", "erasures", "anchors",
-  "evidence", "manifests", "revocations"];
+  "evidence", "crls", "manifests", "revocations"];
 
 const proof = (value, what) => jsonArray(value, what, 64).map(fromBase64);
 
@@ -59,6 +59,7 @@ function parseSeal(bytes) {
       return { body: fromBase64(value.get("body")), entryProof: proof(value.get("entryProof"), "entryProof") };
     }),
     evidence: file.has("evidence") ? fromBase64(file.get("evidence")) : null,
+    crls: file.has("crls") ? jsonArray(file.get("crls"), "crls", 8).map(parseCrl) : [],
     manifests: list("manifests", placed("a manifest")),
     revocations: list("revocations", (value) => {
       jsonObject(value, "a revocation", ["statement", "entryProof"]);
@@ -72,6 +73,12 @@ function parseSeal(bytes) {
   return seal;
 }
 
+function parseCrl(value) {
+  const bytes = fromBase64(value);
+  demand(bytes.length <= 65536, "a CRL of more than 65,536 bytes");
+  return bytes;
+}
+
 // A verifier key of a witness as C2SP spells it: name+keyId+base64(0x04 || key).
 function parseWitness(value) {
   jsonObject(value, "a witness", ["operator", "key"]);
@@ -80,7 +87,7 @@ function parseWitness(value) {
   // Base64 may hold a plus of its own; a name and a key id may not.
   const bytes = fromBase64([key, ...rest].join("+"));
   demand(bytes.length === 33 && bytes[0] === 4 && edKey(bytes.subarray(1)) !== null, "a witness's key of another type");
-  demand(name.length > 0 && encoder.encode(name).length <= 255 && !WHITE_SPACE.test(name), "a witness's key without a name");
+  demand(name.length > 0 && encoder.encode(name).length <= 255 && !WHITE_SPACE.test(name) && !/\p{Cc}/u.test(name), "a witness's key without a name");
   demand(same(fromHex(id, 4), noteKeyId(name, 0x04, bytes.subarray(1))), "a witness's key whose id is not its own");
   return { operator, name, key: bytes.subarray(1) };
 }

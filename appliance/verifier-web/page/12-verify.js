@@ -227,7 +227,9 @@ async function judge(report, sealBytes, trust, documentDigest) {
     report.pass("erasure", "fine", { index: entry.index });
   }
 
-  // 11b to 11e
+  // 11b to 11d
+  const crls = await check("revocation-status", () => seal.crls.map((bytes) => new Crl(bytes)));
+  const replies = [];
   const judgeProofs = async (anchorBody, name, stated) => {
     const checkpoint = encoder.encode(checkpointText(origin, anchorBody.head));
     const leaf = sha256(Uint8Array.of(0), checkpoint);
@@ -235,11 +237,12 @@ async function judge(report, sealBytes, trust, documentDigest) {
     const imprint = sha256(labelled("bulla/anchor/v1", u64(anchorBody.batch.size), anchorBody.batch.root));
     const lines = [];
     for (const { authority, operator, evidence } of anchorBody.proofs) {
+      if (evidence.timestamp) replies.push(evidence.timestamp);
       const args = { authority, operator, size: anchorBody.head.size };
       try {
-        const times = await judgeProof(evidence, operator, imprint, checkpoint, trust);
-        stated.push({ operator, ...times });
-        lines.push(["passed", "fine", { ...args, ...times }]);
+        const said = await judgeProof(evidence, operator, imprint, checkpoint, trust);
+        stated.push({ authority, operator, ...said });
+        lines.push(["passed", "fine", { ...args, earliest: said.earliest, latest: said.latest }]);
       } catch (error) {
         if (!(error instanceof NotJudged)) throw error;
         lines.push(["not judged", error.message, args]);
@@ -265,7 +268,25 @@ async function judge(report, sealBytes, trust, documentDigest) {
     });
   }
 
-  // 11d
+  const held = [...befores, ...afters].filter(({ vouched }) => vouched !== undefined);
+  for (const crl of crls) {
+    const isKnown = await check("revocation-status", () => isOfKnown(crl, held, replies));
+    if (!isKnown) report.add("revocation-status", "not judged", "stranger", { issuer: await nameOf(crl.issuer) });
+  }
+  const doubtful = new Set(), toldOf = new Set();
+  for (const stamp of held) {
+    const { say, subject, ...args } = await standing(stamp, crls);
+    if (say === "doubtful") doubtful.add(stamp);
+    // Stamps of an authority that stand alike are told of once.
+    const key = JSON.stringify([say, subject && hex(subject), Object.values(args).map(String)]);
+    if (toldOf.has(key)) continue;
+    toldOf.add(key);
+    const isGood = say === "good" || say === "later";
+    report.add("revocation-status", isGood ? "passed" : "not judged", say, { ...args, subject: subject && await nameOf(subject) });
+  }
+  const counted = (stated) => stated.filter((one) => !doubtful.has(one));
+
+  // 11e
   for (const manifest of seal.manifests) {
     const statement = await check("manifest", async () => {
       const entry = decodeEntry(manifest.entry);
@@ -281,18 +302,18 @@ async function judge(report, sealBytes, trust, documentDigest) {
     report.pass("manifest", "fine", { ...statement, last: statement.head.size - 1n, began: statement.began.unixMillis });
   }
 
-  // 11e
-  let { after, before } = bounds(afters, befores, trust.operators);
+  // 11f
+  let { after, before } = bounds(counted(afters), counted(befores), trust.operators);
   if (after !== null && before !== null && after > before) {
     report.add("interval", "not judged", "contradiction", { after, before });
     after = before = null;
   } else if (before !== null) {
     report.pass("interval", "fine", { before });
-  } else if (befores.length > 0) {
+  } else if (counted(befores).length > 0) {
     report.add("interval", "not judged", "too-few", { operators: trust.operators });
   }
 
-  // 11f
+  // 11g
   const stated = trust.revocations.filter((one) => one.origin === origin);
   const shown = [...trees];
   await check("revocation", async () => {
@@ -348,7 +369,12 @@ async function judge(report, sealBytes, trust, documentDigest) {
   report.end(document === null ? "seal-only" : "valid");
 }
 
-// One proof of an anchor: when it was made, in microseconds.
+// A name for people, as far as it is one.
+async function nameOf(name) {
+  return (await orNull(() => nameText(name))) ?? "?";
+}
+
+// One proof of an anchor: when it was made, in microseconds, and by whose certificates.
 async function judgeProof({ timestamp, cosignature }, operator, imprint, checkpoint, trust) {
   if (timestamp) {
     const known = trust.tsaRoots.find((one) => one.operator === operator);

@@ -38,7 +38,7 @@ function time(millis) {
 }
 
 // What stands in a sentence: times in words, the rest as it is.
-const MILLIS = ["time", "invalidFrom", "began", "after", "before"], MICROS = ["earliest", "latest"];
+const MILLIS = ["time", "invalidFrom", "began", "after", "before"], MICROS = ["earliest", "latest", "asOf", "at"];
 function forPeople(args) {
   return Object.fromEntries(Object.entries(args).map(([name, value]) => {
     if (MILLIS.includes(name) && value !== null) return [name, time(value)];

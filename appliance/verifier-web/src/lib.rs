@@ -27,6 +27,7 @@ const VERIFIER: &str = concat!(
     include_str!("../page/08-tpm.js"),
     include_str!("../page/09-certificates.js"),
     include_str!("../page/10-stamps.js"),
+    include_str!("../page/10b-crls.js"),
     include_str!("../page/11-files.js"),
     include_str!("../page/12-verify.js"),
     include_str!("../page/13-report.js"),
