@@ -46,7 +46,7 @@ pub(super) fn stamp(operator: &'static str, at: u64) -> Prove {
     stamped(operator, at, |_| ())
 }
 
-fn stamped(operator: &'static str, at: u64, change: impl Fn(&mut Stamp) + 'static) -> Prove {
+pub(super) fn stamped(operator: &'static str, at: u64, change: impl Fn(&mut Stamp) + 'static) -> Prove {
     Box::new(move |batch, _| {
         let mut stamp = Stamp::of(operator, imprint(batch), at);
         change(&mut stamp);

@@ -2,7 +2,7 @@
 //!
 //! The signers of operators *one* and *two* have serial number 2 and stamp 10 and 12 seconds after [`NOW`].
 
-use super::anchors::{Prove, after, anchored, authorities, sealed, showing, stamp, trusting};
+use super::anchors::{Prove, after, anchored, authorities, sealed, showing, stamp, stamped, trusting};
 use super::der::{long_length, tlv};
 use super::keys;
 use super::plan::{NOW, Plan, swap};
@@ -127,6 +127,27 @@ pub(super) fn all() -> Vec<Vector> {
     all
 }
 
+/// Anchored by operator one, whose CA has changed its key and kept its name.
+fn renewed() -> (Plan, List) {
+    let prove = stamped("one", 10, |stamp| {
+        let (certificate, next) = stamps::renewed("one");
+        (stamp.along, stamp.root) = (vec![certificate], next);
+    });
+    let plan = trusting(anchored(sealed(), vec![prove]), 1);
+    (plan, List { by: stamps::renewed("one").1, ..List::of("one") })
+}
+
+/// A seal with a CRL that was changed before it was signed.
+pub(super) fn changed(change: impl Fn(&mut Vec<u8>)) -> Plan {
+    let list = List::listing(20, Some(SUPERSEDED));
+    let list = List { entries: [list.entries, vec![entry(&[3], 5, &[reason(HOLD)])]].concat(), ..list };
+    let list = List { extensions: vec![extension(SCOPE, true, &sequence(&[&[0x81, 1, 0xff]]))], ..list };
+    let mut content = list.content();
+    change(&mut content);
+    let signature = keys::p256_der(&keys::sign_p256(&keys::p256(&list.by), &content));
+    with(plan(), sequence(&[&content, &algorithm(list.algorithms.1), &bits(&signature)]))
+}
+
 /// Stamps that count.
 fn counted() -> Vec<Vector> {
     let good =
@@ -159,6 +180,15 @@ fn counted() -> Vec<Vector> {
         }),
         good("superseded-later", List::listing(20, Some(SUPERSEDED))),
         good("ceased-later", List::listing(20, Some(5))),
+        valid("valid-crl-of-the-next-key", ANCHORED, {
+            let (plan, list) = renewed();
+            with(plan, list.der())
+        }),
+        valid("valid-crl-of-the-key-before", ANCHORED, with(renewed().0, List::of("one").der())),
+        valid("valid-crl-of-both-keys", ANCHORED, {
+            let (plan, list) = renewed();
+            with(with(plan, list.der()), List::of("one").der())
+        }),
         valid("valid-crl-of-both", ANCHORED, {
             let plan = trusting(anchored(sealed(), both()), 2);
             with(with(plan, List::of("two").der()), List::of("one").der())
@@ -225,7 +255,9 @@ fn files() -> Vec<Vector> {
         });
         bad(what, with(plan, List::of("one").der()))
     };
+    let (of_two_keys, of_neither) = renewed();
     vec![
+        bad("of-neither-key", with(of_two_keys, List { by: "somebody".into(), ..of_neither }.der())),
         bad("without-anchors", with(trusting(sealed(), 1), List::of("one").der())),
         bad("of-another-operator", with(plan(), List::of("two").der())),
         bad("second-one-of-nobody", with(with(plan(), List::of("one").der()), List::of("three").der())),

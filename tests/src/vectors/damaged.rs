@@ -4,6 +4,7 @@
 //! what a box or a fleet gone bad could hand out.
 
 use super::anchors::{anchored, body as anchor_body, stamp, trusting};
+use super::crls;
 use super::outages::{carrying, manifest, told};
 use super::plan::Plan;
 use super::{Expect, Vector};
@@ -28,7 +29,7 @@ pub fn damaged(number: u64) -> Vector {
     let harm = harm(seed);
     let plan = [Plan::software, Plan::tpm, Plan::quoted, Plan::resident][dice.below(4)]().with_openings();
     let plan = if dice.below(4) == 0 { plan.second_epoch() } else { plan };
-    let plan = match dice.below(9) {
+    let plan = match dice.below(10) {
         0 | 1 => plan.body_der(harm),
         2 => plan.epoch_body_der(harm),
         3 => plan.attestation_bytes(move |bytes| damage::bytes(&mut Dice::new(seed), bytes)),
@@ -56,6 +57,7 @@ pub fn damaged(number: u64) -> Vector {
                 });
             trusting(plan.file(|log, file| file.evidence = Some(log.entries[1].clone())), 1)
         }
+        8 => crls::changed(harm),
         _ => {
             let plan = anchored(
                 Plan::software().tree(2, 8).heads(vec![(4, None)]),

@@ -60,9 +60,14 @@ struct Certificate<'a> {
 
 impl Certificate<'_> {
     fn signed(&self, by: &str) -> Vec<u8> {
+        self.signed_for(self.subject, by)
+    }
+
+    /// For the key of this name.
+    fn signed_for(&self, holder: &str, by: &str) -> Vec<u8> {
         let key = sequence(&[
             &sequence(&[&oid("1.2.840.10045.2.1"), &oid("1.2.840.10045.3.1.7")]),
-            &bits(&keys::point(&keys::p256(self.subject))),
+            &bits(&keys::point(&keys::p256(holder))),
         ]);
         let time = |text: &str| tlv(UTC_TIME, text.as_bytes());
         let content = sequence(&[
@@ -98,6 +103,17 @@ pub(super) fn root_for(operator: &str, usage: &[u8]) -> Vec<u8> {
     Certificate { serial: 1, issuer: &name, subject: &name, validity: LONG, extensions }.signed(&name)
 }
 
+/// The next key of an operator's root, under the same name, as the key before vouches for it; and that key's name.
+pub(super) fn renewed(operator: &str) -> (Vec<u8>, String) {
+    let name = format!("tsa root {operator}");
+    let ca = extension("2.5.29.19", true, &sequence(&[&[1, 1, 0xff]]));
+    let usage = extension("2.5.29.15", true, &[BIT_STRING, 2, 1, 6]);
+    let certificate =
+        Certificate { serial: 4, issuer: &name, subject: &name, validity: LONG, extensions: vec![ca, usage] };
+    let next = format!("{name}, the next");
+    (certificate.signed_for(&next, &name), next)
+}
+
 /// A reply to be: what it says, and what its signer may do.
 pub(super) struct Stamp {
     pub(super) operator: &'static str,
@@ -111,6 +127,8 @@ pub(super) struct Stamp {
     pub(super) by: String,
     /// Name of the key that signed the signer's certificate.
     pub(super) root: String,
+    /// Certificates that are sent along.
+    pub(super) along: Vec<Vec<u8>>,
     /// PKIStatus.
     pub(super) status: u8,
 }
@@ -126,6 +144,7 @@ impl Stamp {
             validity: LONG,
             by: format!("tsa {operator}"),
             root: format!("tsa root {operator}"),
+            along: Vec::new(),
             status: 0,
         }
     }
@@ -181,7 +200,7 @@ impl Stamp {
             &tlv(INTEGER, &[3]),
             &tlv(SET, &algorithm(SHA256)),
             &sequence(&[&oid(TST_INFO), &tlv(CONTEXT_0, &tlv(OCTET_STRING, &info))]),
-            &tlv(CONTEXT_0, &certificate),
+            &tlv(CONTEXT_0, &[&certificate[..], &self.along.concat()].concat()),
             &tlv(SET, &signer),
         ]);
         let stamp = sequence(&[&oid("1.2.840.113549.1.7.2"), &tlv(CONTEXT_0, &signed)]);
