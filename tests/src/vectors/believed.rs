@@ -4,6 +4,7 @@ use super::anchors::{WITNESS, anchored, stamp, trusting};
 use super::plan::{NOW, Plan, swap};
 use super::stamps::{self, POLICY, Stamp};
 use super::{ANCHORED, Vector, keys, trust_refused, valid};
+use bulla_formats::hash::sha256;
 use bulla_formats::json::base64_encode;
 use bulla_formats::note::verifier_key;
 use bulla_formats::trust::Authorities;
@@ -163,6 +164,13 @@ fn roots() -> Vec<Vector> {
     ]
 }
 
+/// A verifier key as C2SP spells that of a witness, whatever name and key are.
+fn spelt(name: &str, public: [u8; 32]) -> String {
+    let typed = [&[4][..], &public].concat();
+    let id = sha256(&[name.as_bytes(), b"\n", &typed]).0;
+    format!("{name}+{}+{}", hex::encode(&id[..4]), base64_encode(&typed))
+}
+
 fn witnesses() -> Vec<Vector> {
     let refused = |what: &str, plan: Plan| trust_refused(&format!("v3-witness-{what}"), plan);
     let public = keys::ed25519("witness three").verifying_key().to_bytes();
@@ -172,6 +180,12 @@ fn witnesses() -> Vec<Vector> {
     vec![
         // Signature type 1: the verifier key of a log.
         refused("key-of-a-log", witness(&verifier_key(WITNESS, &public))),
+        refused("key-in-another-spelling", witness(&spelt(WITNESS, keys::NON_CANONICAL_KEY))),
+        refused("key-of-small-order", witness(&spelt(WITNESS, keys::SMALL_ORDER_KEY))),
+        refused("name-with-a-control-character", {
+            let key = spelt("witness\u{1}", public);
+            witness(&key.replace('\u{1}', "\\u0001"))
+        }),
         refused("key-of-another-id", witness(&format!("{WITNESS}+00000000+{encoded}"))),
         refused("key-without-id", witness(&format!("{WITNESS}+{encoded}"))),
         refused("key-cut", witness(&good[..good.len() - 4])),

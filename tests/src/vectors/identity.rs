@@ -81,6 +81,10 @@ fn enrolment() -> Vec<Vector> {
             "log-key-of-small-order",
             software().enrolment(|content| content.log_key = Octets32::new(keys::SMALL_ORDER_KEY)),
         ),
+        no(
+            "log-key-in-another-spelling",
+            software().enrolment(|content| content.log_key = Octets32::new(keys::NON_CANONICAL_KEY)),
+        ),
         no("der-trailing-byte", software().enrolment_der(|der| der.push(0))),
         no("der-long-length", software().enrolment_der(|der| *der = long_length(der))),
         no("der-unknown-field", software().enrolment_der(|der| *der = with_extra_field(der))),
@@ -286,6 +290,13 @@ fn epoch_keys() -> Vec<Vector> {
             }),
         ),
         no(
+            "interop-key-in-another-spelling",
+            Plan::software().statement(|statement| {
+                let public_key = keys::NON_CANONICAL_KEY.to_vec().into();
+                statement.keys.push(EpochKey { public_key, ..key(Purpose::Interop, "other") });
+            }),
+        ),
+        no(
             "predecessor-of-3-bytes",
             Plan::software().second_epoch().epoch_body(|body| body.predecessor = Some(vec![0; 3].into())),
         ),
@@ -390,14 +401,14 @@ fn quote_endorsement() -> Vec<Vector> {
     let signature = |what: &str, change: fn(&mut TpmSignature)| {
         refused("epoch-endorsement", what, Plan::tpm().tpm_signature(change))
     };
-    let listed = |what: &str, change: fn(&mut Vec<bulla_formats::body::key_epoch::PcrValue>)| {
-        let plan = Plan::tpm().epoch_body(move |body| {
+    let with = |change: fn(&mut Vec<bulla_formats::body::key_epoch::PcrValue>)| {
+        Plan::tpm().epoch_body(move |body| {
             if let Endorsement::Quote(quote) = &mut body.endorsement {
                 change(&mut quote.pcrs);
             }
-        });
-        refused("epoch-endorsement", what, plan)
+        })
     };
+    let listed = |what: &str, change| refused("epoch-endorsement", what, with(change));
     vec![
         attest("quote-over-other-data", |attest| attest.extra_data = sha256(&[b"other data"]).0.to_vec()),
         attest("quote-over-longer-data", |attest| attest.extra_data.push(0)),
@@ -444,6 +455,8 @@ fn quote_endorsement() -> Vec<Vector> {
             more.pcr = 23;
             pcrs.push(more);
         }),
+        // A TPM has PCRs 0 to 23.
+        refused("epoch-entry", "quote-of-pcr-24", with(|pcrs| pcrs[2].pcr = 24)),
         listed("pcrs-in-another-order", |pcrs| pcrs.reverse()),
         listed("pcr-listed-twice", |pcrs| pcrs.insert(0, pcrs[0].clone())),
     ]

@@ -29,6 +29,13 @@ pub(super) const SMALL_ORDER_KEY: [u8; 32] = {
     point
 };
 
+/// A second spelling of a point of full order (y = 3): 32 bytes whose number is the prime and three.
+pub(super) const NON_CANONICAL_KEY: [u8; 32] = {
+    let mut point = [0xff; 32];
+    (point[0], point[31]) = (0xf0, 0x7f);
+    point
+};
+
 fn seed(name: &str) -> [u8; 32] {
     sha256(&[b"bulla vectors: ", name.as_bytes()]).0
 }
@@ -147,6 +154,8 @@ mod tests {
             (public.verify(message, &signature).is_ok(), public.verify_strict(message, &signature).is_ok())
         };
         let small = VerifyingKey::from_bytes(&SMALL_ORDER_KEY).unwrap();
+        let respelt = VerifyingKey::from_bytes(&NON_CANONICAL_KEY).unwrap();
+        assert!(!respelt.is_weak() && respelt.to_edwards().compress().0 != NON_CANONICAL_KEY);
         assert_eq!(lax(&public, &sign_ed25519(&key, message)), (true, true));
         assert_eq!(lax(&small, &signature_of_small_order_key()), (true, false));
         assert_eq!(lax(&public, &small_order_r(&key, message)), (true, false));

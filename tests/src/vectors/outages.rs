@@ -4,6 +4,7 @@ use super::anchors::{anchored, body as anchor_body, stamp, trusting};
 use super::log::Log;
 use super::plan::{NOW, Plan, swap};
 use super::{ANCHORED, SEALED, Vector, refused, valid};
+use bulla_formats::body::key_epoch::{PcrValue, TpmQuote};
 use bulla_formats::body::manifest::{ManifestBody, ManifestStatement, MeasuredBy, Phase, Wording};
 use bulla_formats::body::mode_change::{ModeChangeBody, ModeStatement, OutageState, Vouched};
 use bulla_formats::body::probe::{Failure, ProbeFinding};
@@ -33,6 +34,16 @@ fn findings() -> Vec<ProbeFinding> {
 
 fn without_quote() -> Vouched {
     Vouched::None("this box has no TPM".into())
+}
+
+/// With a quote that has the value of this PCR; whether it holds is not asked of a manifest in a seal.
+fn quoting(pcr: u8) -> Plan {
+    let value = Octets32::new(sha256(&[b"pcr", &[pcr]]).0);
+    carrying(told(Kind::Manifest, move |log| {
+        let pcrs = vec![PcrValue { pcr, value }];
+        let quote = TpmQuote { attest: vec![1; 80].into(), signature: vec![2; 72].into(), pcrs };
+        der::encode(&ManifestBody { vouched: Vouched::Quote(quote), ..manifest(log) })
+    }))
 }
 
 /// The mode change that begins the outage.
@@ -136,6 +147,7 @@ fn positive() -> Vec<Vector> {
         valid("valid-outage-with-nothing-after-the-token", SEALED, {
             changed(|said| (said.head.size, said.seals) = (TOKEN + 1, 1))
         }),
+        valid("valid-outage-quoting-pcr-23", SEALED, quoting(23)),
         valid("valid-outage-manifest-twice", SEALED, carrying(outage())),
         valid(
             "valid-manifests-critical",
@@ -172,6 +184,7 @@ fn statements() -> Vec<Vector> {
         body("token-after-it", |said| {
             (said.head.size, said.seals, said.evidence) = (TOKEN, 0, None);
         }),
+        refused("manifest", "quoting-pcr-24", quoting(24)),
         body("covers-itself", |said| said.head.size = MANIFEST + 1),
         body("of-another-log", |said| said.origin = said.origin.replace("/1", "/2")),
         body("version-2", |said| said.version = 2),
