@@ -55,7 +55,8 @@ pub struct Limits {
     /// Requests of all peers that wait for our answer.
     pub requests_total: usize,
     /// Hints of one author, and for each author hints passed on by one peer, a second; twice as many at once. More than
-    /// the protocol lets anybody publish (`GossipConfig::hint_gap`): who keeps it is never refused.
+    /// the protocol lets anybody publish (`GossipConfig::hint_gap`): who keeps it loses a hint only when a line
+    /// held many up.
     pub hints_per_second: u32,
     /// Requests of one peer a second; four times as many at once.
     pub requests_per_second: u32,
