@@ -20,6 +20,8 @@ use crate::body::manifest::ManifestBody;
 use crate::body::mirror::MirrorBody;
 use crate::body::mode_change::ModeChangeBody;
 use crate::body::operator_action::OperatorActionBody;
+use crate::body::revocation::RevocationBody;
+use crate::body::roster::RosterBody;
 use crate::body::seal::{ClientMethod, SealBody};
 use crate::body::self_test::{self, SelfTestBody};
 use crate::body::succession::SuccessionBody;
@@ -317,6 +319,8 @@ impl LogAuditor {
                 let key = &self.identity.as_ref().ok_or(AuditError::NoBeginning)?.attestation_key;
                 self.outages.manifest(index, &body, self.origin.as_str(), root, key)?;
             }
+            Some(Kind::Roster) => RosterBody::decode(&content.body).map(drop)?,
+            Some(Kind::Revocation) => RevocationBody::decode(&content.body).map(drop)?,
             Some(Kind::Clock) => ClockBody::decode(&content.body).map(drop)?,
             // Judged above, or reserved and unknown kinds: opaque leaves.
             _ => {}

@@ -151,7 +151,8 @@ fn check_certification(
     at("a TPM key's certification", facts).map(drop)
 }
 
-fn verify_prehashed(key: &PublicKey, digest: &Hash, signature: &[u8]) -> bool {
+/// Whether `key` has signed this digest itself.
+pub(crate) fn verify_prehashed(key: &PublicKey, digest: &Hash, signature: &[u8]) -> bool {
     use p256::ecdsa::signature::hazmat::PrehashVerifier as _;
     let (PublicKey::P256(key), Ok(signature)) = (key, p256::ecdsa::Signature::from_slice(signature)) else {
         return false;

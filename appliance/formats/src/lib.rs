@@ -19,6 +19,7 @@ pub mod hash;
 pub mod json;
 pub mod lease;
 pub mod manifest_file;
+pub mod medium;
 pub mod merkle;
 pub mod note;
 pub mod origin;

@@ -98,7 +98,12 @@ impl SignedNote {
         out
     }
 
-    fn line(&self, name: &str, key_id: [u8; 4], who: &'static str) -> Result<Option<&[u8]>, NoteError> {
+    pub(crate) fn line(
+        &self,
+        name: &str,
+        key_id: [u8; 4],
+        who: &'static str,
+    ) -> Result<Option<&[u8]>, NoteError> {
         let mut found = self.lines.iter().filter(|line| line.name == name && line.key_id == key_id);
         let first = found.next();
         if found.next().is_some() {

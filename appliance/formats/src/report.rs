@@ -106,6 +106,23 @@ impl Verdict {
     }
 }
 
+/// Most boxes that a fact counts.
+const COUNTED_MAX: usize = 32;
+
+macro_rules! counted {
+    ($what:literal: $($boxes:literal)*) => { [$(concat!($what, "(", $boxes, ")")),*] };
+}
+
+const MIRRORED: [&str; COUNTED_MAX] = counted!("mirrored": 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16
+    17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32);
+const WITNESSED: [&str; COUNTED_MAX] = counted!("witnessed": 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16
+    17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32);
+
+/// The name of a fact of so many boxes; at least one, and no more than can be counted.
+fn counted(names: &[&'static str; COUNTED_MAX], boxes: u8) -> &'static str {
+    names[usize::from(boxes).clamp(1, COUNTED_MAX) - 1]
+}
+
 /// Facts, each provable on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fact {
@@ -115,6 +132,10 @@ pub enum Fact {
     Attested,
     /// In a tree that as many independent operators vouch for as the trust file asks.
     Anchored,
+    /// So many other boxes hold it and what it refers to, durably.
+    Mirrored(u8),
+    /// So many other boxes found a tree that it is in consistent with all they saw before.
+    Witnessed(u8),
 }
 
 impl Fact {
@@ -124,6 +145,42 @@ impl Fact {
             Fact::Sealed => "sealed",
             Fact::Attested => "attested",
             Fact::Anchored => "anchored",
+            Fact::Mirrored(boxes) => counted(&MIRRORED, boxes),
+            Fact::Witnessed(boxes) => counted(&WITNESSED, boxes),
+        }
+    }
+
+    /// The fact of this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        let boxes = |names: &[&str]| names.iter().position(|known| *known == name);
+        let count = |at: usize| u8::try_from(at + 1).ok();
+        match name {
+            "sealed" => Some(Fact::Sealed),
+            "attested" => Some(Fact::Attested),
+            "anchored" => Some(Fact::Anchored),
+            _ => boxes(&MIRRORED)
+                .and_then(count)
+                .map(Fact::Mirrored)
+                .or_else(|| boxes(&WITNESSED).and_then(count).map(Fact::Witnessed)),
+        }
+    }
+
+    /// The fact that so many boxes make, if any do.
+    pub(crate) fn counted(boxes: usize, fact: fn(u8) -> Fact) -> Option<Self> {
+        u8::try_from(boxes.min(COUNTED_MAX)).ok().filter(|boxes| *boxes > 0).map(fact)
+    }
+
+    /// Whether it takes cosigners to prove it.
+    pub fn is_of_cosigners(self) -> bool {
+        matches!(self, Fact::Mirrored(_) | Fact::Witnessed(_))
+    }
+
+    /// Whether what holds is what is required, or more of it.
+    pub fn meets(self, required: Fact) -> bool {
+        match (self, required) {
+            (Fact::Mirrored(boxes), Fact::Mirrored(least))
+            | (Fact::Witnessed(boxes), Fact::Witnessed(least)) => boxes >= least,
+            _ => self == required,
         }
     }
 }
@@ -296,7 +353,24 @@ pub fn describe(body: &SealBody) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{utc, utc_millis};
+    use super::{Fact, utc, utc_millis};
+
+    #[test]
+    fn facts_have_names_and_some_are_more_than_others() {
+        let all = [Fact::Sealed, Fact::Attested, Fact::Anchored].into_iter();
+        let counted = (1..=32).flat_map(|boxes| [Fact::Mirrored(boxes), Fact::Witnessed(boxes)]);
+        for fact in all.chain(counted) {
+            assert_eq!(Fact::parse(fact.name()), Some(fact));
+        }
+        for bad in ["", "mirrored", "mirrored(0)", "mirrored(33)", "mirrored(01)", "Sealed", "witnessed(1) "]
+        {
+            assert_eq!(Fact::parse(bad), None, "{bad}");
+        }
+        assert_eq!(Fact::counted(0, Fact::Mirrored), None);
+        assert_eq!(Fact::counted(300, Fact::Mirrored), Some(Fact::Mirrored(32)));
+        assert!(Fact::Mirrored(3).meets(Fact::Mirrored(2)) && !Fact::Mirrored(1).meets(Fact::Mirrored(2)));
+        assert!(!Fact::Mirrored(3).meets(Fact::Witnessed(1)) && Fact::Sealed.meets(Fact::Sealed));
+    }
 
     #[test]
     fn dates() {

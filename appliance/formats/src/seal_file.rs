@@ -27,10 +27,12 @@ pub const CRLS_MAX: usize = 8;
 pub const CRL_BYTES_MAX: usize = 65_536;
 /// Most manifests in one file.
 pub const MANIFESTS_MAX: usize = 16;
+/// Most cosigned checkpoints in one file.
+pub const COSIGNED_MAX: usize = 16;
 /// The value of the member `bulla`.
 pub const SEAL_VERSION: &str = "seal/v1";
 
-const KNOWN_MEMBERS: [&str; 14] = [
+const KNOWN_MEMBERS: [&str; 15] = [
     "bulla",
     "critical",
     "origin",
@@ -45,6 +47,7 @@ const KNOWN_MEMBERS: [&str; 14] = [
     "crls",
     "manifests",
     "revocations",
+    "cosignatures",
 ];
 
 /// Why a file is not a `.seal` of this version.
@@ -94,6 +97,23 @@ pub struct AnchorEvidence {
     pub entry_proof: Vec<Vec<u8>>,
 }
 
+/// A checkpoint under which other boxes put their names, and the path from the token to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cosigned {
+    /// A signed note of this log, with lines of cosigners.
+    pub checkpoint: String,
+    /// Inclusion proof of the token.
+    pub entry_proof: Vec<Vec<u8>>,
+}
+
+impl Cosigned {
+    /// Whose lines it has besides the log's own.
+    fn names(&self, origin: &str) -> Vec<(String, [u8; 4])> {
+        let lines = SignedNote::parse(&self.checkpoint).map(|note| note.lines).unwrap_or_default();
+        lines.into_iter().filter(|line| line.name != origin).map(|line| (line.name, line.key_id)).collect()
+    }
+}
+
 /// An unpacked `.seal` file, nothing of it judged.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SealFile {
@@ -121,6 +141,8 @@ pub struct SealFile {
     pub manifests: Vec<Placed>,
     /// The fleet's word that this log was given up; empty when nothing is known of that.
     pub revocations: Vec<RevocationEvidence>,
+    /// Checkpoints that other boxes cosigned; empty while none is known.
+    pub cosignatures: Vec<Cosigned>,
     /// Members of later versions, kept as they are.
     pub unknown: Map<String, Value>,
 }
@@ -179,6 +201,8 @@ impl SealFile {
         let anchors = anchors.iter().map(parts::decode_anchor).collect::<Result<_, _>>()?;
         let revocations = bounded("revocations", REVOCATIONS_MAX)?;
         let revocations = revocations.iter().map(parts::decode_revocation).collect::<Result<_, _>>()?;
+        let cosignatures = bounded("cosignatures", COSIGNED_MAX)?;
+        let cosignatures = cosignatures.iter().map(parts::decode_cosigned).collect::<Result<_, _>>()?;
         let evidence = match members.get("evidence") {
             None => None,
             Some(Value::String(text)) => Some(base64_decode(text)?),
@@ -203,6 +227,7 @@ impl SealFile {
             crls,
             manifests,
             revocations,
+            cosignatures,
             unknown: members,
         })
     }
@@ -227,6 +252,7 @@ impl SealFile {
         list("anchors", self.anchors.iter().map(parts::encode_anchor).collect());
         list("crls", self.crls.iter().map(|crl| base64_encode(crl).into()).collect());
         list("manifests", self.manifests.iter().map(parts::encode_placed).collect());
+        list("cosignatures", self.cosignatures.iter().map(parts::encode_cosigned).collect());
         list("revocations", self.revocations.iter().map(parts::encode_revocation).collect());
         if let Some(evidence) = &self.evidence {
             put("evidence", base64_encode(evidence).into());
@@ -245,7 +271,7 @@ impl SealFile {
     }
 
     /// Takes over what `other`, a file of the same entry, has more: heads, openings, erasures, anchors, CRLs, manifests,
-    /// revocations, time evidence, unknown members. Nothing of value is given up: only a full list of heads lets a bare
+    /// revocations, time evidence, checkpoints cosigned by others than before, unknown members. Nothing of value is given up: only a full list of heads lets a bare
     /// checkpoint go, and only for a quoted one.
     /// Returns whether anything was added; `None` when the two are not of the same entry.
     pub fn upgrade(&mut self, other: SealFile) -> Option<bool> {
@@ -257,7 +283,7 @@ impl SealFile {
             let lists = [file.heads.len(), file.openings.len(), file.erasures.len(), file.unknown.len()];
             let evidence = usize::from(file.evidence.is_some());
             let more = [file.anchors.len(), file.manifests.len(), evidence, file.crls.len()];
-            (lists, more, file.revocations.len(), proven)
+            (lists, more, file.revocations.len(), proven, file.cosignatures.len())
         };
         let before = counts(self);
         let mut changed = false;
@@ -304,6 +330,13 @@ impl SealFile {
                 Some(at) if self.revocations[at].entry_proof.is_none() => self.revocations[at] = said,
                 None if self.revocations.len() < REVOCATIONS_MAX => self.revocations.push(said),
                 _ => {}
+            }
+        }
+        for cosigned in other.cosignatures {
+            let names: Vec<_> = self.cosignatures.iter().flat_map(|mine| mine.names(&self.origin)).collect();
+            let brings = cosigned.names(&self.origin).iter().any(|name| !names.contains(name));
+            if brings && self.cosignatures.len() < COSIGNED_MAX {
+                self.cosignatures.push(cosigned);
             }
         }
         for (name, value) in other.unknown {

@@ -27,6 +27,8 @@ pub mod label {
     pub const MODE_QUOTE: &str = "bulla/quote/mode/v1";
     /// Manifest statement, covered by a quote of the attestation key.
     pub const MANIFEST_QUOTE: &str = "bulla/quote/manifest/v1";
+    /// Challenge between neighbours, covered by a quote of the attestation key.
+    pub const CHALLENGE_QUOTE: &str = "bulla/quote/challenge/v1";
     /// Batch of checkpoints, hashed by time-stamp authorities.
     pub const ANCHOR: &str = "bulla/anchor/v1";
     /// Rollback counter, certified by the attestation key together with the head it stands for.
@@ -65,6 +67,8 @@ pub mod label {
     pub const FLEET_BACKUP: &str = "bulla/fleet-backup/v1";
     /// A lease: a hub answers for a box.
     pub const LEASE: &str = "bulla/lease/v1";
+    /// A box asks the registrar for the roster, signed by the transport key of its card.
+    pub const ROSTER_REQUEST: &str = "bulla/roster-request/v1";
     /// A peer's card, signed by each of its keys.
     pub const PEER_CARD: &str = "bulla/peer-card/v1";
     /// Fingerprint of a peer: its log and the log's key.

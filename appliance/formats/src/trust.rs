@@ -1,19 +1,23 @@
-//! Trust file v1 to v3: whom the verifier believes. Everything in it counts, so unknown members are refused.
+//! Trust file v1 to v4: whom the verifier believes. Everything in it counts, so unknown members are refused.
 //!
 //! Refuses to do: merge, fetch or expire; whoever uses it decides when it is too old.
 //! Invariants: a [`TrustFile`] has at least one root and a well-formed fleet domain; one that was read has only revocations
 //! that a root of its own vouches for.
 
 mod authorities;
+mod cosigners;
 
 use crate::der;
 use crate::hash::{Hash, sha256};
 use crate::json::{self, JsonError, base64_decode, base64_encode};
 use crate::origin::check_fleet;
+use crate::peer::card::PeerCard;
+use crate::report::Fact;
 use crate::revocation::{Revocation, RevocationError};
 use crate::seal_file::PcrWire;
 use crate::sig::label;
 pub use authorities::{Authorities, CERTIFICATES_MAX, TrustedTsa, TrustedWitness};
+pub use cosigners::COSIGNERS_MAX;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -25,6 +29,8 @@ pub const TRUST_VERSION: &str = "trust/v1";
 pub const TRUST_VERSION_2: &str = "trust/v2";
 /// The same, of a file that names time-stamp authorities or witnesses.
 pub const TRUST_VERSION_3: &str = "trust/v3";
+/// The same, of a file that names cosigners.
+pub const TRUST_VERSION_4: &str = "trust/v4";
 /// Most revocations in one trust file.
 pub const TRUST_REVOCATIONS_MAX: usize = 1024;
 
@@ -35,7 +41,7 @@ pub enum TrustError {
     #[error(transparent)]
     Json(#[from] JsonError),
     /// Not as the format says.
-    #[error("it is not a trust file of version 1, 2 or 3: {0}")]
+    #[error("it is not a trust file of version 1 to 4: {0}")]
     Malformed(String),
     /// It holds something this version does not understand, and in a trust file everything counts.
     #[error("it needs a newer verifier: {0}")]
@@ -56,7 +62,7 @@ pub struct Reference {
 pub struct Policy {
     /// Whether keys without a TPM are acceptable.
     pub accept_software: bool,
-    /// Facts that must hold: `sealed`, `attested`, `anchored`.
+    /// Facts that must hold: `sealed`, `attested`, `anchored`, `mirrored(k)`, `witnessed(k)`.
     pub require_facts: Vec<String>,
 }
 
@@ -75,8 +81,10 @@ pub struct TrustFile {
     pub policy: Policy,
     /// What the fleet's roster said when the file was written; never in version 1, always in version 2.
     pub roster: Option<FromRoster>,
-    /// Whose time is believed; exactly in version 3.
+    /// Whose time is believed; always in version 3, and perhaps in version 4.
     pub authorities: Option<Authorities>,
+    /// Cards of boxes whose cosignatures count, in ascending order of their origins; exactly in version 4.
+    pub cosigners: Vec<PeerCard>,
 }
 
 /// What a trust file takes from the fleet's roster.
@@ -109,6 +117,8 @@ struct TrustWire {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     witnesses: Option<Vec<Value>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    cosigners: Option<Vec<Value>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     roster: Option<RosterWire>,
     revocations: Vec<Value>,
     policy: PolicyWire,
@@ -138,6 +148,7 @@ impl TrustFile {
             Some(TRUST_VERSION) => 1,
             Some(TRUST_VERSION_2) => 2,
             Some(TRUST_VERSION_3) => 3,
+            Some(TRUST_VERSION_4) => 4,
             Some(other) if other.starts_with("trust/") => {
                 return Err(TrustError::NotUnderstood(format!("it is of version {other:?}")));
             }
@@ -181,7 +192,7 @@ impl TrustFile {
         }
         let references = wire.references.iter().map(read_reference).collect::<Option<Vec<_>>>();
         let references = references.ok_or_else(|| malformed("a reference has no or malformed PCR values"))?;
-        if let Some(fact) = wire.policy.require_facts.iter().find(|f| !FACTS.contains(&f.as_str())) {
+        if let Some(fact) = wire.policy.require_facts.iter().find(|fact| Fact::parse(fact).is_none()) {
             return Err(TrustError::NotUnderstood(format!("its policy requires the unknown fact {fact:?}")));
         }
         let policy =
@@ -190,19 +201,29 @@ impl TrustFile {
             .roster
             .map(|roster| read_roster(&roster, &wire.revocations, &wire.fleet, &roots))
             .transpose()?;
-        if let Some(fact) = policy.require_facts.iter().find(|fact| *fact == "anchored")
-            && version < 3
-        {
-            let what = format!("its policy requires the fact {fact:?} and it names no authorities");
-            return Err(TrustError::NotUnderstood(what));
-        }
         let authorities = match (version, &wire.witnesses, wire.policy.operators) {
-            (3, Some(witnesses), Some(operators)) => {
+            (4, Some(witnesses), Some(1)) if witnesses.is_empty() && wire.tsa_roots.is_empty() => None,
+            (3 | 4, Some(witnesses), Some(operators)) => {
                 Some(Authorities::read(&wire.tsa_roots, witnesses, operators)?)
             }
             (1 | 2, None, None) => None,
-            _ => return Err(malformed("witnesses and operators belong to version 3, and only there")),
+            _ => return Err(malformed("witnesses and operators belong to versions 3 and 4, and only there")),
         };
+        let cosigners = match (version, &wire.cosigners) {
+            (4, Some(cards)) => cosigners::read(cards)?,
+            (1..=3, None) => Vec::new(),
+            _ => return Err(malformed("cosigners belong to version 4, and only there")),
+        };
+        let provable = |fact: Fact| match fact {
+            Fact::Anchored => authorities.is_some(),
+            _ => !fact.is_of_cosigners() || !cosigners.is_empty(),
+        };
+        let unprovable = |fact: &&String| !Fact::parse(fact).is_some_and(provable);
+        if let Some(fact) = policy.require_facts.iter().find(unprovable) {
+            let what =
+                format!("its policy requires the fact {fact:?} and it names nobody who could prove it");
+            return Err(TrustError::NotUnderstood(what));
+        }
         Ok(TrustFile {
             fleet: wire.fleet,
             issued_millis: wire.issued_millis,
@@ -211,14 +232,18 @@ impl TrustFile {
             policy,
             roster,
             authorities,
+            cosigners,
         })
     }
 
     /// The file as text, two-space indented, ending in a line feed.
     pub fn encode(&self) -> String {
         let revocations = self.roster.iter().flat_map(|roster| &roster.revocations);
+        let cosigns = !self.cosigners.is_empty();
+        let operators = self.authorities.as_ref().map(|all| all.operators);
         let wire = TrustWire {
             bulla: match (&self.authorities, &self.roster) {
+                _ if cosigns => TRUST_VERSION_4,
                 (Some(_), _) => TRUST_VERSION_3,
                 (None, Some(_)) => TRUST_VERSION_2,
                 (None, None) => TRUST_VERSION,
@@ -229,7 +254,11 @@ impl TrustFile {
             roots: self.roots.iter().map(|root| base64_encode(root)).collect(),
             references: self.references.iter().map(write_reference).collect(),
             tsa_roots: self.authorities.as_ref().map_or_else(Vec::new, Authorities::write_tsas),
-            witnesses: self.authorities.as_ref().map(Authorities::write_witnesses),
+            witnesses: match &self.authorities {
+                Some(all) => Some(all.write_witnesses()),
+                None => cosigns.then(Vec::new),
+            },
+            cosigners: cosigners::write(&self.cosigners),
             roster: self
                 .roster
                 .as_ref()
@@ -238,7 +267,7 @@ impl TrustFile {
             policy: PolicyWire {
                 accept_software: self.policy.accept_software,
                 require_facts: self.policy.require_facts.clone(),
-                operators: self.authorities.as_ref().map(|all| all.operators),
+                operators: operators.or(cosigns.then_some(1)),
             },
         };
         let mut text = serde_json::to_string_pretty(&wire).expect("strings and numbers always serialise");
@@ -292,9 +321,6 @@ fn read_roster(
     Ok(FromRoster { version: wire.version, hash, revocations: read })
 }
 
-/// Facts a policy of this version can require.
-pub const FACTS: [&str; 3] = ["sealed", "attested", "anchored"];
-
 /// Fingerprint of a trust file, to be read out over the phone: [`spoken`] of
 /// SHA-256("bulla/trust-fingerprint/v1" || 0x00 || the file's bytes).
 pub fn fingerprint(file: &[u8]) -> String {
@@ -345,6 +371,7 @@ mod tests {
             policy: Policy { accept_software: false, require_facts: vec!["attested".into()] },
             roster: None,
             authorities: None,
+            cosigners: Vec::new(),
         }
     }
 

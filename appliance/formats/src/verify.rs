@@ -6,6 +6,7 @@
 //! the first failed check ends the walk and is named in the report. The order and the names of the
 //! checks are normative: `docs/formats.md` section 9.
 
+mod cosigned;
 mod manifest;
 mod memory;
 mod own;
@@ -256,6 +257,7 @@ impl Walk<'_> {
         if anchored_fact {
             facts.push(Fact::Anchored);
         }
+        facts.extend(self.cosignatures(&file, part, &enrolment, &entry)?);
         Ok(VerifiedSeal { enrolment, entry, body, openings, erased, checkpoints, facts, interval })
     }
 

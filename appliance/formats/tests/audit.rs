@@ -7,12 +7,15 @@ use bulla_formats::audit::{AuditError, LogAuditor, ResumeError};
 use bulla_formats::body::attestation::AttestationBody;
 use bulla_formats::body::key_epoch::KeyEpochBody;
 use bulla_formats::body::mirror::{CosignedHead, MirrorBody, Neighbour};
-use bulla_formats::der;
+use bulla_formats::body::revocation::RevocationBody;
+use bulla_formats::body::roster::{Came, RosterBody};
+use bulla_formats::der::{self, Octets32};
 use bulla_formats::enrolment::Hardware;
 use bulla_formats::entry::{EntryContent, EntryRef, Kind, TreeState};
-use bulla_formats::hash::Hash;
+use bulla_formats::hash::{Hash, empty_root};
 use bulla_formats::note::checkpoint_text;
 use bulla_formats::origin::Origin;
+use bulla_formats::revocation::Cause;
 use bulla_formats::trust::TrustFile;
 use bulla_formats::witness::{Role, WitnessKey, cosigned};
 use common::Log;
@@ -35,6 +38,42 @@ fn audit_bytes(log: &Log, entries: &[Vec<u8>]) -> Vec<(u64, AuditError)> {
     faults
 }
 
+fn roster() -> RosterBody {
+    let (fleet, from) = ("bank.example".to_owned(), "olga".to_owned());
+    RosterBody { version: 1, fleet, number: 9, hash: Octets32::new([7; 32]), came: Came::File, from }
+}
+
+fn revocation() -> RevocationBody {
+    RevocationBody {
+        version: 1,
+        roster: 9,
+        origin: Origin::derive("bank.example", &Hash([3; 32]), 1).unwrap().to_string(),
+        cause: Cause::Compromise,
+        invalid_from: 1_790_000_000_000,
+        good: TreeState::new(0, empty_root()),
+    }
+}
+
+#[test]
+fn what_a_log_says_of_rosters_is_read() {
+    let (newer, whole) =
+        (RosterBody { version: 2, ..roster() }, RevocationBody { roster: 1 << 63, ..revocation() });
+    let mut sound = Log::new(Hardware::Software, 5);
+    sound.append(sound.content(Kind::Revocation as u16, der::encode(&revocation())));
+    sound.append(sound.content(Kind::Roster as u16, der::encode(&roster())));
+    assert_eq!(audit(&sound), []);
+    for (kind, body) in [
+        (Kind::Roster, der::encode(&newer)),
+        (Kind::Roster, b"rubbish".to_vec()),
+        (Kind::Revocation, der::encode(&whole)),
+        (Kind::Revocation, der::encode(&roster())),
+    ] {
+        let mut log = Log::new(Hardware::Software, 5);
+        log.append(log.content(kind as u16, body));
+        assert_eq!(audit(&log).len(), 1, "{kind:?}");
+    }
+}
+
 /// A log with every kind of entry this version makes much of.
 fn full(hardware: Hardware) -> Log {
     fill(Log::new(hardware, 5))
@@ -48,7 +87,7 @@ fn fill(mut log: Log) -> Log {
     log.seal(b"three");
     log.attestation();
     log.rotate(false);
-    log.append(log.content(Kind::Roster as u16, b"reserved".to_vec()));
+    log.append(log.content(Kind::Retention as u16, b"reserved".to_vec()));
     log.append(log.content(999, b"from the future".to_vec()));
     log.seal(b"four");
     log

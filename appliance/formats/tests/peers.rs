@@ -1,24 +1,32 @@
-//! `tests/vectors-peers/`: cards, messages, fork proofs and mirror bodies that hold, and many that must be refused.
+//! `tests/vectors-peers/`: cards, messages, fork proofs, mirror bodies and statements about media that hold, and many that must be refused.
 //!
 //! The same source makes the same bytes; `BULLA_WRITE_VECTORS=1 cargo test -p bulla-formats --test peers` writes them. Every
 //! expectation is the name of the file, before the two hyphens.
 #![allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
+mod peer_roster;
 mod peer_site;
 
 use bulla_formats::body::mirror::{CosignedHead, MirrorBody};
+use bulla_formats::body::revocation::RevocationBody;
+use bulla_formats::body::roster::RosterBody;
 use bulla_formats::der::{Octets32, encode};
 use bulla_formats::entry::TreeState;
 use bulla_formats::hash::{Hash, leaf_hash};
+use bulla_formats::medium::{MediumId, MediumStatement};
 use bulla_formats::merkle::{Frontier, consistency_proof, inclusion_proof};
+use bulla_formats::note::{SignedNote, checkpoint_text, log_line};
 use bulla_formats::origin::Origin;
 use bulla_formats::peer::card::{CardContent, PeerCard};
+use bulla_formats::peer::challenge::{Challenge, ChallengeSaid, Voucher};
 use bulla_formats::peer::fork::{ForkProof, Shown};
 use bulla_formats::peer::message::{
     Answer, Asked, ConsistencyAsked, ConsistencySaid, Cosigned, HeadsAsked, Held, Hint, Hinted, ObjectsAsked,
     ObjectsSaid, Question, RangeAsked, RangeError, RangeSaid, Refusal, Refused, Said,
 };
+use bulla_formats::peer::roster::RosterRequest;
 use bulla_formats::witness::Role;
+use ed25519_dalek::{Signer as _, SigningKey};
 use peer_site::{Site, octets};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -51,6 +59,17 @@ fn holds(what: &str, bytes: &[u8], more: &Value) -> bool {
         "mirror" => {
             let origin = Origin::parse(more["origin"].as_str().unwrap()).unwrap();
             MirrorBody::decode(bytes).is_ok_and(|body| body.verify(&origin).is_ok())
+        }
+        "medium" => {
+            let origin = Origin::parse(more["origin"].as_str().unwrap()).unwrap();
+            let key = hex::decode(more["logKey"].as_str().unwrap()).unwrap().try_into().unwrap();
+            std::str::from_utf8(bytes).is_ok_and(|note| MediumStatement::open(note, &origin, &key).is_ok())
+        }
+        "roster" => RosterBody::decode(bytes).is_ok_and(|body| encode(&body) == bytes),
+        "revocation" => RevocationBody::decode(bytes).is_ok_and(|body| encode(&body) == bytes),
+        "roster-request" => {
+            let channel = hex::decode(more["channel"].as_str().unwrap()).unwrap().try_into().unwrap();
+            RosterRequest::open(bytes, &channel).is_ok()
         }
         other => panic!("{other} is nothing between peers"),
     }
@@ -204,6 +223,11 @@ fn questions() -> Vec<Vector> {
             Octets32::new(hash)
         })
         .collect();
+    let challenge = |name: &str, size| {
+        let card = |site: &Site| PeerCard::decode(&site.signed_card(&site.card_content(), |_| {})).unwrap();
+        let head = TreeState::new(size, site.honest().root());
+        ask(name, Asked::Challenge(Challenge::new(&card(&Site::new(40)), &card(&site), [0x5a; 32], head)))
+    };
     let mut all = vec![
         ask("valid--question-for-all-heads", heads(vec![])),
         ask("valid--question-for-heads", heads(both.to_vec())),
@@ -213,6 +237,8 @@ fn questions() -> Vec<Vector> {
         ask("valid--question-for-a-consistency-proof", consistency(1, 9)),
         ask("valid--question-with-a-fork", Asked::Fork(site.forked_heads().encode().into())),
         ask("valid--question-for-a-fork", Asked::ForkOf(HeadsAsked { origins: vec![origin.clone()] })),
+        challenge("valid--question-that-challenges", 8),
+        challenge("refused--question-that-challenges-with-a-root-of-nothing", 0),
         ask("refused--question-for-heads-out-of-order", heads(vec![both[1].clone(), both[0].clone()])),
         ask("refused--question-for-heads-of-one-log-twice", heads(vec![origin.clone(), origin.clone()])),
         ask("refused--question-for-heads-of-no-origin", heads(vec!["log".into()])),
@@ -302,6 +328,12 @@ fn answers() -> Vec<Vector> {
     let refused = |name: &str, code: &str, after_millis| {
         say(name, Said::Refused(Refused { code: code.into(), after_millis }))
     };
+    // Whether it answers anything, `challenges.rs` judges.
+    let challenged = |name: &str, length: usize| {
+        let (origin, head) = (site.origin().to_string(), site.note(tree).encode());
+        let voucher = Voucher::Software(vec![0x5a; length].into());
+        say(name, Said::Challenge(ChallengeSaid { origin, head, voucher }))
+    };
     let other = Site::new(40);
     let mut all = vec![
         say("valid--answer-of-no-heads", Said::Heads(vec![])),
@@ -310,6 +342,8 @@ fn answers() -> Vec<Vector> {
         objects("valid--answer-of-objects", vec![b"event log".to_vec(), vec![]], &[3, 4]),
         objects("valid--answer-of-objects-that-lack", vec![], &[3]),
         say("valid--answer-taken", Said::Taken(())),
+        challenged("valid--answer-to-a-challenge", 64),
+        challenged("refused--answer-to-a-challenge-with-a-signature-of-65-bytes", 65),
         proof("valid--answer-of-consistency", &|_| {}),
         say("valid--answer-of-a-fork", Said::Fork(site.forked_leaves().encode().into())),
         refused("valid--answer-refused", Refusal::Busy.name(), Some(5_000)),
@@ -529,8 +563,61 @@ fn mirrors() -> Vec<Vector> {
     all
 }
 
+/// Statements about a medium that a box copied its log to: signed by its log key, and no checkpoints.
+fn media() -> Vec<Vector> {
+    let key = SigningKey::from_bytes(&[7; 32]);
+    let origin = Site::new(1).origin();
+    let (root, medium) = (Hash([0xfb; 32]), MediumId([0xab; 16]));
+    let stated =
+        MediumStatement { origin: origin.clone(), size: 4_711, root, medium, unix_millis: 1_800_000_000_000 };
+    let more = json!({"origin": origin.as_str(), "logKey": hex::encode(key.verifying_key().to_bytes())});
+    let signed = |name: &str, text: &str, key: &SigningKey, origin: &str| {
+        let signature = key.sign(text.as_bytes()).to_bytes();
+        let line = log_line(origin, &key.verifying_key().to_bytes(), &signature);
+        let note = SignedNote { text: text.to_owned(), lines: vec![line] }.encode();
+        Vector { name: name.to_owned(), what: "medium", bytes: note.into_bytes(), more: more.clone() }
+    };
+    let text = stated.text();
+    let mut all = vec![signed("valid--medium", &text, &key, origin.as_str())];
+    let head = checkpoint_text(origin.as_str(), stated.size, &stated.root);
+    all.push(signed("refused--medium-that-is-a-checkpoint", &head, &key, origin.as_str()));
+    all.push(signed(
+        "refused--medium-under-another-key",
+        &text,
+        &SigningKey::from_bytes(&[8; 32]),
+        origin.as_str(),
+    ));
+    let other = Site::new(2).origin();
+    all.push(signed("refused--medium-signed-as-another-log", &text, &key, other.as_str()));
+    let of_other = MediumStatement { origin: other.clone(), ..stated.clone() }.text();
+    all.push(signed("refused--medium-of-another-log", &of_other, &key, origin.as_str()));
+    for (what, from, to) in [
+        ("of-version-2", "statement/v1", "statement/v2"),
+        ("of-nothing", "4711", "0"),
+        ("with-a-leading-zero", "4711", "04711"),
+        ("of-a-size-above-the-limit", "4711", "9223372036854775808"),
+        ("with-a-short-id", "abab", "ab"),
+        ("with-an-id-in-capitals", "abab", "ABAB"),
+        ("with-a-root-without-padding", "=\n", "\n"),
+        ("without-time", "1800000000000\n", ""),
+        ("with-a-line-more", "1800000000000\n", "1800000000000\nmore\n"),
+    ] {
+        let name = format!("refused--medium-{what}");
+        all.push(signed(&name, &text.replacen(from, to, 1), &key, origin.as_str()));
+    }
+    let mut unsigned = all[0].bytes.clone();
+    unsigned.truncate(text.len() + 1);
+    let name = "refused--medium-without-signature".to_owned();
+    all.push(Vector { name, what: "medium", bytes: unsigned, more: more.clone() });
+    all.extend(damaged("medium", &all[0]));
+    all
+}
+
 fn all() -> Vec<Vector> {
-    [cards(), hints(), questions(), answers(), forks(), mirrors()].into_iter().flatten().collect()
+    [cards(), hints(), questions(), answers(), forks(), mirrors(), media(), peer_roster::all()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn directory() -> PathBuf {

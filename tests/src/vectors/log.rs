@@ -459,6 +459,7 @@ impl<'a> Log<'a> {
             crls: Vec::new(),
             manifests: Vec::new(),
             revocations: Vec::new(),
+            cosignatures: Vec::new(),
             unknown: serde_json::Map::new(),
         }
     }

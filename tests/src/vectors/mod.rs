@@ -5,6 +5,7 @@
 
 mod anchors;
 mod believed;
+mod cosigned;
 mod crls;
 mod damaged;
 mod der;
@@ -103,6 +104,7 @@ pub fn all() -> Vec<Vector> {
     all.extend(anchors::all());
     all.extend(crls::all());
     all.extend(outages::all());
+    all.extend(cosigned::all());
     all.extend(believed::all());
     all
 }

@@ -330,6 +330,7 @@ impl Plan {
             },
             roster: None,
             authorities: None,
+            cosigners: Vec::new(),
         };
         run(&self.hooks.trust, &mut trust);
         let mut trust_text = trust.encode();

@@ -18,6 +18,8 @@ use rasn::{AsnType, Decode, Decoder, Encode};
 
 /// Most proofs in one body.
 pub const PROOFS_MAX: usize = 8;
+/// Most closing manifests in one body.
+pub const MANIFESTS_MAX: usize = 16;
 /// Most bytes of one reply of a time-stamp authority that is kept.
 pub const REPLY_BYTES_MAX: usize = 16_384;
 /// Most hashes of a path in a batch: 65,536 checkpoints.
@@ -128,7 +130,7 @@ impl AnchorBody {
             }
         }
         let ascending = self.manifests.is_sorted_by(|a, b| a.index < b.index);
-        if self.manifests.len() > 16 || !ascending {
+        if self.manifests.len() > MANIFESTS_MAX || !ascending {
             return range("it has more than 16 manifests, or not in ascending order");
         }
         if self.manifests.iter().any(|manifest| manifest.index >= self.head.size) {

@@ -139,7 +139,7 @@ pub struct TpmQuote {
 
 impl TpmQuote {
     /// A TPM has PCRs 0 to 23.
-    pub(super) fn check(&self, what: &'static str) -> Result<(), DerError> {
+    pub(crate) fn check(&self, what: &'static str) -> Result<(), DerError> {
         if self.pcrs.iter().any(|value| value.pcr > 23) {
             return Err(DerError::Range { what, reason: "it has the value of a PCR above 23" });
         }

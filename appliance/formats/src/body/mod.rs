@@ -13,6 +13,8 @@ pub mod mirror;
 pub mod mode_change;
 pub mod operator_action;
 pub mod probe;
+pub mod revocation;
+pub mod roster;
 pub mod seal;
 pub mod self_test;
 pub mod succession;

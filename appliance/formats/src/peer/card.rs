@@ -229,6 +229,15 @@ impl PeerCard {
         same && self.content.sequence > older.content.sequence
     }
 
+    /// Whether this card takes the place of `older` without a change of keys: its own keys vouch for all that is new.
+    pub fn moves(&self, older: &PeerCard) -> bool {
+        let keys = |card: &PeerCard| {
+            let CardContent { witness_key, mirror_key, transport_key, .. } = card.content;
+            [witness_key, mirror_key, transport_key]
+        };
+        self.replaces(older) && keys(self) == keys(older)
+    }
+
     /// Whether two cards of different logs have a key in common: one box under two names, which must not count twice.
     pub fn shares_a_key(&self, other: &PeerCard) -> bool {
         let keys = |card: &PeerCard| {
@@ -284,6 +293,7 @@ mod tests {
         let new = card(1, moved).unwrap();
         assert!(new.replaces(&old) && !old.replaces(&new) && !old.replaces(&old));
         assert_eq!(new.fingerprint(), old.fingerprint());
+        assert!(new.moves(&old) && !old.moves(&new) && !old.moves(&old));
         let other = card(11, content(11, 3)).unwrap();
         assert_ne!(other.fingerprint(), old.fingerprint());
         assert!(!other.replaces(&old) && !other.shares_a_key(&old) && old.shares_a_key(&new));

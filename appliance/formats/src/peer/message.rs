@@ -13,7 +13,9 @@ use crate::hash::{Hash, leaf_hash};
 use crate::merkle::{Frontier, ProofError, verify_consistency};
 use crate::note::{Checkpoint, NOTE_LINES_MAX, NoteError, SignedNote};
 use crate::origin::Origin;
+use crate::peer::challenge::{Challenge, ChallengeSaid};
 use crate::peer::fork::FORK_BYTES_MAX;
+use crate::peer::roster::{RosterAsked, RosterKnown, RosterSaid};
 use rasn::types::OctetString;
 use rasn::{AsnType, Decode, Decoder, Encode};
 
@@ -66,6 +68,9 @@ pub enum Hinted {
     /// The sender holds a proof that a log has forked.
     #[rasn(tag(context, 1))]
     Fork(ForkHint),
+    /// The sender has this version of its fleet's roster.
+    #[rasn(tag(context, 11))]
+    Roster(RosterKnown),
 }
 
 /// Which log has forked.
@@ -158,6 +163,12 @@ pub enum Asked {
     /// The fork proof of this log, after a hint. Answered by [`Said::Fork`].
     #[rasn(tag(context, 6))]
     ForkOf(HeadsAsked),
+    /// Does your TPM still vouch for you? Answered by [`Said::Challenge`].
+    #[rasn(tag(context, 7))]
+    Challenge(Challenge),
+    /// What comes after a version of the fleet's roster. Answered by [`Said::Roster`].
+    #[rasn(tag(context, 11))]
+    Roster(RosterAsked),
 }
 
 /// A question.
@@ -256,6 +267,12 @@ pub enum Said {
     /// No.
     #[rasn(tag(context, 6))]
     Refused(Refused),
+    /// Who vouches.
+    #[rasn(tag(context, 7))]
+    Challenge(ChallengeSaid),
+    /// What comes after the version asked about.
+    #[rasn(tag(context, 11))]
+    Roster(RosterSaid),
 }
 
 /// An answer.
@@ -284,17 +301,27 @@ pub enum Refusal {
     Busy,
     /// What was handed over does not verify.
     NotGenuine,
-    /// A cosignature of a tree that the log never had.
+    /// A cosignature or a challenge names a tree that the log never had.
     OtherTree,
     /// The answer would not fit.
     TooLarge,
     /// The disk or the keys fail.
     Failing,
+    /// The challenge is of another pair of boxes than the two that speak.
+    OtherPeer,
+    /// The TPM does not answer now.
+    Unavailable,
+    /// The TPM is not the one that the log names.
+    OtherTpm,
+    /// It is not for boxes of that fleet.
+    NotAllowed,
+    /// The version of the roster that was named is not of the one that is held.
+    OtherRoster,
 }
 
 impl Refusal {
     /// All of them.
-    pub const ALL: [Refusal; 10] = [
+    pub const ALL: [Refusal; 15] = [
         Refusal::Malformed,
         Refusal::Version,
         Refusal::UnknownLog,
@@ -305,6 +332,11 @@ impl Refusal {
         Refusal::OtherTree,
         Refusal::TooLarge,
         Refusal::Failing,
+        Refusal::OtherPeer,
+        Refusal::Unavailable,
+        Refusal::OtherTpm,
+        Refusal::NotAllowed,
+        Refusal::OtherRoster,
     ];
 
     /// The stable code.
@@ -320,6 +352,11 @@ impl Refusal {
             Refusal::OtherTree => "other-tree",
             Refusal::TooLarge => "too-large",
             Refusal::Failing => "failing",
+            Refusal::OtherPeer => "other-peer",
+            Refusal::Unavailable => "unavailable",
+            Refusal::OtherTpm => "other-tpm",
+            Refusal::NotAllowed => "not-allowed",
+            Refusal::OtherRoster => "other-roster",
         }
     }
 
@@ -349,16 +386,16 @@ fn range(reason: &'static str) -> MessageError {
 }
 
 /// A condition, and what is wrong when it does not hold.
-fn demand(holds: bool, reason: &'static str) -> Result<(), MessageError> {
+pub(super) fn demand(holds: bool, reason: &'static str) -> Result<(), MessageError> {
     if holds { Ok(()) } else { Err(range(reason)) }
 }
 
-fn check_origin(origin: &str) -> Result<(), MessageError> {
+pub(super) fn check_origin(origin: &str) -> Result<(), MessageError> {
     demand(Origin::parse(origin).is_ok(), "a log's name is no origin")
 }
 
 /// The size that a head of the log states.
-fn check_head(origin: &str, head: &str) -> Result<u64, MessageError> {
+pub(super) fn check_head(origin: &str, head: &str) -> Result<u64, MessageError> {
     check_origin(origin)?;
     let (stated, size, _) = stated(head)?;
     demand(stated == origin, "a head is of another log than it is said to be")?;
@@ -381,12 +418,18 @@ impl Hint {
         Hint { version: 1, said: Hinted::Fork(hint) }
     }
 
+    /// A hint at a version of the roster.
+    pub fn roster(known: RosterKnown) -> Self {
+        Hint { version: 1, said: Hinted::Roster(known) }
+    }
+
     /// Reads a hint.
     pub fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
         let hint: Hint = read("hint", bytes, HINT_BYTES_MAX)?;
         match &hint.said {
             Hinted::Head(head) => check_origin(&stated(head)?.0)?,
             Hinted::Fork(fork) => check_origin(&fork.origin)?,
+            Hinted::Roster(known) => known.check()?,
         }
         Ok(hint)
     }
@@ -437,7 +480,9 @@ impl Question {
                 let fine = 0 < asked.old && asked.old <= asked.new && asked.new <= NUMBER_MAX;
                 demand(fine, "it asks for a proof from nothing, or backwards")?;
             }
+            Asked::Challenge(challenge) => challenge.check()?,
             Asked::Fork(proof) => demand(proof.len() <= FORK_BYTES_MAX, "a fork proof is too long")?,
+            Asked::Roster(asked) => asked.known.as_ref().map_or(Ok(()), RosterKnown::check)?,
         }
         Ok(question)
     }
@@ -497,6 +542,8 @@ impl Answer {
                 demand(said.proof.len() <= PATH_MAX, "a proof is longer than 64 hashes")?;
             }
             Said::Fork(proof) => demand(proof.len() <= FORK_BYTES_MAX, "a fork proof is too long")?,
+            Said::Challenge(said) => said.check()?,
+            Said::Roster(said) => said.check()?,
             Said::Refused(refused) => {
                 let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
                 let short = (1..=32).contains(&refused.code.len()) && refused.code.bytes().all(plain);

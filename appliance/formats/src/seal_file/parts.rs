@@ -2,7 +2,7 @@
 //!
 //! Refuses to do: judge. Invariant: every part has exactly the members of its table in `docs/formats.md` section 8.
 
-use super::{AnchorEvidence, Head, Placed, SealFileError};
+use super::{AnchorEvidence, Cosigned, Head, Placed, SealFileError};
 use crate::json::{self, base64_decode, base64_encode};
 use crate::revocation::RevocationEvidence;
 use serde::{Deserialize, Serialize};
@@ -35,6 +35,13 @@ struct PlacedWire {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct AnchorWire {
     body: String,
+    entry_proof: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct CosignedWire {
+    checkpoint: String,
     entry_proof: Vec<String>,
 }
 
@@ -81,6 +88,18 @@ pub(crate) fn decode_anchor(value: &Value) -> Result<AnchorEvidence, SealFileErr
 pub(super) fn encode_anchor(anchor: &AnchorEvidence) -> Value {
     let wire =
         AnchorWire { body: base64_encode(&anchor.body), entry_proof: encode_path(&anchor.entry_proof) };
+    serde_json::to_value(wire).expect("strings always serialise")
+}
+
+pub(crate) fn decode_cosigned(value: &Value) -> Result<Cosigned, SealFileError> {
+    const NAME: &str = "cosignatures";
+    let wire = object::<CosignedWire>(NAME, value)?;
+    Ok(Cosigned { checkpoint: wire.checkpoint, entry_proof: path(NAME, &wire.entry_proof)? })
+}
+
+pub(super) fn encode_cosigned(cosigned: &Cosigned) -> Value {
+    let entry_proof = encode_path(&cosigned.entry_proof);
+    let wire = CosignedWire { checkpoint: cosigned.checkpoint.clone(), entry_proof };
     serde_json::to_value(wire).expect("strings always serialise")
 }
 

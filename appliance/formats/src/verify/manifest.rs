@@ -81,6 +81,7 @@ impl Walk<'_> {
             crls: Vec::new(),
             manifests: Vec::new(),
             revocations: Vec::new(),
+            cosignatures: Vec::new(),
         };
         let part = file.enrolment.key;
         let enrolment = self.enrolment(&file, part)?;

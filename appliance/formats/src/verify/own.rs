@@ -14,7 +14,7 @@ use crate::erasure::erased_leaves;
 use crate::hash::Hash;
 use crate::merkle::verify_inclusion;
 use crate::note::Checkpoint;
-use crate::report::{Verdict, describe, utc};
+use crate::report::{Fact, Verdict, describe, utc};
 use crate::seal_file::Placed;
 use std::sync::Arc;
 
@@ -224,7 +224,8 @@ impl Walk<'_> {
             return Err(self.fail(NAME, detail, Verdict::PolicyUnmet));
         }
         for fact in &policy.require_facts {
-            if !seal.facts.iter().any(|held| held.name() == fact) {
+            let required = Fact::parse(fact);
+            if !seal.facts.iter().any(|held| required.is_some_and(|required| held.meets(required))) {
                 let detail = format!("the trust file requires the fact {fact:?}");
                 return Err(self.fail(NAME, detail, Verdict::PolicyUnmet));
             }

@@ -11,8 +11,8 @@ use crate::hash::Hash;
 use crate::json::{self, base64_decode};
 use crate::revocation::REVOCATIONS_MAX;
 use crate::seal_file::{
-    ANCHORS_MAX, CRL_BYTES_MAX, CRLS_MAX, HEADS_MAX, MANIFESTS_MAX, SEAL_BYTES_MAX, SEAL_VERSION,
-    SealFileError, parts,
+    ANCHORS_MAX, COSIGNED_MAX, CRL_BYTES_MAX, CRLS_MAX, HEADS_MAX, MANIFESTS_MAX, SEAL_BYTES_MAX,
+    SEAL_VERSION, SealFileError, parts,
 };
 use serde_json::Value;
 use std::sync::Arc;
@@ -26,6 +26,7 @@ pub(super) fn parts(bytes: &[u8], texts: &mut Texts) -> Option<(Parts, Vec<u8>)>
     let (mut version, mut origin, mut token, mut epoch, mut enrolment) = (None, None, None, None, None);
     let (mut heads, mut openings, mut erasures, mut anchors) = (None, None, None, None);
     let (mut evidence, mut crls, mut manifests, mut revocations) = (None, None, None, None);
+    let mut cosignatures = None;
     scan.members(|scan, name| match name {
         "bulla" => once(&mut version, scan.plain()?),
         "origin" => once(&mut origin, scan.plain()?.to_owned()),
@@ -44,6 +45,7 @@ pub(super) fn parts(bytes: &[u8], texts: &mut Texts) -> Option<(Parts, Vec<u8>)>
             once(&mut manifests, scan.list(MANIFESTS_MAX, |item| parts::decode_placed("manifests", item))?)
         }
         "revocations" => once(&mut revocations, scan.list(REVOCATIONS_MAX, parts::decode_revocation)?),
+        "cosignatures" => once(&mut cosignatures, scan.list(COSIGNED_MAX, parts::decode_cosigned)?),
         _ => None,
     })?;
     let heads = heads.filter(|heads: &Vec<HeadParts>| !heads.is_empty())?;
@@ -62,6 +64,7 @@ pub(super) fn parts(bytes: &[u8], texts: &mut Texts) -> Option<(Parts, Vec<u8>)>
         crls: crls.unwrap_or_default(),
         manifests: manifests.unwrap_or_default(),
         revocations: revocations.unwrap_or_default(),
+        cosignatures: cosignatures.unwrap_or_default(),
     };
     Some((parts, token?))
 }
@@ -248,7 +251,7 @@ impl<'a> Scan<'a> {
 mod tests {
     use super::*;
     use crate::revocation::RevocationEvidence;
-    use crate::seal_file::{AnchorEvidence, Head, Placed, SealFile};
+    use crate::seal_file::{AnchorEvidence, Cosigned, Head, Placed, SealFile};
 
     /// A file with every member; what its bytes mean does not matter here.
     fn sample() -> SealFile {
@@ -276,6 +279,10 @@ mod tests {
             crls: vec![vec![8; 9], vec![9; 40]],
             manifests: vec![placed(8)],
             revocations: vec![RevocationEvidence { statement: vec![9; 9], entry_proof: None }],
+            cosignatures: vec![Cosigned {
+                checkpoint: "cosigned\n\n".into(),
+                entry_proof: vec![vec![4; 32]],
+            }],
             unknown: serde_json::Map::new(),
         }
     }

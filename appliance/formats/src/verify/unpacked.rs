@@ -12,7 +12,7 @@ use crate::der::DerError;
 use crate::entry::{Entry, Kind};
 use crate::hash::Hash;
 use crate::revocation::RevocationEvidence;
-use crate::seal_file::{AnchorEvidence, Head, Placed, SealFile, SealFileError};
+use crate::seal_file::{AnchorEvidence, Cosigned, Head, Placed, SealFile, SealFileError};
 use std::sync::Arc;
 
 /// Texts of each kind that are known at a time.
@@ -64,6 +64,7 @@ pub(super) struct Parts {
     pub(super) crls: Vec<Arc<Der>>,
     pub(super) manifests: Vec<Placed>,
     pub(super) revocations: Vec<RevocationEvidence>,
+    pub(super) cosignatures: Vec<Cosigned>,
 }
 
 /// A [`Head`]: all but the token's own path is shared by the seals of a batch.
@@ -148,6 +149,7 @@ impl From<SealFile> for Parts {
             crls: file.crls.into_iter().map(|crl| Arc::new(Der::new(crl))).collect(),
             manifests: file.manifests,
             revocations: file.revocations,
+            cosignatures: file.cosignatures,
         }
     }
 }

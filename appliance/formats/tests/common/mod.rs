@@ -189,6 +189,7 @@ impl Log {
             policy: Policy { accept_software: true, require_facts: Vec::new() },
             roster: None,
             authorities: None,
+            cosigners: Vec::new(),
         }
     }
 
@@ -467,6 +468,7 @@ impl Log {
             crls: Vec::new(),
             manifests: Vec::new(),
             revocations: Vec::new(),
+            cosignatures: Vec::new(),
             unknown: serde_json::Map::new(),
         }
     }

@@ -89,6 +89,11 @@ impl Site {
         Origin::derive("bank.example", &Hash([self.seed; 32]), 3).unwrap()
     }
 
+    /// What the transport key signs.
+    pub fn by_transport(&self, message: &[u8]) -> Vec<u8> {
+        self.keys()[3].sign(message).to_bytes().to_vec()
+    }
+
     pub fn card_content(&self) -> CardContent {
         let [log_key, witness_key, mirror_key, transport_key] =
             self.keys().map(|key| Octets32::new(key.verifying_key().to_bytes()));
