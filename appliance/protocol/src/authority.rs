@@ -1,7 +1,7 @@
 //! Authorities: the remote services whose answers are evidence, and how one fails to give any.
 //!
 //! Invariant: only an answer that was verified counts as one. A captive portal, a quota refusal or an error page is a
-//! failure like a dead line: it brings no evidence.
+//! failure like a dead line: it brings no evidence; so is a stamp whose signer is known to be revoked.
 
 /// One remote service: a timestamp authority, a witness, a hub.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -31,13 +31,15 @@ pub enum Failure {
     Unreachable,
     /// It says that it was asked too often.
     Quota,
+    /// A stamp that verifies, by a signer that is revoked for what makes its stamps count for nothing.
+    Revoked,
     /// Something else.
     Other,
 }
 
 impl Failure {
     /// All kinds.
-    pub const ALL: [Failure; 9] = [
+    pub const ALL: [Failure; 10] = [
         Failure::Refused,
         Failure::Timeout,
         Failure::Dns,
@@ -46,6 +48,7 @@ impl Failure {
         Failure::HttpStatus,
         Failure::Unreachable,
         Failure::Quota,
+        Failure::Revoked,
         Failure::Other,
     ];
 
@@ -60,6 +63,7 @@ impl Failure {
             Failure::HttpStatus => "http-status",
             Failure::Unreachable => "unreachable",
             Failure::Quota => "quota",
+            Failure::Revoked => "revoked",
             Failure::Other => "other",
         }
     }

@@ -116,6 +116,9 @@ pub enum TimeEvent {
         /// When the question left, by the steady clock; its answer is here now.
         sent: u64,
     },
+    /// Some of the answers so far may have been false (the key of an authority was taken): nothing is known of the time
+    /// until the next one.
+    Disbelieved,
     /// The TPM's clock shows this.
     Tpm(TpmClock),
 }
@@ -274,6 +277,11 @@ impl TimeKeeper {
         match event {
             TimeEvent::Wall { millis } => self.looked_at_wall(millis, &mut effects),
             TimeEvent::Reading { bounds, sent } => self.read(bounds, sent, &mut effects),
+            TimeEvent::Disbelieved => {
+                self.unbridged = None;
+                self.told = [None; 2];
+                self.keep(Known { lo: 0, hi: None, at: self.now }, &mut effects);
+            }
             TimeEvent::Tpm(clock) => self.looked_at_tpm(clock, &mut effects),
         }
         effects
@@ -530,6 +538,20 @@ mod tests {
         let early = next.handle(TimeEvent::Reading { bounds: reading, sent: 0 }, 0);
         assert!(matches!(findings(&early)[..], [ClockFinding::Inverted { .. }]));
         assert_eq!(next.bounds(0), None);
+    }
+
+    #[test]
+    fn what_a_thief_may_have_said_is_forgotten_and_the_next_answer_counts() {
+        let mut keeper = keeper(None);
+        keeper.handle(TimeEvent::Reading { bounds: bounds(YEAR, YEAR + 1_000), sent: 0 }, 0);
+        let state = kept(&keeper.handle(TimeEvent::Disbelieved, 10));
+        assert_eq!((keeper.bounds(10), keeper.uncertainty(T, 10)), (None, None));
+        let mut next = TimeKeeper::new(TimeConfig::default(), NEXT, Some(state), 0);
+        for keeper in [&mut keeper, &mut next] {
+            let honest = TimeEvent::Reading { bounds: bounds(20, 30), sent: 20 };
+            assert!(findings(&keeper.handle(honest, 20)).is_empty(), "nothing is left to contradict it");
+            assert_eq!(keeper.bounds(20), Some(bounds(20, 31)));
+        }
     }
 
     #[test]

@@ -5,11 +5,14 @@
 //! are there, or when the rest has failed for now: those come with a later round. Entries wait until there are enough
 //! of them, or they are old enough, or somebody waits; questions that can wait are spread over an authority's quota, so
 //! that a flood of impatient clients shares them. Closing manifests jump that queue, not the quota.
+//! Stamps whose signer is found revoked anchor nothing any more: what only they covered waits again, at once. An authority
+//! that stamped so is asked beside the others in every round, within quota and backoff, until it stamps under another
+//! certificate; nobody relies on it meanwhile.
 //!
 //! Refuses to do: I/O, clocks, randomness (jitter comes as a number); ask beyond a quota.
 //! Invariants: a question leaves only after the state that counts it is durable; one question at a time to each
 //! authority; while entries wait and some authority may be asked, a question is under way or `next_wakeup` names a
-//! time; anchored is what the log says is anchored.
+//! time; anchored is what the log says is anchored, less what is known to count for nothing.
 
 mod quota;
 mod types;
@@ -21,7 +24,7 @@ pub use types::{
 };
 
 use crate::authority::Failure;
-use quota::Slots;
+use quota::{Slots, remaining};
 
 /// First pause after the disk or the log failed; doubles up to 64 times this.
 const RETRY_MILLIS: u64 = 1_000;
@@ -39,6 +42,16 @@ struct Line {
     failures: u32,
     failure: Option<Failure>,
     not_before: u64,
+    blocked_until: u64,
+    /// The signer of its newest stamp is revoked.
+    revoked: bool,
+}
+
+/// An authority that is not configured any more, and may be again: what it counts against its quota goes on.
+#[derive(Debug, Clone)]
+struct Absent {
+    id: String,
+    free_at: Vec<u64>,
     blocked_until: u64,
 }
 
@@ -100,6 +113,7 @@ pub struct AnchorPlanner {
     config: AnchorConfig,
     needed: usize,
     lines: Vec<Line>,
+    absent: Vec<Absent>,
     operators: Vec<Operator>,
     site: Slots,
     now: u64,
@@ -122,7 +136,8 @@ impl AnchorPlanner {
     /// calls.
     pub fn new(config: AnchorConfig, start: &AnchorStart, now: u64) -> Self {
         let mut operators: Vec<Operator> = Vec::new();
-        let mut lines = Vec::new();
+        let mut lines: Vec<Line> = Vec::new();
+        let left = |millis: u64| millis.saturating_sub(start.elapsed);
         for each in &config.authorities {
             let name = &each.authority.operator;
             let operator = operators.iter().position(|known| known.name == *name).unwrap_or_else(|| {
@@ -131,9 +146,8 @@ impl AnchorPlanner {
             });
             let mut slots = Slots::new(each.quota, each.timeout.saturating_mul(2));
             let known = start.state.authorities.iter().find(|state| state.id == each.authority.id);
-            let remaining = |millis: u64| millis.saturating_sub(start.elapsed);
             let taken = known.into_iter().flat_map(|state| &state.taken);
-            slots.restore(taken.map(|millis| remaining(*millis)).filter(|millis| *millis > 0), now);
+            slots.restore(taken.map(|millis| left(*millis)).filter(|millis| *millis > 0), now);
             lines.push(Line {
                 id: each.authority.id.clone(),
                 operator,
@@ -143,9 +157,18 @@ impl AnchorPlanner {
                 failures: 0,
                 failure: None,
                 not_before: 0,
-                blocked_until: now.saturating_add(known.map_or(0, |state| remaining(state.blocked))),
+                blocked_until: now.saturating_add(known.map_or(0, |state| left(state.blocked))),
+                revoked: false,
             });
         }
+        let unknown = |state: &&AuthorityState| lines.iter().all(|line| line.id != state.id);
+        let until = |millis: &u64| now.saturating_add(left(*millis));
+        let absent = start.state.authorities.iter().filter(unknown).map(|state| Absent {
+            id: state.id.clone(),
+            free_at: state.taken.iter().map(until).collect(),
+            blocked_until: until(&state.blocked),
+        });
+        let absent = absent.collect();
         let longest = config.authorities.iter().map(|each| each.timeout).max().unwrap_or(0);
         let mut site = Slots::new(config.site_quota, longest.saturating_mul(2));
         let taken = start.state.site.iter().map(|millis| millis.saturating_sub(start.elapsed));
@@ -155,6 +178,7 @@ impl AnchorPlanner {
             config,
             needed,
             lines,
+            absent,
             operators,
             site,
             now,
@@ -215,6 +239,7 @@ impl AnchorPlanner {
                     id: self.lines[place].id.clone(),
                     failures: self.lines[place].failures,
                     failure: self.lines[place].failure,
+                    revoked: self.lines[place].revoked,
                     quota_left: self.lines[place].slots.left(now),
                     asking: asking.contains(&place),
                     allowed_in: allowed(self.available_at(place)),
@@ -256,9 +281,10 @@ impl AnchorPlanner {
             AnchorEvent::Urgent { index } => self.urgent = self.urgent.max(index.saturating_add(1)),
             AnchorEvent::Reachable { authority } => {
                 if let Some(line) = self.lines.get_mut(authority) {
-                    line.not_before = 0;
+                    (line.not_before, line.revoked) = (0, false);
                 }
             }
+            AnchorEvent::Doubted { anchored, revoked } => self.doubted(&anchored, &revoked),
             AnchorEvent::Answered { ticket, result } => self.answered(ticket, result, random),
             AnchorEvent::Persisted { ticket } => self.persisted(ticket, effects),
             AnchorEvent::NotPersisted { ticket } => {
@@ -303,6 +329,24 @@ impl AnchorPlanner {
         self.note_lacking();
     }
 
+    /// What lost its anchor does not wait for a window again: it has waited.
+    fn doubted(&mut self, anchored: &[(String, u64)], revoked: &[usize]) {
+        let before: Vec<u64> = self.operators.iter().map(|operator| operator.anchored).collect();
+        self.reread(anchored);
+        for (operator, before) in self.operators.iter().zip(before) {
+            if operator.anchored < before {
+                self.expedite = self.expedite.max(before);
+            }
+        }
+        for (place, line) in self.lines.iter_mut().enumerate() {
+            line.revoked |= revoked.contains(&place);
+        }
+        if let Some(round) = &mut self.round {
+            // Where the entry is on its way it is logged, and counts for the others in it.
+            round.proofs.retain(|place| !revoked.contains(place));
+        }
+    }
+
     fn note_lacking(&mut self) {
         for operator in &mut self.operators {
             if self.worth <= operator.anchored {
@@ -334,7 +378,7 @@ impl AnchorPlanner {
             Ok(()) => {
                 round.proofs.push(authority);
                 let line = &mut self.lines[authority];
-                (line.failures, line.failure, line.not_before) = (0, None, 0);
+                (line.failures, line.failure, line.not_before, line.revoked) = (0, None, 0, false);
             }
             Err(refused) => self.failed(authority, refused, random),
         }
@@ -349,6 +393,7 @@ impl AnchorPlanner {
         line.not_before = now.saturating_add(pause - pause / 2 + jitter);
         line.failures = line.failures.saturating_add(1);
         line.failure = Some(refused.failure);
+        line.revoked |= refused.failure == Failure::Revoked;
         let blocked = match (refused.retry_after, refused.failure) {
             (Some(millis), _) => millis,
             (None, Failure::Quota) => line.period.max(config.backoff_max),
@@ -473,9 +518,26 @@ impl AnchorPlanner {
 
     fn next_candidate(&self, chosen: &[usize]) -> Option<usize> {
         let round = self.round.as_ref().filter(|round| round.logging.is_none())?;
+        let tried = |place: &usize| round.tried.contains(place) || chosen.contains(place);
+        let free =
+            |place: &usize| !tried(place) && self.available_at(*place).is_some_and(|at| at <= self.now);
+        let others = || (0..self.lines.len()).filter(|place| self.lines[*place].revoked && free(place)).min();
+        self.next_relied_on(round, chosen, free).or_else(others)
+    }
+
+    /// The best of those that are not known to stamp for nothing, while more are needed.
+    fn next_relied_on(
+        &self,
+        round: &Round,
+        chosen: &[usize],
+        free: impl Fn(&usize) -> bool,
+    ) -> Option<usize> {
         let operator_of = |place: &usize| self.lines[*place].operator;
-        let asked = round.flights.iter().map(|flight| &flight.authority).chain(&round.proofs).chain(chosen);
-        let engaged: Vec<usize> = asked.map(operator_of).collect();
+        let asked = round.flights.iter().map(|flight| &flight.authority).chain(chosen);
+        let asked = asked.filter(|place| !self.lines[**place].revoked).chain(&round.proofs);
+        let mut engaged: Vec<usize> = asked.map(operator_of).collect();
+        engaged.sort_unstable();
+        engaged.dedup();
         // Who has anchored all that is worth it has nothing to add to this round.
         let covers = |place: usize| {
             let wanted = self.worth.max(self.wanted()).min(round.size);
@@ -487,8 +549,7 @@ impl AnchorPlanner {
         }
         let candidates = (0..self.lines.len()).filter(|place| {
             let operator = operator_of(place);
-            let free = !round.tried.contains(place) && !engaged.contains(&operator) && !covers(operator);
-            free && self.available_at(*place).is_some_and(|at| at <= self.now)
+            !self.lines[*place].revoked && !engaged.contains(&operator) && !covers(operator) && free(place)
         });
         candidates.max_by_key(|place| {
             let line = &self.lines[*place];
@@ -523,7 +584,14 @@ impl AnchorPlanner {
             taken: line.slots.remaining(self.now),
             blocked: line.blocked_until.saturating_sub(self.now),
         });
-        AnchorState { authorities: authorities.collect(), site: self.site.remaining(self.now) }
+        let absent = self.absent.iter().map(|absent| AuthorityState {
+            id: absent.id.clone(),
+            taken: remaining(&absent.free_at, self.now),
+            blocked: absent.blocked_until.saturating_sub(self.now),
+        });
+        let counts = |state: &AuthorityState| state.blocked > 0 || !state.taken.is_empty();
+        let authorities = authorities.chain(absent.filter(counts)).collect();
+        AnchorState { authorities, site: self.site.remaining(self.now) }
     }
 
     /// Times at which a round may begin, or find another authority.

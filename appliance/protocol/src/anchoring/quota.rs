@@ -15,6 +15,11 @@ pub struct Quota {
     pub period: u64,
 }
 
+/// How long each slot is still taken that is free again at these times.
+pub(super) fn remaining(free_at: &[u64], now: u64) -> Vec<u64> {
+    free_at.iter().filter(|at| **at > now).map(|at| at - now).collect()
+}
+
 /// The slots of one quota.
 #[derive(Debug, Clone)]
 pub(super) struct Slots {
@@ -42,7 +47,7 @@ impl Slots {
 
     /// How long each slot is still taken.
     pub(super) fn remaining(&self, now: u64) -> Vec<u64> {
-        self.free_at.iter().filter(|at| **at > now).map(|at| at - now).collect()
+        remaining(&self.free_at, now)
     }
 
     /// Takes a slot. The caller has seen that one is free.

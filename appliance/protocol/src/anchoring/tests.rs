@@ -371,3 +371,80 @@ fn without_authorities_nothing_is_planned() {
     assert!(rig.asked.is_empty() && rig.planner.next_wakeup().is_none());
     assert!(rig.planner.facts().unanchored.is_empty());
 }
+
+const REVOKED: Result<(), Refused> = Err(Refused { failure: Failure::Revoked, retry_after: None });
+
+impl Rig {
+    fn doubt(&mut self, operator: &str, revoked: &[usize]) {
+        self.anchored.retain(|(name, _)| name != operator);
+        let anchored = self.anchored.clone();
+        self.send(AnchorEvent::Doubted { anchored, revoked: revoked.to_vec() });
+    }
+}
+
+#[test]
+fn what_only_a_revoked_signer_covered_is_anchored_by_others_at_once() {
+    let mut rig = Rig::new(AnchorConfig { operators: 1, ..config(&["a", "b"]) });
+    rig.seal(5);
+    rig.answer(0, OK);
+    assert_eq!((rig.planner.anchored(1), rig.asked_of(1)), (5, 0));
+    rig.doubt("a", &[0]);
+    assert_eq!((rig.planner.anchored(1), rig.planner.facts().unanchored), (0, vec![5]));
+    assert_eq!((rig.asked_of(0), rig.asked_of(1)), (1, 1), "the other one, at once");
+    rig.answer(1, OK);
+    assert_eq!(rig.logged.last(), Some(&(6, vec![1])));
+    assert_eq!(rig.planner.facts().unanchored, [0]);
+    assert!(rig.planner.facts().authorities[0].revoked);
+}
+
+#[test]
+fn a_revoked_authority_is_asked_beside_the_others_until_it_stamps_under_another_certificate() {
+    let mut rig = Rig::new(AnchorConfig { operators: 1, ..config(&["a", "b", "b"]) });
+    rig.doubt("a", &[0, 1]);
+    for answer in [REVOKED, REVOKED, OK] {
+        rig.pass(10 * MINUTE);
+        rig.seal(5_000);
+        assert!([0, 1, 2].iter().all(|place| rig.planner.facts().authorities[*place].asking), "{answer:?}");
+        rig.answer(0, answer);
+        rig.answer(1, answer);
+        rig.answer(2, OK);
+        let logged = rig.logged.last().unwrap().1.len();
+        assert_eq!(logged, if answer.is_ok() { 3 } else { 1 });
+    }
+    assert!(rig.planner.facts().authorities.iter().all(|each| !each.revoked));
+    let before = rig.asked.len();
+    rig.pass(10 * MINUTE);
+    rig.seal(5_000);
+    assert_eq!(rig.asked.len(), before + 1, "as ever: one operator is enough");
+}
+
+#[test]
+fn a_proof_that_is_not_in_the_log_yet_goes_with_its_signer() {
+    let mut rig = Rig::new(config(&["a", "b"]));
+    rig.seal(5);
+    rig.answer(0, OK);
+    rig.doubt("a", &[0]);
+    rig.answer(1, OK);
+    assert_eq!(rig.logged, [(5, vec![1])]);
+    assert_eq!((rig.planner.anchored(1), rig.planner.anchored(2)), (5, 0));
+}
+
+#[test]
+fn who_leaves_the_configuration_and_comes_back_has_its_quota_as_it_was() {
+    let mut rig = Rig::new(config(&["a", "b"]));
+    rig.seal(1);
+    rig.answer(0, OK);
+    rig.answer(1, OK);
+    let both = std::mem::replace(&mut rig.config, config(&["a"]));
+    rig.restart(MINUTE);
+    rig.seal(5_000);
+    rig.pass(62_000);
+    assert_eq!(rig.asked_of(0), 2);
+    rig.answer(0, OK);
+    rig.config = both;
+    rig.restart(0);
+    let left = |rig: &Rig, place: usize| rig.planner.facts().authorities[place].quota_left;
+    assert_eq!((left(&rig, 0), left(&rig, 1)), (Some(18), Some(18)), "one of them since");
+    let kept = rig.kept.0.authorities.iter().find(|state| state.id == "tsa-1").unwrap();
+    assert!(kept.taken[0] <= 19 * MINUTE, "it is free again in its time: {kept:?}");
+}

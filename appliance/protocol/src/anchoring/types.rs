@@ -51,7 +51,7 @@ pub struct AnchorAuthority {
 /// remain.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AnchorState {
-    /// What is known of each authority, under its id.
+    /// What is known of each authority, under its id; of one that is not configured now, while it still counts.
     pub authorities: Vec<AuthorityState>,
     /// How long each slot of the site's quota is still taken.
     pub site: Vec<u64>,
@@ -92,7 +92,7 @@ pub struct AnchorStart {
     pub state: AnchorState,
     /// How much time has passed since at least; 0 if nobody knows.
     pub elapsed: u64,
-    /// By operator, the largest tree that an anchor entry of the log covers.
+    /// By operator, the largest tree that an anchor entry of the log covers with a proof that counts.
     pub anchored: Vec<(String, u64)>,
 }
 
@@ -122,6 +122,13 @@ pub enum AnchorEvent {
     Reachable {
         /// Which one.
         authority: usize,
+    },
+    /// Signers were found revoked for what makes their stamps count for nothing, those in the log among them.
+    Doubted {
+        /// What the log says without them, as in [`AnchorStart`].
+        anchored: Vec<(String, u64)>,
+        /// Authorities whose newest stamp is such a one. A proof of theirs that is not in the log yet goes, too.
+        revoked: Vec<usize>,
     },
     /// A question was answered, and the proof verified; or not.
     Answered {
@@ -222,6 +229,8 @@ pub struct AuthorityFacts {
     pub failures: u32,
     /// How it failed last, if it did since its last proof.
     pub failure: Option<Failure>,
+    /// Whether the signer of its newest stamp is revoked, so that nobody relies on it.
+    pub revoked: bool,
     /// Questions left in its quota now.
     pub quota_left: Option<u32>,
     /// Whether a question is under way.

@@ -2,6 +2,7 @@
 
 use super::types::{CopyStart, CosignerState, Head, Name};
 use bulla_formats::hash::Hash;
+use bulla_formats::peer::challenge::{Boot, Distrust};
 use bulla_formats::witness::Role;
 
 /// An authentic head of a log, and who told.
@@ -56,6 +57,8 @@ pub enum GossipEvent {
     },
     /// Whom to trust from now on.
     Peers(Vec<Name>),
+    /// Of whose logs, of those in [`GossipEvent::Peers`], no copy is to be held: they are witnessed, and nothing else.
+    WitnessOnly(Vec<Name>),
     /// What is on the disk of a log whose box was not trusted so far. It counts while nothing else is known of the log.
     TakenUp(CopyStart),
     /// A peer can be asked.
@@ -160,6 +163,53 @@ pub enum GossipEvent {
         /// The peer.
         from: Name,
     },
+    /// This box has an outage, or not any more.
+    Outage(bool),
+    /// A neighbour's answer to a challenge was verified.
+    Vouched {
+        /// The question's ticket.
+        ticket: u64,
+        /// What its TPM quoted; nothing for a box without TPM.
+        boot: Option<Boot>,
+    },
+    /// It does not hold.
+    Disowned {
+        /// The question's ticket.
+        ticket: u64,
+        /// Why.
+        why: Distrust,
+    },
+    /// A neighbour's boot is durable.
+    BootKept {
+        /// The effect's ticket.
+        ticket: u64,
+    },
+    /// Nobody knows whether it is.
+    BootNotKept {
+        /// The effect's ticket.
+        ticket: u64,
+    },
+    /// What is durable of the boot of a peer that was not trusted so far.
+    BootKnown {
+        /// The peer.
+        peer: Name,
+        /// Its boot.
+        boot: Boot,
+    },
+    /// An operator accepts whatever boot this peer shows next; what was known of it is forgotten durably.
+    BootAccepted(Name),
+    /// A peer challenges this box.
+    Challenged {
+        /// The peer.
+        from: Name,
+        /// Names it in the effect.
+        call: u64,
+    },
+    /// The TPM has quoted, or has failed to.
+    QuoteDone {
+        /// The effect's call.
+        call: u64,
+    },
 }
 
 /// What a peer is asked.
@@ -209,6 +259,8 @@ pub enum Ask {
         /// The log.
         origin: Name,
     },
+    /// To have its TPM vouch for it. The nonce is drawn when it is asked.
+    Challenge,
 }
 
 /// Who holds how much of the own log.
@@ -269,6 +321,13 @@ pub enum Finding {
     },
     /// There is a proof that the own log has forked.
     OwnForked,
+    /// A neighbour's TPM does not vouch for what it was.
+    Distrusted {
+        /// The neighbour.
+        peer: Name,
+        /// Why.
+        why: Distrust,
+    },
 }
 
 /// What is to be done.
@@ -337,4 +396,36 @@ pub enum GossipEffect {
     },
     /// Tell people.
     Report(Finding),
+    /// Make a neighbour's boot durable, then say so. The neighbour counts as fresh only then.
+    KeepBoot {
+        /// Names it in the answer.
+        ticket: u64,
+        /// The neighbour.
+        peer: Name,
+        /// Its boot.
+        boot: Boot,
+    },
+    /// Append an entry that says how a neighbour's answers have changed, then say so.
+    LogTrust {
+        /// Names it in the answer.
+        ticket: u64,
+        /// The neighbour.
+        peer: Name,
+        /// What the log says of it so far.
+        before: Option<Distrust>,
+        /// What is so now; good for `None`.
+        why: Option<Distrust>,
+    },
+    /// Have the own TPM vouch, answer, and say when it is done.
+    Quote {
+        /// Whose challenge.
+        call: u64,
+    },
+    /// Refuse a challenge as busy.
+    Busy {
+        /// Whose challenge.
+        call: u64,
+        /// Milliseconds after which to ask again.
+        after: u64,
+    },
 }

@@ -6,15 +6,18 @@
 //! after everybody else, and a pause.
 
 use super::log::{Log, Round};
-use super::{Ask, Finding, Gossip, GossipEffect, Name, Purpose};
+use super::{Ask, Finding, Gossip, GossipEffect, Link, Name, Peer, Purpose};
 
 impl Gossip {
     /// Asks for what is missing of a log: the proof in a dispute, objects, entries.
     pub(super) fn fetch(&mut self, origin: &Name, random: u64, effects: &mut Vec<GossipEffect>) {
         let now = self.now;
-        let Some(log) = self.peers.get_mut(origin).map(|peer| &mut peer.log) else { return };
+        let Some(Peer { log, heads_only, .. }) = self.peers.get_mut(origin) else { return };
         if log.is_frozen() || log.fetching.is_some() {
             return;
+        }
+        if *heads_only {
+            return self.witness(origin, random, effects);
         }
         let old = log.reached;
         if let (Some(peer), Some(old), Some(target)) = (log.dispute.take(), old, log.target) {
@@ -33,6 +36,31 @@ impl Gossip {
             self.round_over(origin, |log| &mut log.objects, random);
         }
         self.fetch_entries(origin, random, effects);
+    }
+
+    /// Asks the log's own box for the proof that its newest head continues what was witnessed; the first head continues
+    /// nothing.
+    fn witness(&mut self, origin: &Name, random: u64, effects: &mut Vec<GossipEffect>) {
+        let Some(log) = self.peers.get_mut(origin).map(|peer| &mut peer.log) else { return };
+        let Some(target) = log.target else { return };
+        let Some(old) = log.wanted.witnessed else {
+            log.proven = Some(target);
+            return self.settle(origin, effects);
+        };
+        if target.size <= old.size {
+            (log.target, log.entries) = (None, Round::default());
+            return;
+        }
+        if log.entries.retry.at > self.now {
+            return;
+        }
+        if log.entries.tried.contains(origin) {
+            self.round_over(origin, |log| &mut log.entries, random);
+        } else if self.is_askable(origin) {
+            let ask = Ask::Consistency { origin: origin.clone(), old: old.size, new: target.size };
+            let purpose = Purpose::Consistency { origin: origin.clone(), old, dispute: false };
+            self.ask_for(origin, &origin.clone(), ask, purpose, effects);
+        }
     }
 
     fn fetch_entries(&mut self, origin: &Name, random: u64, effects: &mut Vec<GossipEffect>) {
@@ -82,7 +110,8 @@ impl Gossip {
     }
 
     fn is_askable(&self, name: &Name) -> bool {
-        let free = self.peers.get(name).is_some_and(|peer| peer.link.is_free(self.now));
+        let free = |link: &Link| link.is_free(self.now) && !link.is_silent(&self.config);
+        let free = self.peers.get(name).is_some_and(|peer| free(&peer.link));
         free && self.fetching_from(name) < self.config.asks_per_peer
     }
 
@@ -96,6 +125,9 @@ impl Gossip {
         let log = &self.peers.get(origin)?.log;
         let others = log.holds.iter().filter(|(_, holds)| **holds >= least(log));
         let candidates = others.map(|(name, holds)| (false, *holds, name)).chain([(true, 0, origin)]);
+        // Whoever exchanges heads only has no entries to give.
+        let heads_only = |name: &Name| self.peers.get(name).is_some_and(|peer| peer.heads_only);
+        let candidates = candidates.filter(|(_, _, name)| !heads_only(name));
         let free =
             candidates.filter(|(_, _, name)| !round(log).tried.contains(*name) && self.is_askable(name));
         free.max().map(|(_, _, name)| name.clone())

@@ -14,8 +14,13 @@ impl Gossip {
         if !self.peers.contains_key(&seen.from) || seen.head.size == 0 {
             return;
         }
+        self.alive(&seen.from);
         if seen.origin == self.own.name {
             return self.own_seen(seen, effects);
+        }
+        // Whoever tells only heads tells those of its own log.
+        if seen.from != seen.origin && self.peers.get(&seen.from).is_some_and(|peer| peer.heads_only) {
+            return;
         }
         let now = self.now;
         let Some(log) = self.peers.get_mut(&seen.origin).map(|peer| &mut peer.log) else { return };
@@ -37,6 +42,15 @@ impl Gossip {
             Some(_) if beyond(Some(seen.head), log.reached) => log.reached = Some(seen.head),
             Some(_) => {}
             None => log.aim_at(seen.head, now),
+        }
+    }
+
+    /// Whoever did not answer, and hints, is asked at once.
+    fn alive(&mut self, name: &Name) {
+        if self.peers.get(name).is_some_and(|peer| peer.link.is_silent(&self.config))
+            && let Some(peer) = self.peers.get_mut(name)
+        {
+            peer.link.heads_retry.at = self.now;
         }
     }
 
@@ -202,17 +216,22 @@ impl Gossip {
         }
     }
 
+    /// The log whose state is on its way to the disk under this ticket.
+    pub(super) fn persisting(&self, ticket: u64) -> Option<Name> {
+        let found = self.peers.iter().find(|(_, peer)| peer.log.is_persisting(ticket));
+        found.map(|(origin, _)| origin.clone())
+    }
+
     pub(super) fn persisted(&mut self, ticket: u64, effects: &mut Vec<GossipEffect>) {
-        let found = self.peers.iter_mut().find(|(_, peer)| peer.log.is_persisting(ticket));
-        let Some((origin, peer)) = found else { return };
-        let log = &mut peer.log;
+        let Some(origin) = self.persisting(ticket) else { return };
+        let Some(log) = self.peers.get_mut(&origin).map(|peer| &mut peer.log) else { return };
         let Some((_, state)) = log.persisting.take() else { return };
         log.persist_retry = Retry::default();
         let fresh = state.frozen && !log.durable.frozen;
         log.durable = state;
         if fresh {
             effects.push(GossipEffect::Report(Finding::Forked { origin: origin.clone() }));
-            effects.push(GossipEffect::HintFork { origin: origin.clone() });
+            effects.push(GossipEffect::HintFork { origin });
         }
     }
 

@@ -107,6 +107,21 @@ impl Log {
         [witnessed, mirrored, self.reached, self.target, self.proven, self.suspect].into_iter().flatten()
     }
 
+    /// A head that is known, and aimed at if it is beyond the copy; or that was given up not long ago.
+    pub fn is_known(&self, head: Head, now: u64) -> bool {
+        if self.is_dropped(head, now) {
+            return true;
+        }
+        let aimed_at = head.size <= self.copy.size || !beyond(Some(head), self.target);
+        aimed_at && self.heads().any(|known| known == head)
+    }
+
+    /// Whether what a peer says it holds is of use, and was not said before.
+    pub fn is_more(&self, from: &Name, holds: u64) -> bool {
+        let of_use = holds > self.copy.size || self.lacking && holds == self.copy.size;
+        of_use && self.holds.get(from) != Some(&holds)
+    }
+
     pub fn remembered(&self) -> usize {
         self.holds.len() + self.entries.tried.len() + self.objects.tried.len() + 8
     }
@@ -167,13 +182,23 @@ impl Log {
         self.objects.tried.retain(&known);
     }
 
+    /// Whether something is wanted of whoever can be asked, or is to be proven now and then.
+    pub fn waits(&self) -> bool {
+        let beyond_copy = self.target.is_some_and(|target| target.size > self.copy.size);
+        let wants = self.fetching.is_none() && (self.lacking || self.dispute.is_some() || beyond_copy);
+        !self.is_frozen() && (wants || self.suspect.is_some())
+    }
+
     pub fn times(&self) -> [u64; 4] {
         [self.persist_retry.at, self.entries.retry.at, self.objects.retry.at, self.disk_retry.at]
     }
 
+    fn is_dropped(&self, head: Head, now: u64) -> bool {
+        self.given_up == Some(head) && now < self.entries.retry.at
+    }
+
     pub fn aim_at(&mut self, head: Head, now: u64) {
-        let dropped = self.given_up == Some(head) && now < self.entries.retry.at;
-        if head.size > self.copy.size && beyond(Some(head), self.target) && !dropped {
+        if head.size > self.copy.size && beyond(Some(head), self.target) && !self.is_dropped(head, now) {
             self.target = Some(head);
         }
     }
@@ -203,6 +228,10 @@ impl Log {
         let witnessed = self.wanted.witnessed.map_or(0, |head| head.size);
         let agreed = if witnessed <= self.copy.size { self.copy.size } else { self.agreed };
         let reached = self.reached.filter(|head| head.size <= agreed);
+        // Stored before the box died, cosigned by nobody: both heads are in the copy, so one leads to the other.
+        if beyond(reached, self.wanted.witnessed) {
+            self.wanted.witnessed = reached;
+        }
         if !self.lacking && beyond(reached, self.wanted.mirrored) {
             self.wanted.mirrored = reached;
         }

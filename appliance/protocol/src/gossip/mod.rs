@@ -7,21 +7,28 @@
 //! `bulla-formats`; deal with logs of boxes that it was not told to trust.
 //! Invariants: no cosignature is asked for before the state that allows it is durable, and that state never goes back; a
 //! head is cosigned only if a proof led to it from what was cosigned before, and by the mirror key only if all of it is
-//! stored; a frozen log is neither extended nor cosigned. Memory is a few heads and tickets for every peer.
+//! stored; a frozen log is neither extended nor cosigned; of a log that is only witnessed nothing is asked but proofs, and
+//! only of its own box. Memory is a few heads and tickets for every peer.
 
+mod challenge;
 mod events;
 mod fetch;
 mod foreign;
 mod log;
 pub mod merge;
 mod own;
+mod peers;
+pub mod reconcile;
 mod types;
 
+pub use challenge::Attested;
 pub use events::{Ask, Failure, Finding, GossipEffect, GossipEvent, Holder, Seen, Standing};
 pub use types::{CopyStart, CosignerState, GossipConfig, GossipStart, Head, Name, PeerFacts};
 
+use challenge::Trust;
 use log::Log;
 use own::{Held, Own};
+use peers::Peers;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A pause that doubles, with jitter.
@@ -33,8 +40,12 @@ struct Retry {
 
 impl Retry {
     fn failed(&mut self, config: &GossipConfig, now: u64, random: u64) {
-        let doubled =
-            config.backoff.saturating_mul(1 << self.failures.min(20)).min(config.backoff_max).max(2);
+        self.failed_up_to(config.backoff_max, config, now, random);
+    }
+
+    /// The pause is no longer than `most`.
+    fn failed_up_to(&mut self, most: u64, config: &GossipConfig, now: u64, random: u64) {
+        let doubled = config.backoff.saturating_mul(1 << self.failures.min(20)).min(most).max(2);
         self.at = now.saturating_add(doubled / 2 + random % (doubled / 2 + 1));
         self.failures = self.failures.saturating_add(1);
     }
@@ -68,6 +79,7 @@ enum Purpose {
         origin: Name,
     },
     ForkOf,
+    Challenge,
 }
 
 #[derive(Debug, Clone)]
@@ -96,9 +108,16 @@ struct Link {
     telling: Option<u64>,
     tell_retry: Retry,
     asking_fork: Option<u64>,
+    /// So many questions were left unanswered since anything was.
+    silences: u32,
 }
 
 impl Link {
+    /// It is connected, and does not answer.
+    fn is_silent(&self, config: &GossipConfig) -> bool {
+        self.silences >= config.silent_after
+    }
+
     /// Whether it can be asked for something now.
     fn is_free(&self, now: u64) -> bool {
         self.connected && self.blamed_until <= now && self.busy_until <= now
@@ -111,6 +130,23 @@ struct Peer {
     link: Link,
     log: Log,
     held: Held,
+    trust: Trust,
+    /// Only heads are exchanged with it.
+    heads_only: bool,
+}
+
+impl Peer {
+    fn new(name: &Name) -> Self {
+        let (log, held, trust) = (Log::nothing(name.clone()), Held::default(), Trust::default());
+        Peer { link: Link::default(), log, held, trust, heads_only: false }
+    }
+
+    /// When it is to be looked at again; what is past counts no more.
+    fn times(&self) -> impl Iterator<Item = u64> {
+        let Link { heads_at, heads_retry, hand_retry, tell_retry, blamed_until, busy_until, .. } = &self.link;
+        let link = [*heads_at, heads_retry.at, hand_retry.at, tell_retry.at, *blamed_until, *busy_until];
+        link.into_iter().filter(|_| self.link.connected).chain(self.log.times())
+    }
 }
 
 /// Decides what is asked, stored, cosigned and told.
@@ -120,8 +156,12 @@ pub struct Gossip {
     now: u64,
     ticket: u64,
     own: Own,
-    peers: BTreeMap<Name, Peer>,
+    peers: Peers,
     flights: BTreeMap<u64, Flight>,
+    /// This box has an outage.
+    outage: bool,
+    /// The own TPM is quoting for a neighbour.
+    quoting: Option<u64>,
 }
 
 impl Gossip {
@@ -129,13 +169,16 @@ impl Gossip {
     /// calls.
     pub fn new(config: GossipConfig, start: &GossipStart, now: u64) -> Self {
         let own = Own::new(&config, start, now);
-        let mut gossip =
-            Gossip { config, now, ticket: 0, own, peers: BTreeMap::new(), flights: BTreeMap::new() };
+        let (peers, flights) = (Peers::default(), BTreeMap::new());
+        let mut gossip = Gossip { config, now, ticket: 0, own, peers, flights, outage: false, quoting: None };
         gossip.roster(&start.peers);
         for copy in &start.copies {
             if let Some(peer) = gossip.peers.get_mut(&copy.origin) {
                 peer.log = Log::new(copy);
             }
+        }
+        for (name, boot) in &start.boots {
+            gossip.boot_known(name, boot.clone());
         }
         gossip
     }
@@ -156,13 +199,8 @@ impl Gossip {
     /// When to send a [`GossipEvent::Tick`] if nothing happens before.
     pub fn next_wakeup(&self) -> Option<u64> {
         let deadlines = self.flights.values().map(|flight| flight.deadline);
-        let links = self.peers.values().filter(|peer| peer.link.connected).flat_map(|peer| {
-            let Link { heads_at, heads_retry, hand_retry, tell_retry, blamed_until, busy_until, .. } =
-                &peer.link;
-            [*heads_at, heads_retry.at, hand_retry.at, tell_retry.at, *blamed_until, *busy_until]
-        });
-        let logs = self.peers.values().flat_map(|peer| peer.log.times());
-        let times = deadlines.chain(links).chain(logs).chain(self.own_times());
+        let challenges = self.peers.values().flat_map(|peer| self.challenge_times(peer));
+        let times = deadlines.chain(self.peers.alarm()).chain(challenges).chain(self.own_times());
         times.filter(|at| *at > self.now && *at < u64::MAX).min()
     }
 
@@ -188,11 +226,15 @@ impl Gossip {
         self.peers.get(origin).map(|peer| peer.log.heads().collect()).unwrap_or_default()
     }
 
-    /// Whether telling this head could change anything: what is known already need not even be verified.
-    pub fn is_news(&self, origin: &str, head: &Head) -> bool {
+    /// Whether telling this head could change anything: what is known already need not even be verified. `holds` is how
+    /// many entries `from` says it holds, 0 when it does not say.
+    pub fn is_news(&self, origin: &str, head: &Head, from: &Name, holds: u64) -> bool {
         match self.peers.get(origin) {
             None => *origin == *self.own.name && *head != self.own.head,
-            Some(peer) => !peer.log.is_frozen() && !peer.log.heads().any(|known| known == *head),
+            Some(Peer { log, .. }) => {
+                let more = **from != *origin && log.is_more(from, holds);
+                !log.is_frozen() && (!log.is_known(*head, self.now) || more)
+            }
         }
     }
 
@@ -214,6 +256,7 @@ impl Gossip {
             known: peer.log.heads().map(|head| head.size).max().unwrap_or(0),
             state: peer.log.durable,
             holds: peer.held.holder(name),
+            attested: self.attested(&peer.trust),
         };
         self.peers.iter().map(facts).collect()
     }
@@ -224,6 +267,13 @@ impl Gossip {
             GossipEvent::Own { head, worth, lamport } => self.own.advanced(head, worth, lamport),
             GossipEvent::Awaited { size } => self.own.wait(size),
             GossipEvent::Peers(names) => self.roster(&names),
+            GossipEvent::WitnessOnly(names) => {
+                for name in self.peers.keys().cloned().collect::<Vec<_>>() {
+                    if let Some(peer) = self.peers.get_mut(&name) {
+                        peer.heads_only = names.contains(&name);
+                    }
+                }
+            }
             GossipEvent::TakenUp(copy) => {
                 let peer = self.peers.get_mut(&copy.origin).filter(|peer| peer.log.is_nothing());
                 if let Some(peer) = peer {
@@ -237,10 +287,11 @@ impl Gossip {
                 let Some(flight) = self.landed(ticket, |purpose| matches!(purpose, Purpose::Heads)) else {
                     return;
                 };
+                let every = self.config.heads_pause(self.peers.len());
                 if let Some(peer) = self.peers.get_mut(&flight.peer) {
                     (peer.link.heads, peer.link.heads_retry, peer.link.answered) =
                         (None, Retry::default(), true);
-                    peer.link.heads_at = self.now.saturating_add(self.config.heads_every);
+                    peer.link.heads_at = self.now.saturating_add(every);
                 }
             }
             GossipEvent::Verified { ticket, copy, head } => self.verified(ticket, copy, head, effects),
@@ -256,24 +307,39 @@ impl Gossip {
             GossipEvent::Failed { ticket, failure } => self.failed(ticket, failure, random, effects),
             GossipEvent::Persisted { ticket } => self.persisted(ticket, effects),
             GossipEvent::NotPersisted { ticket } => {
-                let lost = self.peers.values_mut().find(|peer| peer.log.is_persisting(ticket));
-                if let Some(peer) = lost {
+                if let Some(peer) = self.persisting(ticket).and_then(|name| self.peers.get_mut(&name)) {
                     peer.log.not_persisted(&self.config, self.now, random);
                 }
             }
             GossipEvent::Cosigned { from, role, head, ours } => {
                 self.cosigned(&from, role, head, ours, effects);
             }
-            GossipEvent::Logged { ticket } => self.logged(ticket),
-            GossipEvent::NotLogged { ticket } => self.own.not_logged(ticket, &self.config, self.now, random),
+            GossipEvent::Logged { ticket } => {
+                self.logged(ticket);
+                self.trust_logged(ticket, true, random);
+            }
+            GossipEvent::NotLogged { ticket } => {
+                self.own.not_logged(ticket, &self.config, self.now, random);
+                self.trust_logged(ticket, false, random);
+            }
             GossipEvent::Forked { origin } => self.forked(&origin, effects),
             GossipEvent::ForkHinted { origin, from } => self.fork_hinted(origin, &from, effects),
+            GossipEvent::Outage(outage) => self.outage = outage,
+            GossipEvent::Vouched { ticket, boot } => self.vouched(ticket, boot, effects),
+            GossipEvent::Disowned { ticket, why } => self.disowned(ticket, why, effects),
+            GossipEvent::BootKept { ticket } => self.boot_kept(ticket, true, random),
+            GossipEvent::BootNotKept { ticket } => self.boot_kept(ticket, false, random),
+            GossipEvent::BootKnown { peer, boot } => self.boot_known(&peer, boot),
+            GossipEvent::BootAccepted(peer) => self.boot_accepted(&peer),
+            GossipEvent::Challenged { from, call } => self.challenged(&from, call, effects),
+            GossipEvent::QuoteDone { call } => self.quoted(call),
         }
     }
 
     fn roster(&mut self, names: &[Name]) {
         let wanted: BTreeSet<&Name> = names.iter().filter(|name| **name != self.own.name).collect();
-        self.peers.retain(|name, _| wanted.contains(name));
+        self.peers.set(&wanted, Peer::new);
+        self.peers_changed();
         let peers = &self.peers;
         self.flights.retain(|_, flight| {
             let log = match &flight.purpose {
@@ -282,17 +348,12 @@ impl Gossip {
                 | Purpose::Consistency { origin, .. } => peers.contains_key(origin),
                 _ => true,
             };
-            log && peers.contains_key(&flight.peer)
+            // What is on its way to the disk arrives there, whoever sent it.
+            let storing = matches!(flight.purpose, Purpose::Range { storing: Some(_), .. });
+            log && (storing || peers.contains_key(&flight.peer))
         });
-        for peer in self.peers.values_mut() {
+        for peer in self.peers.all_mut() {
             peer.log.forget(|ticket| self.flights.contains_key(&ticket), |name| wanted.contains(name));
-        }
-        for name in wanted {
-            self.peers.entry(name.clone()).or_insert_with(|| Peer {
-                link: Link::default(),
-                log: Log::nothing(name.clone()),
-                held: Held::default(),
-            });
         }
     }
 
@@ -301,7 +362,9 @@ impl Gossip {
         let Link { blamed_until, answered, .. } = peer.link;
         peer.link = Link { connected: true, blamed_until, answered, heads_at: self.now, ..Link::default() };
         peer.log.not_handed();
-        self.peers.values_mut().for_each(|peer| peer.log.try_again(name));
+        // It may have been somewhere else meanwhile, or started into something else.
+        peer.trust.ask_again();
+        self.peers.all_mut().for_each(|peer| peer.log.try_again(name));
         self.own.hint();
     }
 
@@ -320,7 +383,11 @@ impl Gossip {
     /// Takes a question off the list when it was for that.
     fn landed(&mut self, ticket: u64, what: impl Fn(&Purpose) -> bool) -> Option<Flight> {
         let found = self.flights.get(&ticket).is_some_and(|flight| what(&flight.purpose));
-        found.then(|| self.flights.remove(&ticket)).flatten()
+        let flight = found.then(|| self.flights.remove(&ticket)).flatten()?;
+        if let Some(peer) = self.peers.get_mut(&flight.peer) {
+            peer.link.silences = 0;
+        }
+        Some(flight)
     }
 
     fn ask(&mut self, peer: &Name, ask: Ask, purpose: Purpose, effects: &mut Vec<GossipEffect>) -> u64 {
@@ -351,16 +418,22 @@ impl Gossip {
 
     fn failed(&mut self, ticket: u64, failure: Failure, random: u64, effects: &mut Vec<GossipEffect>) {
         let Some(flight) = self.flights.remove(&ticket) else { return };
+        if let Purpose::Range { origin, storing: storing @ Some(_), .. } = &flight.purpose {
+            return self.range_failed(&flight.peer, origin, *storing, failure, random, effects);
+        }
         let (config, now) = (&self.config, self.now);
         let Some(peer) = self.peers.get_mut(&flight.peer) else { return };
         let link = &mut peer.link;
-        if let Failure::Refused { after: Some(millis) } = failure {
+        let others = !matches!(flight.purpose, Purpose::Challenge);
+        if let (Failure::Refused { after: Some(millis) }, true) = (failure, others) {
             link.busy_until = now.saturating_add(millis.min(config.backoff_max));
         }
+        link.silences = if failure == Failure::Silence { link.silences.saturating_add(1) } else { 0 };
+        let silent = if link.is_silent(config) { config.silent_max } else { 0 };
         match flight.purpose {
             Purpose::Heads => {
                 link.heads = None;
-                link.heads_retry.failed(config, now, random);
+                link.heads_retry.failed_up_to(silent.max(config.backoff_max), config, now, random);
             }
             Purpose::Cosigned { .. } => {
                 link.handing = None;
@@ -384,6 +457,10 @@ impl Gossip {
             }
             Purpose::Consistency { origin, .. } => {
                 self.consistency_failed(&flight.peer, &origin, failure, effects);
+            }
+            Purpose::Challenge => {
+                let after = if let Failure::Refused { after } = failure { after } else { None };
+                self.challenge_failed(&flight.peer, after, random);
             }
         }
     }
@@ -427,15 +504,22 @@ impl Gossip {
 
     fn plan(&mut self, random: u64, effects: &mut Vec<GossipEffect>) {
         self.plan_own(effects);
-        let frozen = self.peers.iter().filter(|(_, peer)| peer.log.durable.frozen);
-        let forks: Vec<Name> = frozen.map(|(origin, _)| origin.clone()).collect();
-        for name in self.peers.keys().cloned().collect::<Vec<_>>() {
-            self.settle(&name, effects);
-            self.fetch(&name, random, effects);
-            self.hand_over(&name, effects);
-            self.tell_forks(&name, &forks, effects);
-            self.ask_heads(&name, effects);
+        let names = self.peers.due(self.now);
+        for name in &names {
+            self.settle(name, effects);
+            self.fetch(name, random, effects);
+            self.hand_over(name, effects);
+            self.tell_forks(name, effects);
+            self.ask_heads(name, effects);
         }
+        // Their times depend on the whole box, so everybody is looked at.
+        let challenged = |peer: &Peer| self.challenge_times(peer).into_iter().any(|at| at <= self.now);
+        let due = self.peers.iter().filter(|(_, peer)| challenged(peer)).map(|(name, _)| name.clone());
+        for name in due.collect::<Vec<_>>() {
+            self.challenge(&name, effects);
+            self.tell_trust(&name, effects);
+        }
+        self.peers.seen(&names, self.now);
     }
 
     fn ask_heads(&mut self, name: &Name, effects: &mut Vec<GossipEffect>) {
@@ -454,7 +538,8 @@ impl Gossip {
     /// Hands cosignatures to the box whose log it is, until it has taken them.
     fn hand_over(&mut self, name: &Name, effects: &mut Vec<GossipEffect>) {
         let Some(Peer { link, log, .. }) = self.peers.get(name) else { return };
-        if !link.connected || link.handing.is_some() || link.hand_retry.at > self.now {
+        let busy = link.handing.is_some() || link.hand_retry.at > self.now;
+        if !link.connected || busy || link.is_silent(&self.config) {
             return;
         }
         let Some((head, witness, mirror)) = log.to_hand() else { return };
@@ -467,12 +552,14 @@ impl Gossip {
     }
 
     /// Tells a peer of every fork that is durable here.
-    fn tell_forks(&mut self, name: &Name, forks: &[Name], effects: &mut Vec<GossipEffect>) {
-        let Some(Peer { link, .. }) = self.peers.get(name) else { return };
-        if !link.connected || link.telling.is_some() || link.tell_retry.at > self.now {
+    fn tell_forks(&mut self, name: &Name, effects: &mut Vec<GossipEffect>) {
+        let Some(Peer { link, heads_only, .. }) = self.peers.get(name) else { return };
+        let busy = link.telling.is_some() || link.tell_retry.at > self.now;
+        if !link.connected || busy || link.is_silent(&self.config) {
             return;
         }
-        let Some(origin) = forks.iter().find(|origin| !link.told.contains(*origin)).cloned() else { return };
+        let tells = |origin: &&Name| !link.told.contains(*origin) && (!heads_only || *origin == name);
+        let Some(origin) = self.peers.frozen().iter().find(tells).cloned() else { return };
         let ticket = self.ask(name, Ask::Fork { origin: origin.clone() }, Purpose::Fork { origin }, effects);
         if let Some(peer) = self.peers.get_mut(name) {
             peer.link.telling = Some(ticket);
@@ -481,7 +568,7 @@ impl Gossip {
 
     /// How many things this machine remembers; bounded by the number of peers.
     pub fn remembered(&self) -> usize {
-        let each = |peer: &Peer| peer.log.remembered() + peer.link.told.len() + 16;
+        let each = |peer: &Peer| peer.log.remembered() + peer.link.told.len() + 24;
         self.flights.len() + self.peers.values().map(each).sum::<usize>()
     }
 }

@@ -49,6 +49,8 @@ pub(super) struct Own {
     starting: Option<u64>,
     behind: Option<Head>,
     entry_at: u64,
+    /// Whether a mirror entry would tell of entries that none told of before; `None` when that may have changed.
+    telling: Option<bool>,
     logging: Option<(u64, Vec<Holder>)>,
     log_retry: Retry,
 }
@@ -68,6 +70,7 @@ impl Own {
             starting: Some(now.saturating_add(config.start_wait)),
             behind: None,
             entry_at: now.saturating_add(config.entry_every),
+            telling: None,
             logging: None,
             log_retry: Retry::default(),
         }
@@ -78,6 +81,7 @@ impl Own {
             (self.head, self.due) = (head, true);
         }
         self.worth = self.worth.max(worth.min(head.size));
+        self.telling = None;
         self.lamport = self.lamport.max(lamport);
     }
 
@@ -144,13 +148,14 @@ impl Gossip {
         };
         if held.is_none_or(|held| held.size < head.size) {
             *held = Some(head);
+            self.own.telling = None;
             effects.push(GossipEffect::Counted);
         }
     }
 
     pub(super) fn logged(&mut self, ticket: u64) {
         let Some((_, holders)) = self.own.logging.take_if(|logging| logging.0 == ticket) else { return };
-        self.own.log_retry = Retry::default();
+        (self.own.log_retry, self.own.telling) = (Retry::default(), None);
         self.own.entry_at = self.now.saturating_add(self.config.entry_every);
         let size = |head: Option<Head>| head.map_or(0, |head| head.size);
         for holder in holders {
@@ -160,7 +165,10 @@ impl Gossip {
         }
     }
 
-    /// Whether a mirror entry would tell of entries that none told of before.
+    pub(super) fn peers_changed(&mut self) {
+        self.own.telling = None;
+    }
+
     fn is_worth_telling(&self) -> bool {
         let worth = self.own.worth;
         self.peers.values().any(|peer| {
@@ -186,7 +194,7 @@ impl Gossip {
     }
 
     pub(super) fn own_times(&self) -> impl Iterator<Item = u64> {
-        let telling = self.own.logging.is_none() && self.is_worth_telling();
+        let telling = self.own.logging.is_none() && self.own.telling.unwrap_or(false);
         let entry = telling.then(|| self.own.entry_at.max(self.own.log_retry.at));
         self.hint_at().into_iter().chain(self.own.starting).chain(entry)
     }
@@ -198,8 +206,10 @@ impl Gossip {
             self.own.hints = self.own.hints.saturating_add(1);
             effects.push(GossipEffect::Hint);
         }
+        let telling = self.own.telling.unwrap_or_else(|| self.is_worth_telling());
+        self.own.telling = Some(telling);
         let at = self.own.entry_at.max(self.own.log_retry.at);
-        if self.own.logging.is_none() && at <= self.now && self.is_worth_telling() {
+        if self.own.logging.is_none() && at <= self.now && telling {
             self.ticket += 1;
             let holders = self.peers.iter().filter(|(_, peer)| peer.held.sizes() != (0, 0));
             let holders: Vec<Holder> = holders.map(|(name, peer)| peer.held.holder(name)).collect();

@@ -8,7 +8,9 @@
 //! The mode in force is what the newest `mode-change` entry says, not what the machine would like it to be; so every
 //! entry's mode can be checked against the log itself.
 //!
-//! Refuses to do: I/O, clocks; guess. A verified answer, or a lease that holds, is reachability; nothing else is.
+//! Refuses to do: I/O, clocks; guess. A verified answer, or a lease that holds, is reachability; nothing else is, and a
+//! stamp by a revoked signer is none. Go back to `reconciling`: an outage that was closed stays closed, though an anchor of
+//! it may turn out to count for nothing (the planner has it anchored again).
 //! Invariants: outages are numbered 1, 2, 3 ... without gaps; each gets one opening manifest before anything else of
 //! it, and one closing manifest before the next outage begins or the mode becomes `online` again; at most one append is
 //! under way; a drill ends with the process, and no real outage hides in one.
@@ -195,7 +197,7 @@ impl ModeMachine {
             }
             ModeEvent::Locked(locked) => self.locked = locked,
             ModeEvent::RollbackSuspected(suspected) => self.rollback = suspected,
-            ModeEvent::Anchored { size } => self.anchored = self.anchored.max(size),
+            ModeEvent::Anchored { size } => self.anchored = size,
             ModeEvent::Holders { count } => self.holders = count,
             ModeEvent::Lease { expires_in, seals } => self.links.lease(expires_in, seals, self.now),
             ModeEvent::Limits(limits) => self.config.limits = limits,

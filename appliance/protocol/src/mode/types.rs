@@ -89,7 +89,8 @@ pub enum ModeEvent {
     Locked(bool),
     /// Whether the state on disk may be older than what the box has signed. Nothing is logged while it may.
     RollbackSuspected(bool),
-    /// The tree of this size is anchored by as many operators as policy asks for.
+    /// The tree of this size is anchored by as many operators as policy asks for; less than before when anchors turned
+    /// out to count for nothing.
     Anchored {
         /// The size.
         size: u64,

@@ -1,10 +1,12 @@
 //! What the shell of an honest box does, no more: it carries out effects, answers questions from its disk, and verifies
 //! what comes. It may die before or after any effect.
 
+use crate::chips::Call;
 use crate::tree::{Entry, Proof, Tree, leads};
 use crate::world::{Asked, Broken, Happening, Packet, Said, World};
 use crate::{Fault, judge};
 use bulla_formats::hash::Hash;
+use bulla_formats::peer::challenge::Boot;
 use bulla_formats::witness::Role;
 use bulla_protocol::gossip::{
     Ask, CopyStart, CosignerState, Failure, Finding, Gossip, GossipEffect, GossipEvent, GossipStart, Head,
@@ -42,6 +44,8 @@ pub struct Disk {
     pub halted: bool,
     pub copies: BTreeMap<usize, Copy>,
     pub forks: BTreeMap<usize, Proof>,
+    /// Of the neighbours, as they are known.
+    pub boots: BTreeMap<usize, Boot>,
     notes: BTreeSet<(usize, Head)>,
 }
 
@@ -52,6 +56,7 @@ impl Disk {
             halted: false,
             copies: BTreeMap::new(),
             forks: BTreeMap::new(),
+            boots: BTreeMap::new(),
             notes: BTreeSet::new(),
         }
     }
@@ -65,6 +70,7 @@ impl Disk {
 pub struct Process {
     pub machine: Gossip,
     pub wake: u64,
+    /// Notes at hand; those of cosigned heads are on the disk.
     notes: BTreeSet<(usize, Head)>,
     asked: BTreeMap<u64, (usize, Ask)>,
     /// Verified entries that may be stored.
@@ -73,6 +79,11 @@ pub struct Process {
     shown: Option<(usize, Head, Head, Vec<Hash>)>,
     pub lamport: u64,
     standing: Option<Standing>,
+    /// Nonces of challenges under way.
+    pub nonces: BTreeMap<u64, u64>,
+    /// Challenges of others, and whether the chip is at work.
+    pub calls: BTreeMap<u64, Call>,
+    pub quoting: bool,
 }
 
 impl World {
@@ -82,7 +93,11 @@ impl World {
             return Ok(());
         }
         self.swap_disk(place);
+        self.turn_on(place);
         let disk = &mut self.members[place].disk;
+        if self.options.fault == Fault::ForgetBoots {
+            disk.boots.clear();
+        }
         for copy in disk.copies.values_mut() {
             if self.options.fault == Fault::ForgetState {
                 copy.state = CosignerState::default();
@@ -99,16 +114,20 @@ impl World {
             lamport: disk.own.lamport(),
             peers: self.trusted(place),
             copies: copies.collect(),
+            boots: disk.boots.iter().map(|(peer, boot)| (self.names[*peer].clone(), boot.clone())).collect(),
         };
         let process = Process {
-            machine: Gossip::new(self.config.clone(), &start, self.now),
+            machine: Gossip::new(self.weather.config.clone(), &start, self.now),
             wake: self.now,
-            notes: disk.notes.clone(),
+            notes: BTreeSet::new(),
             asked: BTreeMap::new(),
             verified: BTreeMap::new(),
             shown: None,
             lamport: disk.own.lamport(),
             standing: None,
+            nonces: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            quoting: false,
         };
         self.members[place].process = Some(process);
         self.note(|_| format!("{place} starts"));
@@ -179,14 +198,18 @@ impl World {
     pub fn drive(&mut self, place: usize, event: GossipEvent) -> Result<(), Broken> {
         let (now, random) = (self.now, self.rng.next());
         let Some(process) = &mut self.members[place].process else { return Ok(()) };
+        if let GossipEvent::QuoteDone { .. } = event {
+            process.quoting = false;
+        }
         let text = if self.options.trace { format!("{place} < {event:?}") } else { String::new() };
         let effects = process.machine.handle(event, now, random);
+        self.events += 1;
         if self.options.trace && !effects.is_empty() {
             self.trace.push(format!("{now:>8} {text}"));
         }
         for effect in effects {
             self.note(|_| format!("{place} > {effect:?}"));
-            let dies = !self.calm && self.rng.one_in(900);
+            let dies = !self.calm && self.rng.one_in(self.weather.death);
             let before = self.rng.one_in(2);
             if dies && before {
                 self.die(place);
@@ -199,19 +222,20 @@ impl World {
             }
         }
         let ticks = !self.breaks(Fault::NoTicks);
-        let forgets = self.breaks(Fault::ForgetNotes);
-        let names = self.names.clone();
-        let Member { disk, process } = self.parts(place);
-        let Some(process) = process else { return Ok(()) };
+        let (forgets, weeks) = (self.breaks(Fault::ForgetNotes), self.options.weeks);
+        let (names, member) = (&self.names, &mut self.members[place]);
+        let Some(process) = &mut member.process else { return Ok(()) };
         process.wake = process.machine.next_wakeup().filter(|_| ticks).map_or(u64::MAX, |at| at.max(now + 1));
         let machine = &process.machine;
-        process.notes.retain(|note| {
-            disk.notes.contains(note) || !forgets && machine.heads(&names[note.0]).contains(&note.1)
-        });
+        // In weeks of a large site many are kept longer than they must be.
+        if weeks && process.notes.len() < 16 * names.len() {
+            return self.check_process(place);
+        }
+        process.notes.retain(|note| !forgets && machine.heads(&names[note.0]).contains(&note.1));
         self.check_process(place)
     }
 
-    fn report(&mut self, place: usize, after: u64, event: GossipEvent) {
+    pub fn report(&mut self, place: usize, after: u64, event: GossipEvent) {
         let run = self.members[place].run;
         self.plan(after, Happening::Report { to: place, run, event });
     }
@@ -249,7 +273,7 @@ impl World {
             GossipEffect::ProveFork { origin, one, other } => self.prove(place, &origin, one, other)?,
             GossipEffect::Standing(standing) => self.stand(place, standing)?,
             GossipEffect::Lamport { time } => {
-                let (cap, uncapped) = (self.config.lamport_cap, self.breaks(Fault::NoCap));
+                let (cap, uncapped) = (self.weather.config.lamport_cap, self.breaks(Fault::NoCap));
                 let member = &mut self.members[place];
                 let highest = member.disk.copies.values().map(|copy| copy.tree.lamport()).max().unwrap_or(0);
                 let Some(process) = &mut member.process else { return Ok(()) };
@@ -262,6 +286,13 @@ impl World {
                 }
             }
             GossipEffect::Report(finding) => self.found(place, finding)?,
+            GossipEffect::KeepBoot { ticket, peer, boot } => self.keep_boot(place, ticket, &peer, boot)?,
+            GossipEffect::LogTrust { ticket, before, why, .. } => {
+                self.log_trust(place, ticket, before, why)?
+            }
+            GossipEffect::Quote { call } => self.quote(place, call)?,
+            GossipEffect::Busy { call, .. } if self.breaks(Fault::QuoteAlways) => self.quote(place, call)?,
+            GossipEffect::Busy { call, .. } => self.busy(place, call),
         }
         Ok(())
     }
@@ -325,6 +356,7 @@ impl World {
                 self.members[place].disk.halted = true;
                 self.members[place].learnt = true;
             }
+            Finding::Distrusted { peer, why } => self.check_distrust(place, &peer, why)?,
         }
         Ok(())
     }
@@ -353,7 +385,7 @@ impl World {
                 let roles: Vec<Role> = roles.collect();
                 for role in &roles {
                     self.check_cosignature(place, to, *role, *head)?;
-                    self.truth.cosigned.insert((place, *role, to, *head));
+                    self.truth.cosigned[to].insert((place, *role, *head));
                 }
                 let made = roles.into_iter().map(|role| (role, place, role)).collect();
                 Asked::Cosigned { head: *head, made }
@@ -366,6 +398,7 @@ impl World {
                 }
             }
             Ask::ForkOf { origin } => Asked::ForkOf { origin: self.place(origin) },
+            Ask::Challenge => self.challenge(place, to, ticket)?,
         };
         let run = self.members[place].run;
         if let Some(process) = &mut self.members[place].process {
@@ -383,8 +416,8 @@ impl World {
         Ok(())
     }
 
-    fn disk_fails(&mut self) -> bool {
-        let fails = !self.calm && self.rng.one_in(30);
+    pub fn disk_fails(&mut self) -> bool {
+        let fails = !self.calm && self.rng.one_in(self.weather.disk);
         if fails {
             self.seen.insert("disk failed");
         }
@@ -526,6 +559,9 @@ impl World {
                 let (origin, from) = (self.names[origin].clone(), self.names[from].clone());
                 self.drive(to, GossipEvent::ForkHinted { origin, from })
             }
+            Packet::Ask { ticket, run, ask: Asked::Challenge { nonce } } => {
+                self.called(to, Call { from, ticket, run, nonce })
+            }
             Packet::Ask { ticket, run, ask } => {
                 let said = self.answer(to, from, ask)?;
                 self.send(to, from, Packet::Answer { ticket, run, said });
@@ -550,7 +586,7 @@ impl World {
         let names = &self.names;
         let member = &mut self.members[to];
         let Some(process) = &mut member.process else { return Ok(()) };
-        if holds == 0 && !process.machine.is_news(&names[origin], &head) {
+        if !process.machine.is_news(&names[origin], &head, &names[from], holds) {
             return Ok(());
         }
         process.notes.insert((origin, head));
@@ -624,6 +660,8 @@ impl World {
                 Said::Taken
             }
             Asked::ForkOf { origin } => disk.forks.get(&origin).cloned().map_or(Said::Refused, Said::Fork),
+            // These wait for the chip.
+            Asked::Challenge { .. } => Said::Refused,
         })
     }
 
@@ -692,6 +730,9 @@ impl World {
                 }
             }
             (Ask::Cosigned { .. } | Ask::Fork { .. }, Said::Taken) => GossipEvent::Taken { ticket },
+            (Ask::Challenge, Said::Vouched { by, nonce, chip }) => {
+                self.judge_voucher(to, from, ticket, (by, nonce, chip))
+            }
             (Ask::ForkOf { .. }, Said::Fork(proof)) => {
                 if !self.breaks(Fault::KeepForks) {
                     self.take_fork(to, proof)?;

@@ -82,6 +82,8 @@ impl World {
                     self.send(liar, to, Packet::Hint { origin: nobody, head });
                     self.send(liar, to, Packet::ForkHint { origin: to });
                     self.send(liar, to, Packet::Ask { ticket: 1, run: 0, ask: Asked::Heads });
+                    let ask = Asked::Challenge { nonce: size };
+                    self.send(liar, to, Packet::Ask { ticket: 1, run: 0, ask });
                 }
             }
             Kind::Relabeller => self.relabel(liar),
@@ -117,17 +119,17 @@ impl World {
     /// Cosignatures that others made, and its own of another role, or of a tree that never was.
     fn relabel(&mut self, liar: usize) {
         for to in (0..self.names.len()).filter(|to| *to != liar) {
-            let made: Vec<_> = self.truth.cosigned.iter().filter(|made| made.2 == to).copied().collect();
+            let made: Vec<_> = self.truth.cosigned[to].iter().copied().collect();
             let mut presented = Vec::new();
             if !made.is_empty() {
-                let (maker, role, _, head) = made[self.rng.size(0, made.len() - 1)];
+                let (maker, role, head) = made[self.rng.size(0, made.len() - 1)];
                 presented.push((head, (role, maker, role)));
             }
             let signed: Vec<Head> = self.truth.signed[to].iter().copied().collect();
             if !signed.is_empty() {
                 // Witnessed, truly; and said to be mirrored.
                 let head = self.rng.pick(&signed);
-                self.truth.cosigned.insert((liar, Role::Witness, to, head));
+                self.truth.cosigned[to].insert((liar, Role::Witness, head));
                 presented.push((head, (Role::Witness, liar, Role::Witness)));
                 presented.push((head, (Role::Mirror, liar, Role::Witness)));
                 let never = Head { size: head.size, root: self.noise() };
@@ -137,6 +139,20 @@ impl World {
                 let ask = Asked::Cosigned { head, made: vec![made] };
                 self.send(liar, to, Packet::Ask { ticket: 1, run: 0, ask });
             }
+        }
+    }
+
+    /// Another's key, an older answer, a changed boot; or the truth.
+    fn lie_of_boot(&mut self, liar: usize, kind: Kind, nonce: u64) -> Said {
+        let mut chip = self.members[liar].chip;
+        match (kind, self.rng.between(0, 2)) {
+            (Kind::Replayer | Kind::Relabeller, _) => Said::Vouched { by: liar, nonce: nonce ^ 1, chip },
+            (Kind::Liar, 0) => Said::Vouched { by: self.names.len() - 1, nonce, chip },
+            (Kind::Liar, 1) => {
+                chip.boot += 1;
+                Said::Vouched { by: liar, nonce, chip }
+            }
+            _ => Said::Vouched { by: liar, nonce, chip },
         }
     }
 
@@ -192,6 +208,7 @@ impl World {
             }
             Asked::Cosigned { .. } | Asked::Fork(_) => Said::Taken,
             Asked::ForkOf { .. } => Said::Refused,
+            Asked::Challenge { nonce } => self.lie_of_boot(liar, kind, nonce),
         })
     }
 }

@@ -1,7 +1,7 @@
 //! Boxes that mirror and witness each other over a bad network, some of them liars, in thousands of short lives.
 //!
-//! Each seed is a site of three to six boxes (some are of twelve, with `BULLA_SOAK=1` of fifty): links that break, packets that are
-//! lost, doubled and late, boxes that die at any effect and come back with what was durable, disks replaced by older
+//! Each seed is a site of three to six boxes for minutes (some are of twelve, and some of fifty for two weeks and more, in
+//! which mostly nothing happens: `weather.rs`): links that break, packets that are lost, doubled and late, boxes that die at any effect and come back with what was durable, disks replaced by older
 //! copies, neighbours that are struck off a list and put back, and boxes that fork their log, lie about entries, replay heads, flood, relabel cosignatures and overstate
 //! Lamport times. Then the network heals. A seed that fails says how to run it again:
 //! `BULLA_SIM_SEED=<seed> cargo test -p bulla-protocol --test gossip_simulation -- replay --nocapture`.
@@ -10,9 +10,11 @@
 //! cosignature before entries and objects are durable), `persisted` (nothing is cosigned that the disk does not allow, and
 //! that never goes back), `frozen` (a fork that honest boxes hold both sides of is frozen by all; nothing is added after),
 //! `converged` (every honest log is held by every honest box), `behind` (a box with an older disk learns it), `counted`
-//! (who holds how much is what was cosigned), `blame` (no honest box is blamed), `lamport`, `bounded`, `notes`. And that
+//! (who holds how much is what was cosigned), `vouched` (a neighbour is fresh only by an answer of its own chip to this box's
+//! own nonce, and what has changed shows), `quotes` (nobody challenges or quotes more often than agreed), `blame` (no honest box is blamed), `lamport`, `bounded`, `notes`. And that
 //! each check can fail: a driver that breaks one rule is found out by the check that stands for it.
 
+mod chips;
 mod driver;
 mod judge;
 mod liars;
@@ -20,6 +22,7 @@ mod liars;
 #[allow(dead_code, reason = "the other simulation uses all of it")]
 mod rng;
 mod tree;
+mod weather;
 mod world;
 
 use std::collections::BTreeMap;
@@ -60,14 +63,22 @@ enum Fault {
     ForgetNotes,
     /// A neighbour that comes back is treated as a new one.
     LeaveCopies,
+    /// Boots are said to be durable before they are.
+    SayBootKept,
+    /// A restart begins without known boots.
+    ForgetBoots,
+    /// Answers to challenges are not held against key and nonce.
+    BelieveVouchers,
+    /// The chip quotes for whoever asks, as often as it asks.
+    QuoteAlways,
 }
 
 #[derive(Clone, Copy)]
 struct Options {
     seed: u64,
     boxes: usize,
-    /// How long the network is bad, in milliseconds.
-    rough: u64,
+    /// Weeks with little to do; not minutes with everything at once.
+    weeks: bool,
     fault: Fault,
     trace: bool,
 }
@@ -77,21 +88,21 @@ fn soak() -> bool {
 }
 
 fn options(seed: u64, fault: Fault) -> Options {
-    let large = seed >= LARGE;
-    let boxes = match large {
-        true if soak() => 50,
-        true => 12,
-        false => 3 + (seed % 4) as usize,
+    let boxes = match seed {
+        WEEKS.. => 50,
+        LARGE.. => 12,
+        _ => 3 + (seed % 4) as usize,
     };
-    let rough = 20_000 + seed % 7 * 10_000;
-    Options { seed, boxes, rough, fault, trace: false }
+    Options { seed, boxes, weeks: seed >= WEEKS, fault, trace: false }
 }
 
 /// Seeds from here on are large sites.
 const LARGE: u64 = 1 << 32;
+/// And from here on sites of fifty boxes, for two weeks and more.
+const WEEKS: u64 = 1 << 33;
 
 /// Runs seeds on all processors; returns the first that breaks something, and what.
-fn search(seeds: std::ops::Range<u64>, fault: Fault) -> Option<(u64, Broken)> {
+fn search(seeds: std::ops::Range<u64>, fault: Fault, events: &AtomicU64) -> Option<(u64, Broken)> {
     let next = AtomicU64::new(seeds.start);
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
@@ -101,7 +112,12 @@ fn search(seeds: std::ops::Range<u64>, fault: Fault) -> Option<(u64, Broken)> {
                 if seed >= seeds.end {
                     return None;
                 }
-                let end = std::panic::catch_unwind(|| World::new(options(seed, fault)).go());
+                let end = std::panic::catch_unwind(|| {
+                    let mut world = World::new(options(seed, fault));
+                    let end = world.go();
+                    events.fetch_add(world.events, Ordering::Relaxed);
+                    end
+                });
                 let end = end.unwrap_or_else(|_| Err(("panic", "see above".to_owned())));
                 if let Err(broken) = end {
                     next.store(seeds.end, Ordering::Relaxed);
@@ -116,7 +132,10 @@ fn search(seeds: std::ops::Range<u64>, fault: Fault) -> Option<(u64, Broken)> {
 }
 
 fn nothing_breaks(seeds: std::ops::Range<u64>) {
-    if let Some((seed, (invariant, what))) = search(seeds, Fault::None) {
+    let events = AtomicU64::new(0);
+    let (sites, found) = (seeds.end - seeds.start, search(seeds, Fault::None, &events));
+    println!("{sites} sites, {} events", events.into_inner());
+    if let Some((seed, (invariant, what))) = found {
         panic!(
             "seed {seed} breaks {invariant}: {what}\nagain, with a trace: \
              BULLA_SIM_SEED={seed} cargo test -p bulla-protocol --test gossip_simulation -- replay --nocapture"
@@ -131,7 +150,12 @@ fn g2_g9_bad_neighbours_break_nothing() {
 
 #[test]
 fn a_large_site_converges() {
-    nothing_breaks(LARGE..LARGE + if soak() { 20 } else { 4 });
+    nothing_breaks(LARGE..LARGE + if soak() { 200 } else { 4 });
+}
+
+#[test]
+fn fifty_boxes_live_for_weeks() {
+    nothing_breaks(WEEKS..WEEKS + if soak() { 2_000 } else { 3 });
 }
 
 #[test]
@@ -185,6 +209,14 @@ fn the_sites_are_bad_enough() {
         "disk failed",
         "struck",
         "taken up",
+        "fresh",
+        "trust logged",
+        "good again",
+        "busy",
+        "boot-changed",
+        "reset-went-back",
+        "other-key",
+        "not-genuine",
     ] {
         assert!(seen.get(what).is_some_and(|times| *times >= 5), "{what}: {seen:?}");
     }
@@ -192,7 +224,7 @@ fn the_sites_are_bad_enough() {
 
 #[test]
 fn every_check_can_fail() {
-    let rows: [(Fault, &[&str]); 15] = [
+    let rows: [(Fault, &[&str]); 19] = [
         (Fault::SayPersisted, &["persisted"]),
         (Fault::ForgetState, &["persisted", "consistent"]),
         (Fault::BelieveEntries, &["mirrored", "consistent", "converged", "frozen"]),
@@ -202,15 +234,19 @@ fn every_check_can_fail() {
         (Fault::BelieveLabels, &["counted"]),
         (Fault::KeepForks, &["frozen"]),
         (Fault::Thaw, &["frozen", "persisted"]),
-        (Fault::NoTicks, &["converged", "behind", "frozen"]),
-        (Fault::OneConnection, &["converged", "frozen"]),
+        (Fault::NoTicks, &["converged", "behind", "frozen", "vouched"]),
+        (Fault::OneConnection, &["converged", "frozen", "vouched"]),
         (Fault::KnowEverything, &["behind"]),
         (Fault::NoCap, &["lamport"]),
         (Fault::ForgetNotes, &["notes"]),
         (Fault::LeaveCopies, &["persisted", "consistent", "converged"]),
+        (Fault::SayBootKept, &["persisted"]),
+        (Fault::ForgetBoots, &["persisted"]),
+        (Fault::BelieveVouchers, &["vouched"]),
+        (Fault::QuoteAlways, &["quotes"]),
     ];
     for (fault, expected) in rows {
-        let found = search(0..1_500, fault);
+        let found = search(0..1_500, fault, &AtomicU64::new(0));
         let (seed, (invariant, what)) = found.unwrap_or_else(|| panic!("{fault:?} is not found out"));
         assert!(expected.contains(&invariant), "{fault:?}, seed {seed}: {invariant}: {what}");
     }

@@ -1,24 +1,20 @@
 //! A site: its boxes, the network between them, and the time.
 
+use crate::chips::Chip;
 use crate::driver::{Disk, Process};
 use crate::liars::Kind;
 use crate::rng::Rng;
 use crate::tree::{Entry, Proof, Tree};
+use crate::weather::{Links, SECOND, Span, Weather};
 use crate::{Fault, Options};
 use bulla_formats::hash::Hash;
 use bulla_formats::witness::Role;
-use bulla_protocol::gossip::{GossipConfig, GossipEvent, Head, Name};
+use bulla_protocol::gossip::{GossipEvent, Head, Name};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 /// Which invariant, and how.
 pub type Broken = (&'static str, String);
-
-pub const SECOND: u64 = 1_000;
-/// How long everything has to become right again once the network has healed.
-pub const CALM: u64 = 150 * SECOND;
-/// When appending ends, that long after the network has healed.
-const QUIET: u64 = 20 * SECOND;
 
 /// What travels.
 #[derive(Clone, Debug)]
@@ -54,16 +50,34 @@ pub enum Asked {
     ForkOf {
         origin: usize,
     },
+    Challenge {
+        nonce: u64,
+    },
 }
 
 #[derive(Clone, Debug)]
 pub enum Said {
     Heads(Vec<(usize, Head, u64)>),
-    Range { from: u64, entries: Vec<Entry>, proof: Vec<Hash>, head: Head },
+    Range {
+        from: u64,
+        entries: Vec<Entry>,
+        proof: Vec<Hash>,
+        head: Head,
+    },
     Objects(Vec<u64>),
-    Consistency { root: Hash, proof: Vec<Hash>, head: Head },
+    Consistency {
+        root: Hash,
+        proof: Vec<Hash>,
+        head: Head,
+    },
     Taken,
     Fork(Proof),
+    /// Whose key signed, over which nonce, and what the chip says.
+    Vouched {
+        by: usize,
+        nonce: u64,
+        chip: Chip,
+    },
     Refused,
 }
 
@@ -71,6 +85,9 @@ pub enum Happening {
     Append(usize),
     Lie(usize),
     Turn(usize, usize),
+    /// Some boxes are cut off from the others, and come back.
+    Part,
+    Heal(Vec<usize>),
     Crash(usize),
     Start(usize),
     /// An operator strikes a neighbour off this box's list.
@@ -95,6 +112,7 @@ pub enum Happening {
 pub struct Member {
     pub kind: Kind,
     pub disk: Disk,
+    pub chip: Chip,
     pub process: Option<Process>,
     pub run: u64,
     /// It came back with an older disk, and what the newest head it had let others see was.
@@ -109,34 +127,43 @@ pub struct Truth {
     pub branches: Vec<Vec<Tree>>,
     /// Every head that the log's key has signed.
     pub signed: Vec<BTreeSet<Head>>,
-    /// Cosigner, role, log, head.
-    pub cosigned: BTreeSet<(usize, Role, usize, Head)>,
+    /// Of each log: cosigner, role, head.
+    pub cosigned: Vec<BTreeSet<(usize, Role, Head)>>,
     /// The newest state that each box has made durable for each log.
     pub states: BTreeMap<(usize, usize), bulla_protocol::gossip::CosignerState>,
+    /// The newest boot that each box has made durable of each other.
+    pub boots: BTreeMap<(usize, usize), bulla_formats::peer::challenge::Boot>,
+    /// Boxes whose boot has changed, or whose TPM has gone back.
+    pub tampered: BTreeSet<usize>,
+    /// In which run of a box whose chip has vouched to it.
+    pub vouched: BTreeSet<(usize, u64, usize)>,
+    /// When a box challenged another, and when it quoted for one, in which run.
+    pub challenged: BTreeMap<(usize, u64, usize), u64>,
+    pub quoted: BTreeMap<(usize, u64, usize), u64>,
 }
 
 pub struct World {
     pub rng: Rng,
     pub options: Options,
-    pub config: GossipConfig,
+    pub weather: Weather,
     pub now: u64,
     order: u64,
     queue: BinaryHeap<Reverse<(u64, u64)>>,
     happenings: BTreeMap<u64, Box<Happening>>,
     pub names: Vec<Name>,
+    places: BTreeMap<Name, usize>,
     pub members: Vec<Member>,
     pub truth: Truth,
-    up: BTreeSet<(usize, usize)>,
+    /// Cables, of each pair once.
+    up: Vec<bool>,
     /// Whose list lacks whom.
     struck: BTreeSet<(usize, usize)>,
     pub calm: bool,
     pub ids: u64,
+    /// How many events the machines were told of.
+    pub events: u64,
     pub seen: BTreeSet<&'static str>,
     pub trace: Vec<String>,
-}
-
-fn pair(a: usize, b: usize) -> (usize, usize) {
-    (a.min(b), a.max(b))
 }
 
 impl World {
@@ -144,45 +171,49 @@ impl World {
         let mut rng = Rng::new(options.seed);
         let boxes = options.boxes;
         // At least two are honest.
-        let liars = rng.size(0, (boxes / 3).max(1).min(boxes - 2));
+        let of = if options.weeks { 8 } else { 3 };
+        let liars = rng.size(0, (boxes / of).max(1).min(boxes - 2));
         let member = |place: usize, rng: &mut Rng| Member {
             kind: if place < liars { rng.pick(&Kind::LIARS) } else { Kind::Honest },
             disk: Disk::new(),
+            chip: Chip::new(),
             process: None,
             run: 0,
             lost: None,
             learnt: false,
         };
         let members = (0..boxes).map(|place| member(place, &mut rng)).collect();
-        let config = GossipConfig {
-            heads_every: 8 * SECOND,
-            timeout: 2 * SECOND,
-            backoff_max: 10 * SECOND,
-            liar_pause: 40 * SECOND,
-            start_wait: 3 * SECOND,
-            entry_every: 10 * SECOND,
-            chunk: rng.pick(&[3, 10, 4_096]),
-            lamport_cap: 1_000,
-            ..GossipConfig::default()
+        let weather = match options.weeks {
+            true => Weather::of_weeks(options.seed),
+            false => Weather::of_minutes(options.seed, &mut rng),
         };
+        let name = |place| format!("bank.example/{place:02}/1").into();
+        let names: Vec<Name> = (0..boxes).map(name).collect();
         let mut world = World {
-            config,
+            weather,
             now: 0,
             order: 0,
             queue: BinaryHeap::new(),
             happenings: BTreeMap::new(),
-            names: (0..boxes).map(|place| format!("bank.example/{place:02}/1").into()).collect(),
+            places: names.iter().cloned().zip(0..).collect(),
+            names,
             members,
             truth: Truth {
                 branches: vec![vec![Tree::new()]; boxes],
                 signed: vec![BTreeSet::new(); boxes],
-                cosigned: BTreeSet::new(),
+                cosigned: vec![BTreeSet::new(); boxes],
                 states: BTreeMap::new(),
+                boots: BTreeMap::new(),
+                tampered: BTreeSet::new(),
+                vouched: BTreeSet::new(),
+                challenged: BTreeMap::new(),
+                quoted: BTreeMap::new(),
             },
-            up: BTreeSet::new(),
+            up: vec![false; boxes * boxes],
             struck: BTreeSet::new(),
             calm: false,
             ids: 0,
+            events: 0,
             seen: BTreeSet::new(),
             trace: Vec::new(),
             rng,
@@ -190,11 +221,12 @@ impl World {
         };
         for place in 0..boxes {
             world.plan(0, Happening::Start(place));
-            let (first, death) = (world.rng.between(1, 3 * SECOND), world.rng.between(SECOND, 60 * SECOND));
+            let (first, death) =
+                (world.rng.between(1, world.weather.first), world.within(world.weather.crash));
             if world.is_honest(place) {
                 world.plan(first, Happening::Append(place));
                 world.plan(death, Happening::Crash(place));
-                let strike = world.rng.between(10 * SECOND, 80 * SECOND);
+                let strike = world.within(world.weather.strike);
                 world.plan(strike, Happening::Strike(place));
             } else {
                 world.plan(first, Happening::Lie(place));
@@ -204,7 +236,11 @@ impl World {
                 world.plan(first, Happening::Turn(place, other));
             }
         }
-        world.plan(world.options.rough, Happening::Calm);
+        if let Links::Parts(every, _) = world.weather.links {
+            let first = world.within(every);
+            world.plan(first, Happening::Part);
+        }
+        world.plan(world.weather.rough, Happening::Calm);
         world
     }
 
@@ -231,16 +267,20 @@ impl World {
     }
 
     pub fn place(&self, name: &str) -> usize {
-        self.names.iter().position(|known| **known == *name).expect("every name is a box's")
+        *self.places.get(name).expect("every name is a box's")
     }
 
     pub fn breaks(&self, fault: Fault) -> bool {
         self.options.fault == fault
     }
 
+    fn pair(&self, a: usize, b: usize) -> usize {
+        a.min(b) * self.members.len() + a.max(b)
+    }
+
     /// There is a cable, and neither refuses the other.
     pub fn is_up(&self, a: usize, b: usize) -> bool {
-        self.up.contains(&pair(a, b)) && self.trusts(a, b) && self.trusts(b, a)
+        self.up[self.pair(a, b)] && self.trusts(a, b) && self.trusts(b, a)
     }
 
     fn trusts(&self, place: usize, other: usize) -> bool {
@@ -255,7 +295,7 @@ impl World {
 
     /// Runs to the end; what is broken first ends it.
     pub fn go(&mut self) -> Result<(), Broken> {
-        let end = self.options.rough + CALM;
+        let end = self.weather.rough + self.weather.calm;
         loop {
             let wake = |member: &Member| member.process.as_ref().map_or(u64::MAX, |process| process.wake);
             let (first, wake) =
@@ -279,30 +319,43 @@ impl World {
     fn happen(&mut self, what: Happening) -> Result<(), Broken> {
         match what {
             Happening::Append(place) => {
-                let after = self.rng.between(100, 4 * SECOND);
-                if self.now < self.options.rough + QUIET {
+                let after = self.within(self.weather.append);
+                if self.now < self.weather.rough + self.weather.quiet {
                     self.append(place)?;
                     self.plan(after, Happening::Append(place));
                 }
             }
             Happening::Lie(place) => {
                 self.lie(place);
-                let after = self.rng.between(200, 3 * SECOND);
+                let after = self.within(self.weather.lie);
                 self.plan(after, Happening::Lie(place));
             }
             Happening::Turn(a, b) => {
-                let up = self.calm || !self.up.contains(&pair(a, b));
+                let up = self.calm || !self.up[self.pair(a, b)];
                 self.turn(a, b, up)?;
-                let after = if self.rng.one_in(3) { 40 * SECOND } else { 6 * SECOND };
-                let after = self.rng.between(100, after);
-                if !self.calm {
-                    self.plan(after, Happening::Turn(a, b));
+                if let Links::Each(often, seldom) = self.weather.links {
+                    let after = if self.rng.one_in(3) { seldom } else { often };
+                    let after = self.rng.between(100, after);
+                    if !self.calm {
+                        self.plan(after, Happening::Turn(a, b));
+                    }
                 }
             }
+            Happening::Part if !self.calm => {
+                if let Links::Parts(every, during) = self.weather.links {
+                    let part = self.part();
+                    self.turn_part(&part, false)?;
+                    let (after, next) = (self.within(during), self.within(every));
+                    self.plan(after, Happening::Heal(part));
+                    self.plan(next, Happening::Part);
+                }
+            }
+            Happening::Part => {}
+            Happening::Heal(part) => self.turn_part(&part, true)?,
             Happening::Crash(place) => {
                 if !self.calm {
                     self.die(place);
-                    let after = self.rng.between(SECOND, 60 * SECOND);
+                    let after = self.within(self.weather.crash);
                     self.plan(after, Happening::Crash(place));
                 }
             }
@@ -310,7 +363,7 @@ impl World {
             Happening::Strike(place) => {
                 if !self.calm {
                     self.strike(place)?;
-                    let after = self.rng.between(10 * SECOND, 80 * SECOND);
+                    let after = self.within(self.weather.strike);
                     self.plan(after, Happening::Strike(place));
                 }
             }
@@ -342,15 +395,33 @@ impl World {
         Ok(())
     }
 
+    fn within(&mut self, (from, to): Span) -> u64 {
+        self.rng.between(from, to)
+    }
+
+    /// Mostly one box; sometimes any half of them.
+    fn part(&mut self) -> Vec<usize> {
+        let boxes = self.members.len();
+        match self.rng.one_in(6) {
+            true => (0..boxes).filter(|_| self.rng.one_in(2)).collect(),
+            false => vec![self.rng.size(0, boxes - 1)],
+        }
+    }
+
+    fn turn_part(&mut self, part: &[usize], up: bool) -> Result<(), Broken> {
+        for a in part {
+            for b in (0..self.members.len()).filter(|b| !part.contains(b)) {
+                self.turn(*a, b, up)?;
+            }
+        }
+        Ok(())
+    }
+
     /// A link comes or goes; both ends notice.
     fn turn(&mut self, a: usize, b: usize, up: bool) -> Result<(), Broken> {
-        if up == self.up.contains(&pair(a, b)) {
+        let pair = self.pair(a, b);
+        if std::mem::replace(&mut self.up[pair], up) == up {
             return Ok(());
-        }
-        if up {
-            self.up.insert(pair(a, b));
-        } else {
-            self.up.remove(&pair(a, b));
         }
         if !self.trusts(a, b) || !self.trusts(b, a) {
             return Ok(());
@@ -373,6 +444,10 @@ impl World {
         }
         let connected = self.is_up(place, other);
         self.struck.insert((place, other));
+        // Its pace is forgotten with it.
+        let pair = (place, self.members[place].run, other);
+        self.truth.challenged.remove(&pair);
+        self.truth.quoted.remove(&pair);
         self.seen.insert("struck");
         self.note(|_| format!("{place} does not trust {other}"));
         let peers = self.trusted(place);
@@ -380,7 +455,7 @@ impl World {
         if connected && self.alive(other) {
             self.tell_link(other, place, false)?;
         }
-        let after = self.rng.between(100, 20 * SECOND);
+        let after = self.within(self.weather.struck);
         self.plan(after, Happening::Restore(place, other));
         Ok(())
     }
@@ -393,6 +468,10 @@ impl World {
         self.note(|_| format!("{place} trusts {other} again"));
         let peers = self.trusted(place);
         self.drive(place, GossipEvent::Peers(peers))?;
+        if let Some(boot) = self.members[place].disk.boots.get(&other).cloned() {
+            let peer = self.names[other].clone();
+            self.drive(place, GossipEvent::BootKnown { peer, boot })?;
+        }
         if let Some(copy) = self.copy_start(place, other).filter(|_| !self.breaks(Fault::LeaveCopies)) {
             self.seen.insert("taken up");
             self.drive(place, GossipEvent::TakenUp(copy))?;
@@ -434,7 +513,7 @@ impl World {
         member.run += 1;
         self.seen.insert("crash");
         self.note(|_| format!("{place} dies"));
-        let after = self.rng.between(50, 5 * SECOND);
+        let after = self.within(self.weather.down);
         self.plan(after, Happening::Start(place));
         for other in 0..self.members.len() {
             let run = self.members[other].run;

@@ -14,13 +14,23 @@ pub enum Body {
     },
     Change(ModeChange),
     Manifest(Manifest),
-    /// The tree's size; operator and bounds of each proof.
+    /// The tree's size, and the proofs.
     Anchor {
         size: u64,
-        proofs: Vec<(String, Bounds)>,
+        proofs: Vec<Proof>,
     },
     Clock,
 }
+
+#[derive(Clone)]
+pub struct Proof {
+    pub operator: String,
+    pub signer: Signer,
+    pub bounds: Bounds,
+}
+
+/// An authority, and the number of its certificate.
+pub type Signer = (usize, u32);
 
 #[derive(Clone)]
 pub struct Entry {
@@ -47,7 +57,8 @@ pub struct Log {
     pub record: ModeRecord,
     /// Index of the last mode change that was more than a lock.
     below_since: u64,
-    anchored: BTreeMap<String, u64>,
+    /// By operator and signer, the largest tree anchored.
+    anchored: BTreeMap<(String, Signer), u64>,
 }
 
 pub type Broken = (&'static str, String);
@@ -76,8 +87,8 @@ impl Log {
                 self.record.manifested(index, manifest);
             }
             Body::Anchor { size, proofs } => {
-                for (operator, _) in proofs {
-                    let known = self.anchored.entry(operator.clone()).or_default();
+                for proof in proofs {
+                    let known = self.anchored.entry((proof.operator.clone(), proof.signer)).or_default();
                     *known = (*known).max(*size);
                 }
             }
@@ -197,14 +208,35 @@ impl Log {
         seen
     }
 
-    /// By operator, the largest tree anchored.
-    pub fn anchored(&self) -> Vec<(String, u64)> {
-        self.anchored.iter().map(|(operator, size)| (operator.clone(), *size)).collect()
+    /// By operator, the largest tree anchored by a signer that is none of these.
+    pub fn anchored(&self, revoked: &BTreeSet<Signer>) -> Vec<(String, u64)> {
+        let mut by_operator: BTreeMap<&String, u64> = BTreeMap::new();
+        for ((operator, signer), size) in &self.anchored {
+            if !revoked.contains(signer) {
+                let known = by_operator.entry(operator).or_default();
+                *known = (*known).max(*size);
+            }
+        }
+        by_operator.into_iter().map(|(operator, size)| (operator.clone(), size)).collect()
     }
 
-    /// The largest tree that so many operators have anchored.
-    pub fn anchored_by(&self, operators: usize) -> u64 {
-        let mut sizes: Vec<u64> = self.anchored.values().copied().collect();
+    /// Whether a proof of the log is by it.
+    pub fn is_signer(&self, signer: Signer) -> bool {
+        self.anchored.keys().any(|(_, of)| *of == signer)
+    }
+
+    /// The newest signer of this authority that the log shows.
+    pub fn newest_signer(&self, authority: usize) -> Option<Signer> {
+        let proofs = self.entries.iter().rev().filter_map(|entry| match &entry.body {
+            Body::Anchor { proofs, .. } => Some(proofs),
+            _ => None,
+        });
+        proofs.flatten().map(|proof| proof.signer).find(|(of, _)| *of == authority)
+    }
+
+    /// The largest tree that so many operators have anchored by signers that are none of these.
+    pub fn anchored_by(&self, operators: usize, revoked: &BTreeSet<Signer>) -> u64 {
+        let mut sizes: Vec<u64> = self.anchored(revoked).into_iter().map(|(_, size)| size).collect();
         sizes.sort_unstable_by(|a, b| b.cmp(a));
         sizes.get(operators - 1).copied().unwrap_or(0)
     }
@@ -235,7 +267,7 @@ impl Log {
         let (mut before, mut covered) = (vec![u64::MAX; self.entries.len()], 0);
         for anchor in &self.entries {
             let Body::Anchor { size, proofs } = &anchor.body else { continue };
-            let hi = proofs.iter().map(|(_, bounds)| bounds.hi).min().unwrap_or(u64::MAX);
+            let hi = proofs.iter().map(|proof| proof.bounds.hi).min().unwrap_or(u64::MAX);
             while self.entries.get(covered).is_some_and(|entry| entry.index + entry.count() <= *size) {
                 before[covered] = hi;
                 covered += 1;
@@ -248,7 +280,7 @@ impl Log {
                 return Err(("intervals", what));
             }
             if let Body::Anchor { proofs, .. } = &entry.body {
-                after = proofs.iter().map(|(_, bounds)| bounds.lo).max().unwrap_or(0).max(after);
+                after = proofs.iter().map(|proof| proof.bounds.lo).max().unwrap_or(0).max(after);
             }
         }
         Ok(())

@@ -1,16 +1,19 @@
 //! Modes, anchoring and time together, over thousands of bad days.
 //!
-//! Each seed is one box: one to four authorities of one to three operators, a WAN that flaps, authorities that lie, wall
-//! clocks that jump by a year, restarts and power cuts at every effect, writes of unknown effect, drills, locks, limits
-//! and leases; then calm weather. A seed that fails says how to run it again:
+//! Each seed is one box: one to four authorities of one to three operators, a WAN that flaps, authorities that lie or want
+//! to be left alone, signers that are revoked, wall clocks that jump by a year, restarts and power cuts at every effect,
+//! some with another configuration or a disk that may be old, writes of unknown effect, drills, locks, limits and leases;
+//! then calm weather. A seed that fails says how to run it again:
 //! `BULLA_SIM_SEED=<seed> cargo test -p bulla-protocol --test simulation -- replay --nocapture`.
 //! `BULLA_SOAK=1` runs a hundred thousand seeds.
 //!
 //! What is checked: `receipts` (nothing acknowledged is lost), `mode` (the machine and the log agree), `emergency` and
 //! `online` (the mode is true), `outages` and `manifests` (numbers without gaps, one closing manifest each),
-//! `intervals` and `clock` (true time is where the log says), `quota` (by the authorities' own count), `anchored`
-//! (claims are the log's), `liveness` (calm weather brings everything back). And that each check can fail: a driver
-//! that breaks one rule is found out by the check that stands for it.
+//! `intervals` and `clock` (true time is where the log says), `quota` (by the authorities' own count), `alone` (whoever
+//! said when to ask again is not asked before), `rollback` (nothing is logged while the disk may be old), `anchored`
+//! (claims are the log's), `revoked` (nothing that only revoked signers cover is reported as anchored), `liveness` (calm
+//! weather brings everything back). And that each check can fail: a driver that breaks one rule is found out by the check
+//! that stands for it.
 
 mod log;
 mod nature;
@@ -53,6 +56,18 @@ enum Fault {
     NoTicks,
     /// Receipts are given before the entry is durable.
     EarlyReceipt,
+    /// Nobody tells the planner what a CRL says.
+    IgnoreRevoked,
+    /// What CRLs say is not read at a start.
+    ForgetRevoked,
+    /// An answer counts whoever signed it.
+    TakeRevoked,
+    /// Whoever wants to be left alone is asked as if it had failed.
+    IgnoreRetryAfter,
+    /// What counts against the quota of an authority is forgotten with it.
+    ForgetAbsent,
+    /// Nobody tells the machine that the disk may be old.
+    LogOnOldDisk,
 }
 
 #[derive(Clone, Copy)]
@@ -160,6 +175,11 @@ fn the_days_are_bad_enough() {
         "restart",
         "power cut",
         "expedite",
+        "revoked answer",
+        "revoked anchor",
+        "retry after",
+        "another configuration",
+        "rollback suspected",
     ];
     for what in rare.iter().chain(&common) {
         let least = if rare.contains(what) { 2 } else { 10 };
@@ -169,9 +189,9 @@ fn the_days_are_bad_enough() {
 
 #[test]
 fn every_check_can_fail() {
-    let rows: [(Fault, &[&str]); 13] = [
-        (Fault::ForgetQuota, &["quota"]),
-        (Fault::TrustWall, &["quota"]),
+    let rows: [(Fault, &[&str]); 19] = [
+        (Fault::ForgetQuota, &["quota", "alone"]),
+        (Fault::TrustWall, &["quota", "alone"]),
         (Fault::ForgetOutages, &["outages", "manifests", "mode"]),
         (Fault::ForgetClosing, &["manifests"]),
         (Fault::AssumeLogged, &["mode", "outages", "manifests", "anchored"]),
@@ -183,6 +203,12 @@ fn every_check_can_fail() {
         (Fault::QuickToForget, &["emergency"]),
         (Fault::NoTicks, &["emergency", "online", "liveness"]),
         (Fault::EarlyReceipt, &["receipts"]),
+        (Fault::IgnoreRevoked, &["revoked"]),
+        (Fault::ForgetRevoked, &["revoked"]),
+        (Fault::IgnoreRetryAfter, &["alone"]),
+        (Fault::ForgetAbsent, &["quota", "alone"]),
+        (Fault::LogOnOldDisk, &["rollback"]),
+        (Fault::TakeRevoked, &["revoked", "emergency", "online"]),
     ];
     for (fault, expected) in rows {
         let found = search(0..2_000, fault);

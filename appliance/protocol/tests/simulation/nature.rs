@@ -17,6 +17,12 @@ pub struct Authority {
     pub up: bool,
     pub lying: bool,
     pub quota: Quota,
+    /// Number of the certificate that it stamps with.
+    pub signer: u32,
+    /// Certificates that its CA lists, for having been compromised.
+    pub listed: Vec<u32>,
+    /// Whether a look at it only connects, and sees no stamp.
+    pub mute: bool,
     /// When questions got here.
     arrivals: Vec<u64>,
     /// How it fails while it is away.
@@ -129,6 +135,10 @@ pub struct Answer {
     /// How long it took; `None`: nobody will ever say.
     pub after: Option<u64>,
     pub result: Result<Bounds, Failure>,
+    /// The certificate of the stamp, if there is one.
+    pub signer: u32,
+    /// How long it wants to be left alone.
+    pub retry_after: Option<u64>,
     /// The token was a lie, found out by verifying it.
     pub lie: Option<Bounds>,
 }
@@ -147,6 +157,9 @@ impl Nature {
             up: !rng.one_in(4),
             lying: false,
             quota: Quota { requests: rng.pick(&[20, 5, 3]) as u32, period: 20 * MINUTE },
+            signer: 0,
+            listed: Vec::new(),
+            mute: rng.one_in(2),
             arrivals: Vec::new(),
             failure: Failure::Timeout,
         };
@@ -175,24 +188,38 @@ impl Nature {
         authority.failure = rng.pick(&Failure::ALL);
     }
 
+    /// Its key was taken: the CA lists the certificate. Or it has a new one at last.
+    pub fn turn_signer(&mut self, place: usize) {
+        let authority = &mut self.authorities[place];
+        if authority.listed.contains(&authority.signer) {
+            authority.signer += 1;
+        } else if !self.calm {
+            authority.listed.push(authority.signer);
+        }
+    }
+
     pub fn clear_up(&mut self) {
         self.calm = true;
         self.wan = true;
         for authority in &mut self.authorities {
             (authority.up, authority.lying) = (true, false);
+            if authority.listed.contains(&authority.signer) {
+                authority.signer += 1;
+            }
         }
     }
 
     /// A probe or a question; only a question counts against the quota.
     pub fn ask(&mut self, rng: &mut Rng, place: usize, now: u64, counts: bool) -> Result<Answer, String> {
         let authority = &mut self.authorities[place];
+        let signer = authority.signer;
         if !self.wan || !authority.up {
             let quick = rng.one_in(2);
             let failure = if quick { authority.failure } else { Failure::Timeout };
             let after = if quick { Some(rng.between(1, 500)) } else { Some(10 * SECOND) };
             // Some failures nobody reports; the planner has its own deadline.
             let after = after.filter(|_| !(counts && rng.one_in(4)));
-            return Ok(Answer { after, result: Err(failure), lie: None });
+            return Ok(Answer { after, result: Err(failure), signer, retry_after: None, lie: None });
         }
         let slow = |rng: &mut Rng| !self.calm && rng.one_in(20);
         let on_the_way = if slow(rng) { rng.between(0, 9 * SECOND) } else { rng.between(5, 300) };
@@ -207,11 +234,29 @@ impl Nature {
         if authority.lying {
             let lie = rng.between(HOUR, YEAR);
             let lie = Bounds { lo: bounds.lo - lie, hi: bounds.hi - lie };
-            return Ok(Answer { after: Some(took), result: Err(Failure::BadAnswer), lie: Some(lie) });
+            return Ok(Answer {
+                after: Some(took),
+                result: Err(Failure::BadAnswer),
+                signer,
+                retry_after: None,
+                lie: Some(lie),
+            });
+        }
+        if counts && !self.calm && took < 5 * SECOND && rng.one_in(20) {
+            // It is there, and busy.
+            let failure = rng.pick(&[Failure::Quota, Failure::HttpStatus]);
+            let retry_after = Some(rng.between(30 * SECOND, 20 * MINUTE));
+            return Ok(Answer { after: Some(took), result: Err(failure), signer, retry_after, lie: None });
         }
         if took >= 10 * SECOND {
-            return Ok(Answer { after: Some(10 * SECOND), result: Err(Failure::Timeout), lie: None });
+            return Ok(Answer {
+                after: Some(10 * SECOND),
+                result: Err(Failure::Timeout),
+                signer,
+                retry_after: None,
+                lie: None,
+            });
         }
-        Ok(Answer { after: Some(took), result: Ok(bounds), lie: None })
+        Ok(Answer { after: Some(took), result: Ok(bounds), signer, retry_after: None, lie: None })
     }
 }

@@ -27,6 +27,8 @@ pub struct Oracle {
     lease_until: u64,
     drill_until: u64,
     drill_before: u64,
+    /// Whom the box asks.
+    configured: Vec<usize>,
 }
 
 impl Oracle {
@@ -41,11 +43,13 @@ impl Oracle {
             lease_until: 0,
             drill_until: 0,
             drill_before: 0,
+            configured: (0..authorities).collect(),
         }
     }
 
-    pub fn started(&mut self, now: u64) {
+    pub fn started(&mut self, now: u64, configured: &[usize]) {
         (self.started, self.running) = (now, true);
+        self.configured = configured.to_vec();
         for heard in &mut self.heard {
             *heard = Heard { answered: heard.answered, ..Heard::default() };
         }
@@ -56,6 +60,17 @@ impl Oracle {
         self.running = false;
         self.lease_until = self.lease_until.min(now);
         self.drill_until = self.drill_until.min(now);
+    }
+
+    /// A box that may have an older disk logs nothing, whatever happens.
+    pub fn suspected(&mut self) {
+        self.running = false;
+    }
+
+    /// Somebody has decided that it has not.
+    pub fn cleared(&mut self, now: u64) {
+        (self.started, self.running) = (now, true);
+        self.trouble(now);
     }
 
     pub fn trouble(&mut self, now: u64) {
@@ -150,7 +165,7 @@ impl Oracle {
         {
             return Err(("online", format!("an authority fails since {failing:?}: {record:?}")));
         }
-        let mut all = self.heard.iter().map(|heard| heard.answering_since);
+        let mut all = self.configured.iter().map(|place| self.heard[*place].answering_since);
         let all = all.try_fold(0, |latest, since| Some(since?.max(latest)));
         if drill_over
             && all.is_some_and(|since| long_since(since, config.recover_after))

@@ -4,8 +4,8 @@
 //! them. Every append and every write to the disk may fail, succeed although it is reported as failed, or be the last
 //! thing the process does, before or after it is durable.
 
-use crate::log::{Body, Broken, Log};
-use crate::nature::{Authority, EPOCH, HOUR, MINUTE, Nature, SECOND};
+use crate::log::{Body, Broken, Log, Proof, Signer};
+use crate::nature::{EPOCH, HOUR, MINUTE, Nature, SECOND};
 use crate::oracle::Oracle;
 use crate::rng::Rng;
 use crate::{Fault, Options};
@@ -43,11 +43,15 @@ enum Happening {
     Calm,
     Quiet,
     Probe { run: u64, authority: usize },
-    Probed { run: u64, authority: usize, result: Result<(), Failure> },
+    Probed { run: u64, authority: usize, result: Result<(), Failure>, signer: Option<u32> },
     LookAtTpm { run: u64 },
-    Answered { run: u64, ticket: u64, result: Result<Bounds, Failure> },
+    Answered { run: u64, ticket: u64, result: Result<Bounds, Refused>, signer: u32 },
+    Decide { run: u64 },
+    Undo { run: u64, places: Vec<usize> },
+    TurnSigner(usize),
+    LookAtCrls { run: u64 },
     Append { run: u64, asker: Asker, body: Body },
-    Keep { run: u64, ticket: u64, state: AnchorState, moment: Moment },
+    Keep { run: u64, ticket: u64, state: AnchorState, moment: Moment, truth: u64 },
 }
 
 /// How a write ends.
@@ -59,12 +63,23 @@ enum Fate {
     Crash { durable: bool },
 }
 
+/// What is kept of quotas: the state, when that was, and what the wall clock showed.
+struct Quotas {
+    state: AnchorState,
+    moment: Moment,
+    wall: u64,
+    /// When it really was.
+    truth: u64,
+}
+
 /// What a power cut leaves.
 #[derive(Default)]
 struct Disk {
-    quotas: Option<(AnchorState, Moment, u64)>,
+    quotas: Option<Quotas>,
     time: Option<TimeState>,
     locked: bool,
+    /// Signers that a CRL lists which the box holds.
+    revoked: BTreeSet<Signer>,
 }
 
 /// What it does not.
@@ -75,8 +90,14 @@ struct Process {
     /// Questions under way: authority, and when they left.
     asked: BTreeMap<u64, (usize, u64)>,
     /// Proofs that came, by authority.
-    proofs: BTreeMap<usize, Bounds>,
+    proofs: BTreeMap<usize, (u32, Bounds)>,
+    /// The certificate of the newest stamp of each authority, as far as anybody knows.
+    signers: Vec<Option<u32>>,
     failing: Vec<bool>,
+    /// Until when the authorities want to be left alone, as far as the box can know: in true time.
+    alone: BTreeMap<usize, u64>,
+    /// The disk may be an older one; nothing is logged until somebody decides.
+    suspected: bool,
     /// A write is on its way, so the machine may differ from the log.
     mode_append: bool,
     /// When to wake, in true time.
@@ -93,6 +114,12 @@ pub struct World {
     nature: Nature,
     mode_config: ModeConfig,
     anchor_config: AnchorConfig,
+    /// Whom the box is told to ask: places in nature.
+    configured: Vec<usize>,
+    /// Whom it is told to ask from the next start on.
+    edited: Option<Vec<usize>>,
+    /// Distinct operators.
+    operators: u64,
     first_mode: Mode,
     pub log: Log,
     disk: Disk,
@@ -113,13 +140,8 @@ impl World {
         let count = rng.size(1, 4);
         let nature = Nature::new(&mut rng, count);
         let operators = rng.between(1, 3);
-        let name = |place: usize| authority::Authority {
-            id: format!("tsa-{place}"),
-            operator: format!("operator-{}", place as u64 % operators),
-        };
         let limit = |rng: &mut Rng, low, high| rng.one_in(4).then(|| rng.between(low, high));
         let mode_config = ModeConfig {
-            authorities: (0..count).map(name).collect(),
             limits: Limits {
                 duration: limit(&mut rng, MINUTE, HOUR),
                 seals: limit(&mut rng, 1, 500),
@@ -128,13 +150,7 @@ impl World {
             },
             ..ModeConfig::default()
         };
-        let each = |(place, authority): (usize, &Authority)| AnchorAuthority {
-            authority: name(place),
-            quota: Some(authority.quota),
-            timeout: 10 * SECOND,
-        };
         let anchor_config = AnchorConfig {
-            authorities: nature.authorities.iter().enumerate().map(each).collect(),
             operators: rng.size(1, 3),
             window_entries: rng.pick(&[10, 500, 4_096]),
             ..AnchorConfig::default()
@@ -151,6 +167,9 @@ impl World {
             nature,
             mode_config,
             anchor_config,
+            configured: Vec::new(),
+            edited: None,
+            operators,
             first_mode,
             log: Log::new(first_mode),
             disk: Disk::default(),
@@ -162,10 +181,13 @@ impl World {
             seen: BTreeSet::new(),
             trace: Vec::new(),
         };
+        world.configure((0..count).collect());
         world.plan(0, Happening::Start);
         world.plan(1, Happening::TurnWan);
         for place in 0..count {
             world.plan(2, Happening::TurnAuthority(place));
+            let after = world.rng.between(1, 6 * HOUR);
+            world.plan(after, Happening::TurnSigner(place));
         }
         for first in [Happening::WallJump, Happening::Scan, Happening::Operator, Happening::PowerCut] {
             let after = world.rng.between(1, HOUR);
@@ -174,6 +196,40 @@ impl World {
         world.plan(world.options.rough, Happening::Calm);
         world.plan(world.options.rough + HOUR, Happening::Quiet);
         world
+    }
+
+    /// Tells the box whom to ask; it hears of it when it starts.
+    fn configure(&mut self, places: Vec<usize>) {
+        let name = |place: usize| authority::Authority {
+            id: format!("tsa-{place}"),
+            operator: format!("operator-{}", place as u64 % self.operators),
+        };
+        self.mode_config.authorities = places.iter().map(|place| name(*place)).collect();
+        let each = |place: &usize| AnchorAuthority {
+            authority: name(*place),
+            quota: Some(self.nature.authorities[*place].quota),
+            timeout: 10 * SECOND,
+        };
+        self.anchor_config.authorities = places.iter().map(each).collect();
+        self.configured = places;
+    }
+
+    /// Somebody edits the configuration: others, or in another order.
+    fn reconfigure(&mut self) {
+        let mut left: Vec<usize> = (0..self.nature.authorities.len()).collect();
+        let mut chosen = Vec::new();
+        for _ in 0..self.rng.size(1, left.len()) {
+            chosen.push(left.swap_remove(self.rng.size(0, left.len() - 1)));
+        }
+        self.seen.insert("another configuration");
+        self.note(|_| format!("configured: {chosen:?}"));
+        let before = self.configured.clone();
+        self.configure(chosen);
+        if self.rng.one_in(2) {
+            // Whoever did it takes it back soon.
+            let after = self.rng.between(10 * SECOND, 10 * MINUTE);
+            self.plan(after, Happening::Undo { run: self.run + 1, places: before });
+        }
     }
 
     fn note(&mut self, what: impl FnOnce(&Self) -> String) {
@@ -240,6 +296,18 @@ impl World {
                 let after = 4 * Nature::spell(&mut self.rng);
                 self.plan(after, Happening::TurnAuthority(place));
             }
+            Happening::TurnSigner(place) => {
+                self.nature.turn_signer(place);
+                self.note(|world| {
+                    let authority = &world.nature.authorities[place];
+                    format!(
+                        "authority {place} has certificate {}; listed {:?}",
+                        authority.signer, authority.listed
+                    )
+                });
+                let after = self.rng.between(MINUTE, 6 * HOUR);
+                self.plan(after, Happening::TurnSigner(place));
+            }
             Happening::WallJump => {
                 if !self.quiet {
                     self.nature.clocks.jump(&mut self.rng);
@@ -252,6 +320,7 @@ impl World {
                 self.disk.locked = false;
                 self.note(|_| "everything is up from here on".to_owned());
                 self.start()?;
+                self.decide()?;
                 self.modes(ModeEvent::Locked(false))?;
                 self.modes(ModeEvent::DrillStop)?;
             }
@@ -267,23 +336,41 @@ impl World {
             }
             Happening::Start => self.start()?,
             Happening::Probe { run, authority } if alive(run) => {
-                let answer = self.nature.ask(&mut self.rng, authority, self.now, false);
+                let place = self.configured[authority];
+                let answer = self.nature.ask(&mut self.rng, place, self.now, false);
                 let answer = answer.map_err(|why| ("quota", why))?;
                 let result = answer.result.map(|_| ());
                 let after = answer.after.unwrap_or(10 * SECOND);
-                self.plan(after, Happening::Probed { run, authority, result });
+                let mute = self.nature.authorities[place].mute;
+                let signer = (!mute && result.is_ok()).then_some(answer.signer);
+                self.plan(after, Happening::Probed { run, authority, result, signer });
                 self.plan(PROBE_EVERY, Happening::Probe { run, authority });
             }
-            Happening::Probed { run, authority, result } if alive(run) => self.probed(authority, result)?,
+            Happening::Probed { run, authority, result, signer } if alive(run) => {
+                let result = self.judged(authority, result, signer);
+                self.probed(authority, result)?;
+            }
+            Happening::Decide { run } if alive(run) => self.decide()?,
+            Happening::Undo { run, places } if alive(run) && !self.nature.calm => {
+                self.edited = Some(places);
+                self.die();
+            }
+            Happening::LookAtCrls { run } if alive(run) => {
+                self.look_at_crls()?;
+                let after = self.rng.between(MINUTE, HOUR);
+                self.plan(after, Happening::LookAtCrls { run });
+            }
             Happening::LookAtTpm { run } if alive(run) => {
                 let clock = self.nature.clocks.tpm(self.now);
                 self.clocks(TimeEvent::Tpm(clock));
                 self.plan(10 * MINUTE, Happening::LookAtTpm { run });
             }
-            Happening::Answered { run, ticket, result } if alive(run) => self.answered(ticket, result)?,
+            Happening::Answered { run, ticket, result, signer } if alive(run) => {
+                self.answered(ticket, result, signer)?
+            }
             Happening::Append { run, asker, body } if alive(run) => self.appended(asker, body)?,
-            Happening::Keep { run, ticket, state, moment } if alive(run) => {
-                self.kept(ticket, state, moment)?
+            Happening::Keep { run, ticket, state, moment, truth } if alive(run) => {
+                self.kept(ticket, state, moment, truth)?
             }
             _ => {}
         }
@@ -297,6 +384,11 @@ impl World {
         }
         if std::mem::take(&mut self.power_off) {
             self.nature.clocks.power_on(&mut self.rng, self.now);
+        }
+        if let Some(places) = self.edited.take() {
+            self.configure(places);
+        } else if !self.nature.calm && self.run > 0 && self.rng.one_in(2) {
+            self.reconfigure();
         }
         self.run += 1;
         let (run, steady) = (self.run, self.steady());
@@ -315,11 +407,14 @@ impl World {
         let (state, elapsed) = match &self.disk.quotas {
             None => (AnchorState::default(), 0),
             Some(_) if self.options.fault == Fault::ForgetQuota => (AnchorState::default(), 0),
-            Some((state, _, kept)) if self.options.fault == Fault::TrustWall => {
-                (state.clone(), wall.saturating_sub(*kept))
+            Some(kept) if self.options.fault == Fault::TrustWall => {
+                (kept.state.clone(), wall.saturating_sub(kept.wall))
             }
-            Some((state, kept, _)) => (state.clone(), moment.since(kept, &believed)),
+            Some(kept) => (kept.state.clone(), moment.since(&kept.moment, &believed)),
         };
+        let state =
+            if self.options.fault == Fault::ForgetAbsent { self.only_configured(state) } else { state };
+        let suspected = !self.nature.calm && self.run > 1 && self.rng.one_in(12);
         let mut record = self.log.read_record(self.first_mode);
         match self.options.fault {
             Fault::ForgetOutages => record = ModeRecord::new(record.mode),
@@ -338,27 +433,73 @@ impl World {
         if self.options.fault == Fault::QuickToForget {
             config.recover_after = 0;
         }
-        let start = AnchorStart { state, elapsed, anchored: self.log.anchored() };
+        let start = AnchorStart { state, elapsed, anchored: self.log.anchored(&self.known_revoked()) };
+        let newest = |place: &usize| Some(self.log.newest_signer(*place)?.1);
+        let kept = self.disk.quotas.iter().flat_map(|kept| {
+            kept.state.authorities.iter().map(|each| (each.id.clone(), kept.truth + each.blocked))
+        });
+        let kept: BTreeMap<String, u64> = kept.collect();
+        let ids = self.mode_config.authorities.iter().enumerate();
+        let alone = ids.filter_map(|(place, each)| Some((place, *kept.get(&each.id)?))).collect();
         self.process = Some(Process {
             modes: ModeMachine::new(config, record, steady),
             planner: AnchorPlanner::new(self.anchor_config.clone(), &start, steady),
             keeper,
             asked: BTreeMap::new(),
             proofs: BTreeMap::new(),
+            signers: self.configured.iter().map(newest).collect(),
             failing: vec![true; self.mode_config.authorities.len()],
+            alone,
+            suspected,
             mode_append: false,
             wake: u64::MAX,
         });
-        self.oracle.started(self.now);
+        self.oracle.started(self.now, &self.configured);
+        if suspected {
+            self.seen.insert("rollback suspected");
+            self.oracle.suspected();
+            if self.options.fault != Fault::LogOnOldDisk {
+                self.modes(ModeEvent::RollbackSuspected(true))?;
+            }
+            let after = self.rng.between(MINUTE, HOUR);
+            self.plan(after, Happening::Decide { run });
+        }
         for authority in 0..self.mode_config.authorities.len() {
             let after = self.rng.between(0, PROBE_EVERY);
             self.plan(after, Happening::Probe { run, authority });
         }
         self.plan(10 * MINUTE, Happening::LookAtTpm { run });
+        let after = self.rng.between(MINUTE, HOUR);
+        self.plan(after, Happening::LookAtCrls { run });
+        self.doubt()?;
         let locked = self.disk.locked;
         self.modes(ModeEvent::Locked(locked))?;
         self.told_head()?;
         self.told_anchored()
+    }
+
+    /// What a planner would keep that forgets whom it is not told to ask.
+    fn only_configured(&self, mut state: AnchorState) -> AnchorState {
+        let known = |id: &String| self.mode_config.authorities.iter().any(|each| each.id == *id);
+        state.authorities.retain(|each| known(&each.id));
+        state
+    }
+
+    /// Somebody has looked: the disk is the newest one.
+    fn decide(&mut self) -> Result<(), Broken> {
+        let Some(process) = &mut self.process else { return Ok(()) };
+        if !std::mem::take(&mut process.suspected) {
+            return Ok(());
+        }
+        self.oracle.cleared(self.now);
+        self.modes(ModeEvent::RollbackSuspected(false))?;
+        self.doubt()?;
+        self.told_head()?;
+        self.told_anchored()
+    }
+
+    fn is_suspected(&self) -> bool {
+        self.process.as_ref().is_some_and(|process| process.suspected)
     }
 
     /// The process, or the power, is gone; all that is on its way goes with it.
@@ -436,7 +577,7 @@ impl World {
 
     fn anchors(&mut self, event: AnchorEvent) -> Result<(), Broken> {
         let (steady, random) = (self.steady(), self.rng.next());
-        let Some(process) = &mut self.process else { return Ok(()) };
+        let Some(process) = self.process.as_mut().filter(|process| !process.suspected) else { return Ok(()) };
         for effect in process.planner.handle(event, steady, random) {
             self.note(|_| format!("{effect:?}"));
             match effect {
@@ -445,15 +586,16 @@ impl World {
                     let moment = process.keeper.moment(steady);
                     let late = self.rng.one_in(100);
                     let after = if late { self.rng.between(0, 20 * SECOND) } else { self.rng.between(0, 20) };
-                    let run = self.run;
-                    self.plan(after, Happening::Keep { run, ticket, state, moment });
+                    let (run, truth) = (self.run, self.now);
+                    self.plan(after, Happening::Keep { run, ticket, state, moment, truth });
                 }
                 AnchorEffect::Ask { ticket, authority, .. } => self.ask(ticket, authority)?,
                 AnchorEffect::LogAnchor { ticket, size, authorities } => {
                     let Some(process) = &self.process else { continue };
                     let proof = |place: &usize| {
                         let operator = self.anchor_config.authorities[*place].authority.operator.clone();
-                        (operator, process.proofs[place])
+                        let (signer, bounds) = process.proofs[place];
+                        Proof { operator, signer: (self.configured[*place], signer), bounds }
                     };
                     let proofs = authorities.iter().map(proof).collect();
                     self.append_later(Asker::Anchor(ticket), Body::Anchor { size, proofs });
@@ -465,37 +607,145 @@ impl World {
 
     fn ask(&mut self, ticket: u64, authority: usize) -> Result<(), Broken> {
         let (run, steady) = (self.run, self.steady());
-        let answer =
-            self.nature.ask(&mut self.rng, authority, self.now, true).map_err(|why| ("quota", why))?;
+        let place = self.configured[authority];
+        let answer = self.nature.ask(&mut self.rng, place, self.now, true).map_err(|why| ("quota", why))?;
         let Some(process) = &mut self.process else { return Ok(()) };
+        let until = process.alone.get(&authority).copied().unwrap_or(0);
+        if self.now + SECOND < until {
+            return Err(("alone", format!("{authority} wants to be left alone until {until}")));
+        }
         process.asked.insert(ticket, (authority, steady));
         let believed = answer.lie.filter(|_| self.options.fault == Fault::BelieveLies);
-        let result = believed.map_or(answer.result, Ok);
+        let retry_after = answer.retry_after;
+        if retry_after.is_some() {
+            self.seen.insert("retry after");
+        }
+        let refused = |failure| Refused { failure, retry_after };
+        let (result, signer) = (believed.map_or(answer.result.map_err(refused), Ok), answer.signer);
         if let Some(after) = answer.after {
-            self.plan(after, Happening::Answered { run, ticket, result });
+            self.plan(after, Happening::Answered { run, ticket, result, signer });
         }
         Ok(())
     }
 
-    fn answered(&mut self, ticket: u64, result: Result<Bounds, Failure>) -> Result<(), Broken> {
+    fn answered(&mut self, ticket: u64, result: Result<Bounds, Refused>, signer: u32) -> Result<(), Broken> {
         let Some(process) = &mut self.process else { return Ok(()) };
         let Some((authority, sent)) = process.asked.remove(&ticket) else { return Ok(()) };
+        let seen = result.map(|_| ()).map_err(|refused| refused.failure);
+        let judged = self.judged(authority, seen, result.is_ok().then_some(signer));
+        let result = match judged {
+            Err(Failure::Revoked) if self.options.fault != Fault::TakeRevoked => {
+                Err(Refused { failure: Failure::Revoked, retry_after: None })
+            }
+            _ => result,
+        };
+        let Some(process) = &mut self.process else { return Ok(()) };
+        if let Err(Refused { retry_after: Some(millis), .. }) = result {
+            process.alone.insert(authority, self.now + millis);
+        }
         if let Ok(bounds) = result {
-            process.proofs.insert(authority, bounds);
+            process.proofs.insert(authority, (signer, bounds));
             self.clocks(TimeEvent::Reading { bounds, sent });
         }
-        self.probed(authority, result.map(|_| ()))?;
-        let result = result.map(|_| ()).map_err(|failure| Refused { failure, retry_after: None });
+        self.probed(authority, judged)?;
+        let mut result = result.map(|_| ());
+        if let (Err(refused), Fault::IgnoreRetryAfter) = (&mut result, self.options.fault) {
+            *refused = Refused { failure: Failure::HttpStatus, retry_after: None };
+        }
         self.anchors(AnchorEvent::Answered { ticket, result })
+    }
+
+    /// An answer of a signer that is known to be revoked is none; nor is a connection to who stamped so last.
+    fn judged(
+        &mut self,
+        authority: usize,
+        result: Result<(), Failure>,
+        signer: Option<u32>,
+    ) -> Result<(), Failure> {
+        let Some(process) = &mut self.process else { return result };
+        process.signers[authority] = signer.or(process.signers[authority]);
+        let newest = process.signers[authority].map(|newest| (self.configured[authority], newest));
+        let revoked = newest.is_some_and(|newest| self.disk.revoked.contains(&newest));
+        let result = if revoked { result.and(Err(Failure::Revoked)) } else { result };
+        if result == Err(Failure::Revoked) {
+            self.seen.insert("revoked answer");
+        }
+        result
+    }
+
+    /// What the box knows, if it does what it should.
+    fn known_revoked(&self) -> BTreeSet<Signer> {
+        let forgets = matches!(self.options.fault, Fault::ForgetRevoked | Fault::IgnoreRevoked);
+        if forgets { BTreeSet::new() } else { self.disk.revoked.clone() }
+    }
+
+    /// CRLs come when the WAN is there. What one lists is durable, then counts.
+    fn look_at_crls(&mut self) -> Result<(), Broken> {
+        if !self.nature.wan || self.is_suspected() {
+            return Ok(());
+        }
+        let listed = self.nature.authorities.iter().enumerate();
+        let listed = listed.flat_map(|(place, each)| each.listed.iter().map(move |signer| (place, *signer)));
+        // Only what stands behind a stamp is looked after.
+        let used = |signer: &Signer| self.log.is_signer(*signer);
+        let new: Vec<Signer> =
+            listed.filter(|signer| used(signer) && !self.disk.revoked.contains(signer)).collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        match self.fate() {
+            Fate::Failed | Fate::Unknown { durable: false } => return Ok(()),
+            Fate::Crash { durable } => {
+                if durable {
+                    self.disk.revoked.extend(new);
+                }
+                self.die();
+                return Ok(());
+            }
+            Fate::Durable | Fate::Unknown { durable: true } => self.disk.revoked.extend(new),
+        }
+        self.note(|world| format!("known to be revoked: {:?}", world.disk.revoked));
+        if self.options.fault == Fault::IgnoreRevoked {
+            return self.told_anchored();
+        }
+        self.seen.insert("revoked anchor");
+        self.doubt()?;
+        self.told_anchored()
+    }
+
+    /// What is known to be revoked counts for nothing from now on.
+    fn doubt(&mut self) -> Result<(), Broken> {
+        let forgets = self.options.fault == Fault::ForgetRevoked;
+        if self.disk.revoked.is_empty() || self.is_suspected() || forgets {
+            return Ok(());
+        }
+        let anchored = self.log.anchored(&self.disk.revoked);
+        let Some(process) = &self.process else { return Ok(()) };
+        let is_revoked = |place: usize, signer: Option<u32>| {
+            signer.is_some_and(|signer| self.disk.revoked.contains(&(self.configured[place], signer)))
+        };
+        let proof = |place: &usize| process.proofs.get(place).map(|(signer, _)| *signer);
+        let places = 0..process.signers.len();
+        let newest: Vec<usize> =
+            places.clone().filter(|place| is_revoked(*place, process.signers[*place])).collect();
+        let revoked = places.filter(|place| newest.contains(place) || is_revoked(*place, proof(place)));
+        let revoked: Vec<usize> = revoked.collect();
+        self.anchors(AnchorEvent::Doubted { anchored, revoked })?;
+        self.clocks(TimeEvent::Disbelieved);
+        for place in newest {
+            self.probed(place, Err(Failure::Revoked))?;
+        }
+        Ok(())
     }
 
     fn probed(&mut self, authority: usize, result: Result<(), Failure>) -> Result<(), Broken> {
         let wall = self.nature.clocks.wall(self.now);
         self.clocks(TimeEvent::Wall { millis: wall });
-        self.oracle.probed(authority, result.is_ok(), self.now);
+        self.oracle.probed(self.configured[authority], result.is_ok(), self.now);
         let result = match self.options.fault {
             Fault::IgnoreFailures => Ok(()),
             Fault::IgnoreAnswers => Err(Failure::Other),
+            Fault::TakeRevoked if result == Err(Failure::Revoked) => Ok(()),
             _ => result,
         };
         self.modes(ModeEvent::Probed { authority, result })?;
@@ -520,11 +770,16 @@ impl World {
     fn clocks(&mut self, event: TimeEvent) {
         let steady = self.steady();
         let Some(process) = &mut self.process else { return };
-        for effect in process.keeper.handle(event, steady) {
+        let effects = process.keeper.handle(event, steady);
+        for effect in effects {
             match effect {
                 TimeEffect::Persist(state) => self.disk.time = Some(state),
                 TimeEffect::LogClock(finding) => {
                     self.note(|_| format!("{finding:?}"));
+                    // Nothing is logged on what may be an older disk.
+                    if self.is_suspected() {
+                        continue;
+                    }
                     self.append_later(Asker::Nobody, Body::Clock);
                 }
             }
@@ -532,6 +787,12 @@ impl World {
     }
 
     fn appended(&mut self, asker: Asker, body: Body) -> Result<(), Broken> {
+        if self.is_suspected() {
+            return Err((
+                "rollback",
+                format!("an entry is appended at {} while the disk may be old", self.log.size),
+            ));
+        }
         let fate = self.fate();
         if let Some(process) = &mut self.process {
             process.mode_append &= !matches!(asker, Asker::Mode(_));
@@ -565,7 +826,7 @@ impl World {
                 })?;
             }
             Asker::Anchor(_) if unknown => {
-                let anchored = self.log.anchored();
+                let anchored = self.log.anchored(&self.known_revoked());
                 self.anchors(AnchorEvent::Reread { anchored })?;
             }
             Asker::Anchor(ticket) => {
@@ -591,23 +852,26 @@ impl World {
     fn told_anchored(&mut self) -> Result<(), Broken> {
         let Some(process) = &self.process else { return Ok(()) };
         for operators in 1..=process.planner.needed() {
-            let (claimed, proven) = (process.planner.anchored(operators), self.log.anchored_by(operators));
+            let claimed = process.planner.anchored(operators);
+            let proven = self.log.anchored_by(operators, &BTreeSet::new());
+            let counts = self.log.anchored_by(operators, &self.disk.revoked);
+            let what = |by| format!("{claimed} by {operators} operators, the log proves {by}");
             if claimed > proven {
-                return Err((
-                    "anchored",
-                    format!("{claimed} by {operators} operators, the log proves {proven}"),
-                ));
+                return Err(("anchored", what(proven)));
+            }
+            if claimed > counts {
+                return Err(("revoked", what(counts)));
             }
         }
         let size = process.planner.anchored(process.planner.needed());
         self.modes(ModeEvent::Anchored { size })
     }
 
-    fn kept(&mut self, ticket: u64, state: AnchorState, moment: Moment) -> Result<(), Broken> {
+    fn kept(&mut self, ticket: u64, state: AnchorState, moment: Moment, truth: u64) -> Result<(), Broken> {
         let wall = self.nature.clocks.wall(self.now);
         let fate = self.fate();
         if matches!(fate, Fate::Durable | Fate::Unknown { durable: true } | Fate::Crash { durable: true }) {
-            self.disk.quotas = Some((state, moment, wall));
+            self.disk.quotas = Some(Quotas { state, moment, wall, truth });
         }
         match fate {
             Fate::Durable => self.anchors(AnchorEvent::Persisted { ticket }),
@@ -627,7 +891,8 @@ impl World {
             self.rng.between(SECOND, 10 * MINUTE)
         };
         self.plan(after, Happening::Scan);
-        if self.quiet || self.process.is_none() || self.log.record.mode == Mode::Safe {
+        let silent = self.quiet || self.process.is_none() || self.is_suspected();
+        if silent || self.log.record.mode == Mode::Safe {
             return Ok(());
         }
         let (count, id) = (self.rng.between(1, 40), self.rng.next());
