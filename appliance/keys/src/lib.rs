@@ -13,6 +13,7 @@ mod epoch_key;
 mod error;
 #[doc(hidden)]
 pub mod fuzzing;
+mod interop_key;
 mod service;
 mod software;
 mod state;
@@ -23,6 +24,7 @@ pub use device::{
 };
 pub use epoch_key::{EpochKey, SealingKey};
 pub use error::KeyError;
+pub use interop_key::InteropKey;
 pub use service::{DEADLINE, KeyService};
 
 /// The most bytes [`KeyService::seal`] takes: what the PC Client profile guarantees for a sealed object.

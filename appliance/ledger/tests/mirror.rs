@@ -519,6 +519,59 @@ fn mirrors_take_turns() {
     assert_eq!(problems(&dir_shelf(dir.path())), [""; 0]);
 }
 
+/// Entries are about the SHA-256 of their own bytes, for whoever looks for them in a copy.
+#[derive(Debug)]
+struct About;
+
+impl References for About {
+    fn version(&self) -> u32 {
+        1
+    }
+
+    fn of(&self, entry: &[u8]) -> Vec<Hash> {
+        names(entry)
+    }
+
+    fn digest(&self, entry: &[u8]) -> Option<(u8, Vec<u8>)> {
+        Some((0, sha256(&[entry]).0.to_vec()))
+    }
+}
+
+#[test]
+fn a_copy_is_found_in_by_digest_from_where_its_box_began_to_keep_them() {
+    let log = Neighbour::new(200);
+    let dir = tempfile::tempdir().unwrap();
+    let mirrors = Mirrors::open(dir_shelf(dir.path()), mirror_options(64)).unwrap();
+    log.feed(&mirrors.create(NEIGHBOUR).unwrap(), 30);
+    drop(mirrors);
+    let options = bulla_ledger::MirrorOptions { references: Arc::new(About), ..mirror_options(64) };
+    let again = || Mirrors::open(dir_shelf(dir.path()), options.clone()).unwrap();
+    let mirrors = again();
+    let mirror = mirrors.get(NEIGHBOUR).unwrap();
+    for to in [50, 64, 100, 200] {
+        log.feed(&mirror, to);
+    }
+    let found = |reader: &bulla_ledger::Reader, index: usize| {
+        reader.find_digest(0, &sha256(&[&log.entries[index]]).0, 9).unwrap()
+    };
+    let reader = mirror.reader().unwrap();
+    for index in 0..200 {
+        let expected = if index < 30 { vec![] } else { vec![index as u64] };
+        assert_eq!(found(&reader, index), expected, "{index}");
+    }
+    assert_eq!(
+        reader.find_digest(1, &sha256(&[&log.entries[199]]).0, 9).unwrap(),
+        [0; 0],
+        "another algorithm"
+    );
+    drop((reader, mirror, mirrors));
+    let mirrors = again();
+    let reader = mirrors.get(NEIGHBOUR).unwrap().reader().unwrap();
+    assert_eq!((found(&reader, 29), found(&reader, 31), found(&reader, 199)), (vec![], vec![31], vec![199]));
+    drop((reader, mirrors));
+    assert_eq!(problems(&dir_shelf(dir.path())), [""; 0]);
+}
+
 /// What entries name may be read in another way by a later program: the list is made anew.
 #[test]
 fn missing_objects_follow_from_the_entries_whenever_names_are_read_in_another_way() {

@@ -4,7 +4,7 @@ use crate::drawing::{HEIGHT, Item, Style, WIDTH};
 use crate::fonts::Font;
 use crate::layout::TooMuch;
 use crate::letters;
-use crate::model::{Band, LACKING, Page};
+use crate::model::{Band, LACKING, Marking, Page};
 use crate::pen::{ACROSS, LEFT, Pen, RIGHT, VALUES, lines};
 
 /// Where a page begins.
@@ -24,7 +24,11 @@ const FOOT_LITERAL: Style = Style::new(Font::Fixed, 8.0).grey(0.2);
 
 /// The marking and the title; the pen stands below them.
 pub(crate) fn head(page: &Page, pen: &mut Pen) -> Result<(), TooMuch> {
-    let marking = &page.marking;
+    head_of(&page.marking, &page.title, &page.subtitle, pen)
+}
+
+/// The same of any document.
+pub(crate) fn head_of(marking: &Marking, title: &str, subtitle: &str, pen: &mut Pen) -> Result<(), TooMuch> {
     let (ink, inset) = if marking.band == Band::Solid { (1.0, 0.0) } else { (0.0, 7.0) };
     pen.band(marking.band, pen.y, BAND, inset);
     let word = letters::encode(&marking.word);
@@ -38,7 +42,7 @@ pub(crate) fn head(page: &Page, pen: &mut Pen) -> Result<(), TooMuch> {
     let first = middle + 3.5 - 6.2 * (sentence.len() - 1) as f32;
     pen.lines(sentence_from, first, 12.4, SENTENCE_STYLE.grey(ink), &sentence);
 
-    let (title, subtitle) = (lines(&page.title, &TITLE, ACROSS), lines(&page.subtitle, &SUBTITLE, ACROSS));
+    let (title, subtitle) = (lines(title, &TITLE, ACROSS), lines(subtitle, &SUBTITLE, ACROSS));
     if title.len() > 2 {
         return Err(TooMuch::Long("the title"));
     }

@@ -110,7 +110,7 @@ const TRIES: [(EcLevel, f32, f32); 6] = [
 
 /// Everything with its codes as large as told, or by how much it is too long.
 fn draw(page: &Page, grid: &Grid, air: f32) -> Result<Vec<Item>, TooMuch> {
-    let mut pen = Pen { items: Vec::new(), y: ends::TOP, air, taken: Vec::new() };
+    let mut pen = Pen::at(ends::TOP, air);
     ends::head(page, &mut pen)?;
     for row in &page.rows {
         pen.row(row);

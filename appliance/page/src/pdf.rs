@@ -37,21 +37,24 @@ pub(crate) fn write(sheet: &Sheet) -> Vec<u8> {
 
 fn drawn(sheet: &Sheet) -> Vec<u8> {
     let mut content = Content::new();
-    for item in &sheet.items {
+    draw(&mut content, &sheet.items, &sheet.matrices);
+    content.finish().into_vec()
+}
+
+/// Draws everything that is on a page.
+pub(crate) fn draw(content: &mut Content, items: &[Item], matrices: &[Matrix]) {
+    for item in items {
         match item {
-            Item::Text { x, y, style, letters } => text(&mut content, *x, *y, style, letters),
+            Item::Text { x, y, style, letters } => text(content, *x, *y, style, letters),
             Item::Box { x, y, width, height, grey } => {
                 content.set_fill_gray(*grey).rect(*x, HEIGHT - y - height, *width, *height).fill_nonzero();
             }
             Item::Stripes { x, y, width, height } => {
-                stripes(&mut content, *x, HEIGHT - y - height, *width, *height)
+                stripes(content, *x, HEIGHT - y - height, *width, *height)
             }
-            Item::Code { x, y, module, which } => {
-                code(&mut content, *x, *y, *module, &sheet.matrices[*which])
-            }
+            Item::Code { x, y, module, which } => code(content, *x, *y, *module, &matrices[*which]),
         }
     }
-    content.finish().into_vec()
 }
 
 fn text(content: &mut Content, x: f32, y: f32, style: &Style, letters: &[u8]) {

@@ -42,6 +42,11 @@ pub(crate) struct Pen {
 }
 
 impl Pen {
+    /// One that has set nothing yet.
+    pub(crate) fn at(y: f32, air: f32) -> Self {
+        Pen { items: Vec::new(), y, air, taken: Vec::new() }
+    }
+
     /// A line of text.
     pub(crate) fn text(&mut self, x: f32, y: f32, style: Style, letters: &[u8]) {
         self.items.push(Item::Text { x, y, style, letters: letters.to_vec() });

@@ -1,5 +1,6 @@
 //! Time stamps by other people's authorities: RFC 3161 requests, replies judged as RFC 3161, 5816 and 5652 ask, and the
-//! CRLs (RFC 5280) that say whether the certificates behind them were revoked.
+//! CRLs (RFC 5280) that say whether the certificates behind them were revoked. And, in [`responder`], the bytes that an
+//! authority reads and writes.
 //!
 //! Refuses to do: read a clock, a file, a socket or a random number (time of a stamp and nonce are arguments or
 //! results); read BER; believe a certificate that no pinned root vouches for; take SHA-1 in a signature or an
@@ -16,6 +17,7 @@ mod oid;
 mod refusal;
 mod reply;
 mod request;
+pub mod responder;
 mod revocation;
 mod signature;
 mod signed_data;

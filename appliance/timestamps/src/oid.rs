@@ -47,6 +47,12 @@ pub struct OidError(String);
 pub struct Oid(Vec<u8>);
 
 impl Oid {
+    /// 2.25.207429650533366187514108207163938236371, from a UUID (ITU-T X.667): the policy of a box that stamps. Every token
+    /// is a logged seal; its time is the box's, with the bound of its error that the token states.
+    pub fn of_boxes() -> Self {
+        Oid(b"\x69\x82\xb8\x8d\xbf\xd7\xc7\xb1\xd2\xba\x8d\xa2\xea\x9b\xe3\xb0\xe2\xe3\xcf\x53".to_vec())
+    }
+
     /// Reads numbers joined by dots.
     pub fn parse(text: &str) -> Result<Self, OidError> {
         let bad = || OidError(text.chars().take(80).collect());
@@ -112,6 +118,7 @@ mod tests {
         {
             assert_eq!(Oid::parse(text).unwrap().to_string(), text);
         }
+        assert_eq!(Oid::of_boxes().to_string(), "2.25.207429650533366187514108207163938236371");
         assert_eq!(Oid::parse("1.2.840.113549.1.9.16.1.4").unwrap().content(), TST_INFO);
         assert_eq!(Oid::parse("2.16.840.1.101.3.4.2.1").unwrap().content(), SHA256);
         assert_eq!(Oid::parse("1.3.6.1.5.5.7.3.8").unwrap().content(), TIME_STAMPING);

@@ -103,6 +103,20 @@ impl Failure {
         name.to_owned()
     }
 
+    pub(crate) fn bit(self) -> usize {
+        match self {
+            Failure::BadAlgorithm => 0,
+            Failure::BadRequest => 2,
+            Failure::BadDataFormat => 5,
+            Failure::TimeNotAvailable => 14,
+            Failure::UnacceptedPolicy => 15,
+            Failure::UnacceptedExtension => 16,
+            Failure::AddInfoNotAvailable => 17,
+            Failure::SystemFailure => 25,
+            Failure::Other(bit) => bit,
+        }
+    }
+
     fn of_bit(bit: usize) -> Self {
         match bit {
             0 => Failure::BadAlgorithm,

@@ -24,6 +24,28 @@ pub(crate) fn of_stamp(text: &[u8]) -> Result<(u64, bool)> {
     Ok((seconds * SECOND + nanos / 1000, !nanos.is_multiple_of(1000)))
 }
 
+/// The other way round: the GeneralizedTime of a stamp at these Unix milliseconds. Beyond the year 9999, its last moment.
+pub(crate) fn to_stamp(unix_millis: u64) -> String {
+    const LAST: u64 = 253_402_300_799_999;
+    let millis = unix_millis.min(LAST);
+    let (days, second) = (millis / 86_400_000, millis / 1_000 % 86_400);
+    // Days in eras of 400 years, each year beginning in March, so that leap days come last.
+    let shifted = days + 719_468;
+    let (era, day) = (shifted / 146_097, shifted % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = 400 * era + year + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    let whole = format!("{year:04}{month:02}{day:02}{hour:02}{minute:02}{second:02}");
+    match millis % 1_000 {
+        0 => format!("{whole}Z"),
+        fraction => format!("{whole}.{}Z", format!("{fraction:03}").trim_end_matches('0')),
+    }
+}
+
 /// A time of a certificate's validity, to the second.
 pub(crate) fn of_certificate(tag: u8, text: &[u8]) -> Result<u64> {
     let text = text.strip_suffix(b"Z").ok_or(Malformed)?;
@@ -112,6 +134,24 @@ mod tests {
             "2026112123300.5Z",
         ] {
             assert_eq!(of_stamp(bad.as_bytes()), Err(Malformed), "{bad}");
+        }
+    }
+
+    #[test]
+    fn stamps_are_written_as_they_are_read() {
+        for (millis, text) in [
+            (0, "19700101000000Z"),
+            (951_868_799_000, "20000229235959Z"),
+            (1_795_303_800_500, "20261121233000.5Z"),
+            (1_795_303_800_001, "20261121233000.001Z"),
+            (253_402_300_799_999, "99991231235959.999Z"),
+        ] {
+            assert_eq!(to_stamp(millis), text);
+        }
+        assert_eq!(to_stamp(u64::MAX), "99991231235959.999Z");
+        // Every day and a prime number of milliseconds, over four centuries.
+        for millis in (0..146_097).map(|day: u64| day * 86_400_000 + day * 7_919 % 86_400_000) {
+            assert_eq!(of_stamp(to_stamp(millis).as_bytes()), Ok((millis * 1_000, false)));
         }
     }
 

@@ -51,13 +51,19 @@ const NEW: &str = ".new";
 /// Ending of one that is none any more.
 const GONE: &str = ".gone";
 
-/// Which objects an entry refers to by their SHA-256: the format's matter, not the ledger's.
+/// Which objects an entry refers to by their SHA-256, and by which document it is found: the format's matter, not the
+/// ledger's.
 pub trait References: Debug + Send + Sync {
     /// At least 1; another number whenever the same entry may name other objects than before: all mirrored entries are
     /// looked at again then.
     fn version(&self) -> u32;
     /// The objects that this entry names. An entry of an unknown kind names none.
     fn of(&self, entry: &[u8]) -> Vec<Hash>;
+    /// Algorithm and document digest (32 to 64 bytes) by which this entry is found in the copy; by none unless told.
+    fn digest(&self, entry: &[u8]) -> Option<(u8, Vec<u8>)> {
+        let _ = entry;
+        None
+    }
 }
 
 /// Entries name no objects: true of every kind that a box writes so far.

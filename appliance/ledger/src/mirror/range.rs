@@ -81,7 +81,10 @@ impl Mirror {
             let head = tables.state.head.iter().flatten().map(|head| head.tree);
             stated.extend(known.chain(head).filter(|tree| tree.size > size && tree.size <= to.size));
             stated.sort_unstable_by_key(|tree| tree.size);
-            let entries = entries.into_iter().map(|entry| NewEntry { entry, ..NewEntry::default() });
+            let entries = entries.into_iter().map(|entry| {
+                let digest = options.references.digest(&entry);
+                NewEntry { entry, digest, ..NewEntry::default() }
+            });
             let ready = ledger.make_ready(entries.collect(), &stated)?;
             check_room(ledger, &given)?;
             // If anything fails from here on, what is wanted stays entered until it is known what is there.
