@@ -44,6 +44,8 @@ pub enum Kind {
     Operators = 6,
     /// A box carries it out, and its own log records it.
     Box = 7,
+    /// Members are known by these cards from now on: keys for their neighbours, and where they are.
+    Cards = 8,
 }
 
 impl Kind {
@@ -58,6 +60,7 @@ impl Kind {
             Kind::Pardon => "pardon",
             Kind::Operators => "operators",
             Kind::Box => "box",
+            Kind::Cards => "cards",
         }
     }
 }

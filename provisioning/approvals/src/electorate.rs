@@ -108,7 +108,7 @@ impl Electorate {
         let needed = match kind {
             Kind::Quarantine => 1,
             Kind::Enrol | Kind::Box => bench.needed,
-            Kind::Import | Kind::Release | Kind::Revoke | Kind::Pardon | Kind::Operators => {
+            Kind::Import | Kind::Release | Kind::Revoke | Kind::Pardon | Kind::Operators | Kind::Cards => {
                 bench.needed.max(2).min(bench.people.len())
             }
         };

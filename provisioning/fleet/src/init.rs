@@ -305,6 +305,7 @@ fn finish(args: &InitArgs, exchange: &Exchange, transcript: &Transcript) -> Resu
         policy: Policy { accept_software: false, require_facts: vec!["sealed".to_owned()] },
         roster: None,
         authorities: None,
+        cosigners: Vec::new(),
     };
     let trust = trust.encode();
     let fingerprint = fingerprint(trust.as_bytes());

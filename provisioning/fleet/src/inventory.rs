@@ -181,6 +181,14 @@ fn show(args: &ShowArgs) -> Result<Exit, Failure> {
             hex::encode(*log.log_key)
         ));
     }
+    if let Some(card) = &listed.card {
+        let (content, addresses) = (card.content(), card.content().addresses.join(", "));
+        crate::say(&format!(
+            "card             {}, number {}, {addresses}\n",
+            card.fingerprint(),
+            content.sequence
+        ));
+    }
     for stone in &listed.tombstones {
         let said = &stone.revocation;
         let pardoned =
@@ -215,6 +223,10 @@ fn about(roster: &Roster, listed: &Listed) -> Vec<String> {
         Deed::Quarantine(named) | Deed::Release(named) | Deed::Pardon(named) => named.ek_spki_sha256 == *ek,
         Deed::Revoke(said) => said.ek_spki_sha256 == *ek || said.successor.as_ref() == Some(ek),
         Deed::Operators { .. } => false,
+        Deed::Cards(cards) => {
+            let of_it = |origin: &str| listed.logs.iter().any(|log| log.origin == origin);
+            cards.iter().any(|card| of_it(card.origin().as_str()))
+        }
     };
     let numbered = roster.history().iter().zip(1..).filter(|(done, _)| concerns(&done.deed));
     numbered.map(|(done, number)| crate::roster::line_of(number, done)).collect()
@@ -256,6 +268,11 @@ fn to_json(listed: &Listed) -> Value {
         "state": listed.state.name(),
         "sinceVersion": listed.since,
         "logs": logs,
+        "card": listed.card.as_ref().map(|card| json!({
+            "fingerprint": card.fingerprint(),
+            "sequence": card.content().sequence,
+            "addresses": card.content().addresses,
+        })),
         "tombstones": tombstones,
     })
 }

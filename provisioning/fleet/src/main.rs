@@ -10,6 +10,7 @@ mod ask;
 mod attend;
 mod authority;
 mod backup;
+mod cards;
 mod desk;
 mod enrolments;
 mod exchange;

@@ -3,6 +3,7 @@
 //! Refuses to do: propose what could not be carried out if everybody approved it now.
 //! Invariant: proposing changes nothing; it needs no key and no secret.
 
+use crate::cards::{self, Cards};
 use crate::desk::{Desk, short};
 use crate::exit::{Exit, Failure};
 use crate::{files, random};
@@ -52,6 +53,8 @@ pub enum ProposeCommand {
     Release(BoxArgs),
     /// Other people decide
     Operators(OperatorsArgs),
+    /// Members are known by these cards: keys for their neighbours, and addresses
+    Cards(CardsArgs),
 }
 
 /// Arguments of `enrol`.
@@ -88,6 +91,17 @@ pub struct OperatorsArgs {
     /// Operators that must approve a dangerous action; by default as many as before
     #[arg(long, value_name = "NUMBER")]
     needed: Option<u64>,
+}
+
+/// Arguments of `cards`.
+#[derive(Debug, Args)]
+pub struct CardsArgs {
+    #[command(flatten)]
+    proposal: Proposal,
+    /// Cards, as `bulla-box peers card` writes them; by default those that boxes have handed to the registrar and that
+    /// have other keys than the roster's
+    #[arg(value_name = "CARD")]
+    cards: Vec<PathBuf>,
 }
 
 /// Why a box leaves.
@@ -135,6 +149,7 @@ pub fn run(command: &ProposeCommand) -> Result<Exit, Failure> {
         ProposeCommand::Quarantine(args) => about(args, Deed::Quarantine),
         ProposeCommand::Release(args) => about(args, Deed::Release),
         ProposeCommand::Operators(args) => operators(args),
+        ProposeCommand::Cards(args) => propose_cards(args),
     }
 }
 
@@ -255,6 +270,20 @@ fn operators(args: &OperatorsArgs) -> Result<Exit, Failure> {
     }
     let needed = args.needed.unwrap_or(if cards.is_empty() { 0 } else { needed });
     args.proposal.lay(&desk, &roster, &Deed::Operators { cards, needed })
+}
+
+fn propose_cards(args: &CardsArgs) -> Result<Exit, Failure> {
+    let (desk, roster) = args.proposal.open()?;
+    let cards = match args.cards.is_empty() {
+        true => Cards::open(&args.proposal.dir).waiting(&roster)?,
+        false => args.cards.iter().map(|path| cards::read(path)).collect::<Result<_, _>>()?,
+    };
+    if cards.is_empty() {
+        return Err(Failure::usage(
+            "no box has handed in a card with other keys than the roster's; name a file",
+        ));
+    }
+    args.proposal.lay(&desk, &roster, &Deed::Cards(cards))
 }
 
 /// `bulla-fleet revoke`.

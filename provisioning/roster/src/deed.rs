@@ -13,6 +13,7 @@ use bulla_formats::enrolment::{ENROLMENT_BYTES_MAX, EnrolmentContent};
 use bulla_formats::entry::NUMBER_MAX;
 use bulla_formats::hash::{Hash, empty_root};
 use bulla_formats::origin::Origin;
+use bulla_formats::peer::card::PeerCard;
 pub use bulla_formats::revocation::Cause;
 use bulla_formats::sig::{Algorithm, PublicKey};
 use rasn::types::OctetString;
@@ -24,6 +25,8 @@ pub const IMPORT_MAX: usize = 4096;
 pub const ENROL_MAX: usize = 64;
 /// Longest serial number, model or branch in bytes.
 pub const FIELD_BYTES_MAX: usize = 64;
+/// Most cards in one action.
+pub const CARDS_MAX: usize = 64;
 /// Most logs that one revocation names.
 pub const LOGS_MAX: usize = 256;
 
@@ -103,6 +106,8 @@ pub enum Deed {
         /// How many people.
         needed: u64,
     },
+    /// Members are known by these cards from now on.
+    Cards(Vec<PeerCard>),
 }
 
 impl Deed {
@@ -127,6 +132,12 @@ impl Deed {
                     cards.iter().map(|card| Card::decode(card)).collect::<std::result::Result<_, _>>();
                 Deed::Operators { cards: cards.map_err(RosterRefusal::parameters)?, needed }
             }
+            Kind::Cards => {
+                let cards: Vec<OctetString> = read(parameters)?;
+                let cards = cards.iter().map(|card| PeerCard::decode(card));
+                let cards = cards.collect::<std::result::Result<_, _>>();
+                Deed::Cards(cards.map_err(RosterRefusal::parameters)?)
+            }
             Kind::Box => return Err(RosterRefusal::NotHere),
         };
         deed.check()?;
@@ -144,6 +155,10 @@ impl Deed {
                 let cards = cards.iter().map(|card| der::encode(card).into()).collect();
                 der::encode(&Operators { cards, needed: *needed })
             }
+            Deed::Cards(cards) => {
+                let cards: Vec<OctetString> = cards.iter().map(|card| card.bytes().to_vec().into()).collect();
+                der::encode(&cards)
+            }
         }
     }
 
@@ -157,6 +172,7 @@ impl Deed {
             Deed::Revoke(_) => Kind::Revoke,
             Deed::Pardon(_) => Kind::Pardon,
             Deed::Operators { .. } => Kind::Operators,
+            Deed::Cards(_) => Kind::Cards,
         }
     }
 
@@ -179,6 +195,7 @@ impl Deed {
             Deed::Quarantine(_) | Deed::Release(_) | Deed::Pardon(_) => Ok(()),
             Deed::Revoke(revocation) => revocation.check(),
             Deed::Operators { cards, needed } => bench(cards, *needed).map(drop),
+            Deed::Cards(cards) => count("cards", cards.len(), CARDS_MAX),
         }
     }
 }

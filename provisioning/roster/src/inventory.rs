@@ -2,13 +2,14 @@
 //!
 //! Refuses to do: forget a box, or let an endorsement key that left in again without a pardon, or twice with one.
 //! Invariants: one entry for each endorsement key; of boxes that have not left, one for each serial number; no log has
-//! two boxes, and no key two logs.
+//! two boxes, and no key two logs; a card is of the last log of its box, and no key on it was ever another box's.
 
 use crate::deed::{Cause, Deed, GoodTree, Revocation, Row};
 use crate::refusal::{Result, RosterRefusal};
 use bulla_formats::der::Octets32;
 use bulla_formats::enrolment::EnrolmentContent;
 use bulla_formats::origin::Origin;
+use bulla_formats::peer::card::PeerCard;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a box is.
@@ -71,11 +72,18 @@ pub struct Listed {
     pub logs: Vec<EnrolmentContent>,
     /// Times that it left.
     pub tombstones: Vec<Tombstone>,
+    /// The card of its last log, once people have approved one.
+    pub card: Option<PeerCard>,
     /// What it was before it was held back.
     before_quarantine: Option<State>,
 }
 
 impl Listed {
+    /// The card by which its neighbours know it: while it is a member.
+    pub fn member_card(&self) -> Option<&PeerCard> {
+        self.card.as_ref().filter(|_| self.state == State::Enrolled)
+    }
+
     /// Its logs that no revocation for compromise has given up: the next revocation names them.
     pub fn live_logs(&self) -> impl Iterator<Item = &EnrolmentContent> {
         let given_up = |origin: &str| {
@@ -105,6 +113,14 @@ pub struct Inventory {
     /// Log and attestation keys of all logs there ever were.
     keys: BTreeSet<Vec<u8>>,
     origins: BTreeSet<String>,
+    /// Witness, mirror and transport keys of all cards there ever were, and whose they are.
+    card_keys: BTreeMap<Octets32, Octets32>,
+}
+
+/// The keys of a card that no enrolment names.
+fn keys_of(card: &PeerCard) -> [Octets32; 3] {
+    let content = card.content();
+    [content.witness_key, content.mirror_key, content.transport_key]
 }
 
 fn hex_of(ek: &Octets32) -> String {
@@ -167,7 +183,55 @@ impl Inventory {
                 }
             }
             Deed::Operators { .. } => Ok(()),
+            Deed::Cards(cards) => self.check_cards(cards),
         }
+    }
+
+    /// The box whose last log this is.
+    pub fn of_log(&self, origin: &str) -> Option<&Listed> {
+        self.boxes().find(|listed| listed.logs.last().is_some_and(|log| log.origin == origin))
+    }
+
+    /// Whether `card` could be that of its box.
+    ///
+    /// # Errors
+    /// `unknown-box`, `wrong-state`, `known-key`, or `older-card`.
+    pub fn check_card(&self, card: &PeerCard) -> Result<&Listed> {
+        let name = card.origin().as_str();
+        let listed = self.of_log(name).ok_or_else(|| RosterRefusal::UnknownBox(name.to_owned()))?;
+        let ek = &listed.row.ek_spki_sha256;
+        self.one_of(ek, &[State::Enrolled])?;
+        let own_log = listed.logs.last().is_some_and(|log| log.log_key == card.content().log_key);
+        let foreign = |key: &Octets32| {
+            self.keys.contains(&key.to_vec()) || self.card_keys.get(key).is_some_and(|whose| whose != ek)
+        };
+        if !own_log || keys_of(card).iter().any(foreign) {
+            return Err(RosterRefusal::KnownKey(name.to_owned()));
+        }
+        match &listed.card {
+            Some(before) if !card.replaces(before) => Err(RosterRefusal::OlderCard(name.to_owned())),
+            _ => Ok(listed),
+        }
+    }
+
+    /// Whether `card` only says where a member is now: newer than the one there, with the same keys.
+    pub fn moves(&self, card: &PeerCard) -> bool {
+        let before = self.of_log(card.origin().as_str()).and_then(Listed::member_card);
+        before.is_some_and(|before| card.moves(before))
+    }
+
+    fn check_cards(&self, cards: &[PeerCard]) -> Result<()> {
+        let mut boxes = BTreeSet::new();
+        for (at, card) in cards.iter().enumerate() {
+            let ek = self.check_card(card)?.row.ek_spki_sha256;
+            if !boxes.insert(ek) {
+                return Err(RosterRefusal::KnownBox(hex_of(&ek)));
+            }
+            if cards[..at].iter().any(|other| other.shares_a_key(card)) {
+                return Err(RosterRefusal::KnownKey(card.origin().to_string()));
+            }
+        }
+        Ok(())
     }
 
     fn check_import(&self, rows: &[Row]) -> Result<()> {
@@ -210,7 +274,9 @@ impl Inventory {
             let log_key = content.log_key.to_vec();
             let attestation = content.attestation_key.to_vec();
             let own = listed.logs.last().is_some_and(|last| last.attestation_key == content.attestation_key);
-            let known = self.keys.contains(&log_key) || (!own && self.keys.contains(&attestation));
+            let known = self.keys.contains(&log_key)
+                || self.card_keys.contains_key(&content.log_key)
+                || (!own && self.keys.contains(&attestation));
             if known || !keys.insert(log_key) || !keys.insert(attestation) {
                 return Err(RosterRefusal::KnownKey(content.origin.clone()));
             }
@@ -246,6 +312,7 @@ impl Inventory {
                         since: version,
                         logs: Vec::new(),
                         tombstones: Vec::new(),
+                        card: None,
                         before_quarantine: None,
                     };
                     self.boxes.insert(row.ek_spki_sha256, listed);
@@ -258,6 +325,8 @@ impl Inventory {
                     self.origins.insert(content.origin.clone());
                     self.set(&content.ek_spki_sha256, version, |listed| {
                         listed.logs.push(content.clone());
+                        // It was of the log before.
+                        listed.card = None;
                         State::Enrolled
                     });
                 }
@@ -298,6 +367,19 @@ impl Inventory {
                 self.serials.extend(serial);
             }
             Deed::Operators { .. } => {}
+            Deed::Cards(cards) => {
+                for card in cards {
+                    let Some(ek) =
+                        self.of_log(card.origin().as_str()).map(|listed| listed.row.ek_spki_sha256)
+                    else {
+                        continue;
+                    };
+                    self.card_keys.extend(keys_of(card).map(|key| (key, ek)));
+                    if let Some(listed) = self.boxes.get_mut(&ek) {
+                        listed.card = Some(card.clone());
+                    }
+                }
+            }
         }
     }
 

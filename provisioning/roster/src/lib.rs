@@ -11,6 +11,7 @@
 
 pub mod backup;
 pub mod deed;
+pub mod delivery;
 pub mod inventory;
 mod refusal;
 pub mod roster;

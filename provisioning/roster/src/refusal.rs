@@ -23,7 +23,7 @@ pub enum RosterRefusal {
     #[error("its parameters are refused: {0}")]
     Parameters(String),
     /// No box of the inventory.
-    #[error("no box in the inventory has the endorsement key {0}")]
+    #[error("no box in the inventory has the endorsement key or the log {0}")]
     UnknownBox(String),
     /// A box that is listed already.
     #[error("the endorsement key {0} is in the inventory already")]
@@ -45,9 +45,12 @@ pub enum RosterRefusal {
     /// An enrolment whose log is not one that this box can begin now.
     #[error("the origin {0} is not one that this box can begin now")]
     OtherOrigin(String),
-    /// An enrolment with a key that another one has.
-    #[error("a key of the enrolment of {0} is another log's")]
+    /// An enrolment or a card with a key that another one has.
+    #[error("a key of {0} is another box's, or not that of its log")]
     KnownKey(String),
+    /// A card that is not newer than the one there.
+    #[error("the card of {0} that the roster has is as new or newer")]
+    OlderCard(String),
     /// A revocation that does not name the logs of the box.
     #[error("a revocation names every log of the box that is not given up yet, in order, and nothing else")]
     LogsDiffer,
@@ -71,6 +74,7 @@ impl RosterRefusal {
             RosterRefusal::WrongState { .. } => "wrong-state",
             RosterRefusal::OtherOrigin(_) => "other-origin",
             RosterRefusal::KnownKey(_) => "known-key",
+            RosterRefusal::OlderCard(_) => "older-card",
             RosterRefusal::LogsDiffer => "logs-differ",
             RosterRefusal::NotHere => "not-here",
         }

@@ -181,6 +181,14 @@ impl Roster {
         Ok(self.version())
     }
 
+    /// Takes over a change that was carried out elsewhere.
+    ///
+    /// # Errors
+    /// As for [`Roster::apply`]; but no clock is asked.
+    pub fn replay(&mut self, change: Change) -> Result<()> {
+        self.take(change, None)
+    }
+
     fn take(&mut self, change: Change, now: Option<u64>) -> Result<()> {
         let approved = self.record.judge(&change, &self.electorate, None, now)?;
         let (deed, electorate) = self.plan(approved.action())?;

@@ -79,6 +79,28 @@ pub(crate) fn describe(roster: &Roster, action: &Action, deed: &Deed) -> String 
                 line(format_args!("  successor {}", named(successor)));
             }
         }
+        Deed::Cards(cards) => {
+            for card in cards {
+                let (name, content) = (card.origin().as_str(), card.content());
+                let whose = roster.inventory().of_log(name);
+                line(format_args!(
+                    "  box       {}",
+                    whose.map_or("?".to_owned(), |listed| named(&listed.row.ek_spki_sha256))
+                ));
+                line(format_args!("    log       {name}"));
+                line(format_args!("    card      {}, number {}", card.fingerprint(), content.sequence));
+                for (what, key) in [
+                    ("witness", &content.witness_key),
+                    ("mirror", &content.mirror_key),
+                    ("wire", &content.transport_key),
+                ] {
+                    line(format_args!("    {what:<9} ed25519:{}", hex::encode(**key)));
+                }
+                for address in &content.addresses {
+                    line(format_args!("    address   {address}"));
+                }
+            }
+        }
         Deed::Operators { cards, needed } => {
             if cards.is_empty() {
                 line(format_args!("  NO OPERATORS ANY MORE: the custodians decide from then on"));

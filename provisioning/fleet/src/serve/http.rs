@@ -1,4 +1,4 @@
-//! The registrar's listener: TLS 1.3, three routes, DER in and out.
+//! The registrar's listener: TLS 1.3, four routes, DER in and out.
 //!
 //! Refuses to do: speak to anybody without a limit on connections, time and bytes; give reasons for its own faults.
 //! Invariant: the binding that a challenge is made for is that of the very connection it leaves through.
@@ -11,7 +11,9 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use bulla_enrolment::wire::{Answer, EVIDENCE_BYTES_MAX, REQUEST_BYTES_MAX};
+use bulla_formats::der;
 use bulla_formats::hash::Hash;
+use bulla_formats::peer::roster::ROSTER_REQUEST_BYTES_MAX;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -48,6 +50,7 @@ fn router(office: Shared) -> Router {
         .route("/v1/enrolments", post(ask).layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX)))
         .route("/v1/enrolments/evidence", post(prove).layer(DefaultBodyLimit::max(EVIDENCE_BYTES_MAX)))
         .route("/v1/enrolments/{transcript}", get(poll))
+        .route("/v1/roster", post(roster).layer(DefaultBodyLimit::max(ROSTER_REQUEST_BYTES_MAX)))
         .route("/healthz", get(|| async { "ok\n" }))
         .with_state(office)
 }
@@ -68,17 +71,32 @@ async fn poll(State(office): State<Shared>, Path(transcript): Path<String>) -> R
     }
 }
 
+async fn roster(
+    State(office): State<Shared>,
+    Extension(channel): Extension<Channel>,
+    body: Bytes,
+) -> Response {
+    let done = decided(office, move |office| office.roster(&body, &channel.0)).await;
+    match done {
+        Ok(Ok(said)) => {
+            ([(header::CONTENT_TYPE, "application/octet-stream")], der::encode(&said)).into_response()
+        }
+        Ok(Err(sentence)) => {
+            let sentence: String = sentence.chars().filter(|c| !c.is_control()).collect();
+            crate::say(&format!("refused (roster): {sentence}\n"));
+            problem(StatusCode::FORBIDDEN, "roster", &sentence)
+        }
+        Err(response) => response,
+    }
+}
+
 /// Signatures and files keep a thread busy, one enrolment at a time.
 async fn answered(
     office: Shared,
     work: impl FnOnce(&mut Office) -> Result<Answer, Failure> + Send + 'static,
 ) -> Response {
-    let done = tokio::task::spawn_blocking(move || {
-        // What it has decided is on the disk; a panic leaves nothing half done in memory but a challenge.
-        work(&mut office.lock().unwrap_or_else(PoisonError::into_inner))
-    });
-    match done.await {
-        Ok(Ok(answer)) => {
+    match decided(office, work).await {
+        Ok(answer) => {
             if let Answer::Refused(refused) = &answer {
                 // It may quote what a stranger sent.
                 let sentence: String = refused.sentence.chars().filter(|c| !c.is_control()).collect();
@@ -86,21 +104,31 @@ async fn answered(
             }
             ([(header::CONTENT_TYPE, "application/octet-stream")], answer.encode()).into_response()
         }
+        Err(response) => response,
+    }
+}
+
+async fn decided<T: Send + 'static>(
+    office: Shared,
+    work: impl FnOnce(&mut Office) -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Response> {
+    let internal = || {
+        let why = "the registrar could not decide; its log says why";
+        problem(StatusCode::INTERNAL_SERVER_ERROR, "internal", why)
+    };
+    let done = tokio::task::spawn_blocking(move || {
+        // What it has decided is on the disk; a panic leaves nothing half done in memory but a challenge.
+        work(&mut office.lock().unwrap_or_else(PoisonError::into_inner))
+    });
+    match done.await {
+        Ok(Ok(done)) => Ok(done),
         Ok(Err(failure)) => {
             eprintln!("bulla-fleet: {failure}");
-            problem(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "internal",
-                "the registrar could not decide; its log says why",
-            )
+            Err(internal())
         }
         Err(error) => {
             eprintln!("bulla-fleet: {error}");
-            problem(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "internal",
-                "the registrar could not decide; its log says why",
-            )
+            Err(internal())
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Refuses to do: issue anything that is not in the roster exactly as it would be signed.
 //! Invariants: one enrolment is decided at a time, under the shelf's lock; an answer leaves after its step is durable.
 
+use crate::cards::Cards;
 use crate::desk::read_roster;
 use crate::enrolments::Shelf;
 use crate::exit::{Exit, Failure};
@@ -15,8 +16,10 @@ use bulla_formats::der::Octets32;
 use bulla_formats::enrolment::EnrolmentContent;
 use bulla_formats::hash::Hash;
 use bulla_formats::origin::Origin;
+use bulla_formats::peer::roster::{RosterRequest, RosterSaid};
 use bulla_roster::inventory::State;
 use bulla_roster::roster::Roster;
+use bulla_roster::{RosterRefusal, delivery};
 use rasn::types::OctetString;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
@@ -31,6 +34,7 @@ pub struct Office {
     registrar: Registrar,
     authority: FleetCa,
     shelf: Shelf,
+    cards: Cards,
     roster: Copied,
     /// Requests by the endorsement key they name, oldest first.
     unproven: BTreeMap<OctetString, VecDeque<Hash>>,
@@ -103,7 +107,14 @@ impl Office {
     /// Opens it over a fleet directory.
     pub fn open(fleet: &Path, registrar: Registrar, authority: FleetCa) -> Result<Self, Failure> {
         let (shelf, roster) = (Shelf::open(fleet)?, Copied::open(fleet)?);
-        let mut office = Office { registrar, authority, shelf, roster, unproven: BTreeMap::new() };
+        let mut office = Office {
+            registrar,
+            authority,
+            shelf,
+            cards: Cards::open(fleet),
+            roster,
+            unproven: BTreeMap::new(),
+        };
         let _lock = office.shelf.lock()?;
         for record in office.shelf.all()? {
             office.make_room(&record)?;
@@ -145,6 +156,30 @@ impl Office {
                 }
             }
         })
+    }
+
+    /// A member hands in its card, and asks what is new of the roster. The inner error: why it is told nothing.
+    pub fn roster(
+        &mut self,
+        request: &[u8],
+        channel: &[u8; 32],
+    ) -> Result<Result<RosterSaid, String>, Failure> {
+        let (content, card) = match RosterRequest::open(request, channel) {
+            Ok(opened) => opened,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        let _lock = self.shelf.lock()?;
+        let roster = self.roster.current()?;
+        if content.fleet != roster.fleet() {
+            return Ok(Err(format!("this is the registrar of {}, not of {}", roster.fleet(), content.fleet)));
+        }
+        // An older card than the roster's is a member's all the same.
+        match self.cards.hand_in(&card, roster)? {
+            Ok(()) | Err(RosterRefusal::OlderCard(_)) => {}
+            Err(refusal) => return Ok(Err(format!("the card is refused ({}): {refusal}", refusal.code()))),
+        }
+        let told = delivery::tell(roster, content.known.as_ref(), &self.cards.moved(roster)?);
+        Ok(told.map_err(|refusal| format!("the roster is another one ({}): {refusal}", refusal.code())))
     }
 
     /// A box answers its challenge.

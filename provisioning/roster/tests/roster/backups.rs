@@ -142,6 +142,7 @@ fn trust(fleet: &str, root: &str) -> TrustFile {
         policy: Policy { accept_software: false, require_facts: Vec::new() },
         roster: None,
         authorities: None,
+        cosigners: Vec::new(),
     }
 }
 

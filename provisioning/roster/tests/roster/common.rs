@@ -8,6 +8,7 @@ use bulla_formats::der::Octets32;
 use bulla_formats::enrolment::{EnrolmentContent, FleetCertificate, Hardware};
 use bulla_formats::hash::{Hash, empty_root, sha256};
 use bulla_formats::origin::Origin;
+use bulla_formats::peer::card::{CardContent, CardSignatures, PeerCard};
 use bulla_roster::Result;
 use bulla_roster::deed::{Cause, Deed, GoodTree, Named, Revocation, Row};
 use bulla_roster::roster::Roster;
@@ -149,4 +150,29 @@ pub fn busy() -> Roster {
         apply(&mut roster, &deed).unwrap();
     }
     roster
+}
+
+/// Card `sequence` of this log of box `number`, with keys that `whose` names.
+pub fn peer_card(number: u8, incarnation: u64, whose: &str, sequence: u64) -> PeerCard {
+    let keys = [
+        key(&format!("log {incarnation} of {number}")),
+        key(&format!("witness {whose}")),
+        key(&format!("mirror {whose}")),
+        key(&format!("transport {whose}")),
+    ];
+    let [log_key, witness_key, mirror_key, transport_key] =
+        keys.each_ref().map(|key| Octets32::new(key.verifying_key().to_bytes()));
+    let content = CardContent {
+        version: 1,
+        origin: origin(number, incarnation),
+        log_key,
+        witness_key,
+        mirror_key,
+        transport_key,
+        sequence,
+        addresses: vec![format!("/ip4/192.0.2.{number}/tcp/7440")],
+    };
+    let [log, witness, mirror, transport] =
+        keys.map(|key| key.sign(&content.message()).to_bytes().to_vec().into());
+    PeerCard::assemble(content, CardSignatures { log, witness, mirror, transport }).unwrap()
 }

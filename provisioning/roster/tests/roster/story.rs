@@ -2,7 +2,7 @@
 
 use crate::common::{
     FLEET, NOW, action, apply, approved, busy, card, ek, enrolment, founded, good, key, minutes, named,
-    origin, revocation, row,
+    origin, peer_card, revocation, row,
 };
 use bulla_approvals::action::{Action, Change, Kind};
 use bulla_formats::der::Octets32;
@@ -87,6 +87,39 @@ fn a_pardon_is_good_for_one_time() {
     assert_eq!(stones.iter().map(|stone| stone.pardoned).collect::<Vec<_>>(), [Some(7), None]);
     apply(&mut roster, &Deed::Pardon(named(1))).unwrap();
     assert!(Roster::decode(&roster.encode()).is_ok());
+}
+
+#[test]
+fn a_card_counts_while_its_box_is_a_member_with_that_log() {
+    let mut roster = busy();
+    let card_of = |roster: &Roster| roster.inventory().get(&ek(1)).unwrap().member_card().cloned();
+    assert_eq!(card_of(&roster), None);
+    let first = peer_card(1, 2, "one", 5);
+    apply(&mut roster, &Deed::Cards(vec![first.clone()])).unwrap();
+    assert_eq!(card_of(&roster), Some(first.clone()));
+    // The same keys and another place is no news for people; other keys are.
+    assert!(roster.inventory().moves(&peer_card(1, 2, "one", 6)));
+    for no_move in
+        [first.clone(), peer_card(1, 2, "one", 4), peer_card(1, 2, "two", 6), peer_card(1, 1, "one", 6)]
+    {
+        assert!(!roster.inventory().moves(&no_move), "{no_move:?}");
+    }
+    apply(&mut roster, &Deed::Quarantine(named(1))).unwrap();
+    assert!(card_of(&roster).is_none() && !roster.inventory().moves(&peer_card(1, 2, "one", 6)));
+    apply(&mut roster, &Deed::Release(named(1))).unwrap();
+    assert_eq!(card_of(&roster), Some(first));
+    // Whoever left comes back by a pardon, with a new log and a new card.
+    let compromise = revocation(1, Cause::Compromise, vec![good(1, 1, 50), good(1, 2, 0)]);
+    apply(&mut roster, &Deed::Revoke(compromise)).unwrap();
+    assert!(card_of(&roster).is_none());
+    apply(&mut roster, &Deed::Pardon(named(1))).unwrap();
+    assert_eq!(refused(&roster, &Deed::Cards(vec![peer_card(1, 2, "one", 6)])), "wrong-state");
+    apply(&mut roster, &Deed::Enrol(vec![enrolment(1, 3)])).unwrap();
+    assert!(card_of(&roster).is_none());
+    assert_eq!(refused(&roster, &Deed::Cards(vec![peer_card(1, 2, "one", 6)])), "unknown-box");
+    let last = peer_card(1, 3, "three", 1);
+    apply(&mut roster, &Deed::Cards(vec![last.clone()])).unwrap();
+    assert_eq!(card_of(&Roster::decode(&roster.encode()).unwrap()), Some(last));
 }
 
 #[test]
@@ -275,6 +308,7 @@ fn a_roster_is_of_one_root() {
         policy: Policy::default(),
         roster: None,
         authorities: None,
+        cosigners: Vec::new(),
     };
     assert!(roster.check_root(&trust(FLEET, "the root")).is_ok());
     for other in [trust(FLEET, "another root"), trust("bank.test", "the root")] {
@@ -311,4 +345,39 @@ fn every_bit_of_a_roster_counts() {
         changed[at] ^= 1 << (at % 8);
         assert!(Roster::decode(&changed).is_err(), "byte {at}");
     }
+}
+
+#[test]
+fn a_roster_is_handed_on_change_by_change_and_never_goes_back() {
+    use bulla_roster::delivery::{known, take, tell};
+    let (mut newer, older) = (busy(), busy());
+    for number in 10..14 {
+        apply(&mut newer, &Deed::Import(vec![row(number)])).unwrap();
+    }
+    let card = peer_card(1, 2, "one", 5);
+    let said = tell(&newer, Some(&known(older.version())), std::slice::from_ref(&card)).unwrap();
+    assert_eq!((said.changes.len(), said.last, said.founding.is_none()), (4, 9, true));
+    assert_eq!(said.moved.iter().map(|moved| &moved[..]).collect::<Vec<_>>(), [card.bytes()]);
+    assert_eq!(take(Some(&older), &said).unwrap().unwrap().encode(), newer.encode());
+    // Whoever has nothing is told everything.
+    let whole = tell(&newer, None, &[]).unwrap();
+    assert_eq!(take(None, &whole).unwrap().unwrap().encode(), newer.encode());
+    // Who knows more, or as much, is told nothing.
+    let nothing = tell(&older, Some(&known(newer.version())), &[]).unwrap();
+    assert!(nothing.changes.is_empty() && nothing.last == 5);
+    assert!(take(Some(&newer), &nothing).unwrap().is_none());
+    let code = |done: Result<Option<Roster>, bulla_roster::RosterRefusal>| done.unwrap_err().code();
+    // The same changes again, a part of them left out, another beginning, rubbish.
+    assert_eq!(code(take(Some(&newer), &said)), "used");
+    let mut gap = said.clone();
+    gap.changes.remove(0);
+    assert_eq!(code(take(Some(&older), &gap)), "roster-behind");
+    assert_eq!(code(take(Some(&older), &whole)), "malformed");
+    assert_eq!(code(take(None, &said)), "malformed");
+    let mut rubbish = said.clone();
+    rubbish.changes[1] = b"no change".to_vec().into();
+    assert_eq!(code(take(Some(&older), &rubbish)), "malformed");
+    let mut other = founded();
+    apply(&mut other, &Deed::Import(vec![row(30)])).unwrap();
+    assert_eq!(tell(&newer, Some(&known(other.version())), &[]).unwrap_err().code(), "forked");
 }

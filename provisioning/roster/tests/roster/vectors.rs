@@ -4,13 +4,16 @@
 //! Every expectation is the name of the file, before the two hyphens: `valid`, or the code of the refusal.
 
 use crate::common::{
-    FLEET, action, apply, approved, busy, card, ek, enrolment, founded, good, minutes, named, revocation, row,
+    FLEET, action, apply, approved, busy, card, ek, enrolment, founded, good, minutes, named, peer_card,
+    revocation, row,
 };
 use bulla_approvals::action::{Action, Change, Kind, Target};
 use bulla_ceremony::transcript::Transcript;
 use bulla_formats::der::{self, Octets32};
+use bulla_formats::peer::card::PeerCard;
 use bulla_roster::deed::{Cause, Deed, Revocation, Row};
 use bulla_roster::roster::Roster;
+use rasn::types::OctetString;
 use rasn::{AsnType, Encode};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -69,6 +72,47 @@ fn pardoned() -> Roster {
     roster
 }
 
+/// Box 1 has its card number 5, boxes 1 and 2 are members; then these.
+fn carded(cards: &[PeerCard]) -> Vec<u8> {
+    let mut roster = busy();
+    for deed in [Deed::Cards(vec![peer_card(1, 2, "one", 5)]), Deed::Enrol(vec![enrolment(2, 1)])] {
+        apply(&mut roster, &deed).unwrap();
+    }
+    let last = approved(&action(&roster, &Deed::Cards(cards.to_vec())), &["olga", "omar"]);
+    der::encode(&wire(&roster, vec![last]))
+}
+
+fn cards() -> Vec<(&'static str, Vec<u8>)> {
+    let good = der::encode(&vec![OctetString::from(peer_card(1, 2, "one", 1).bytes().to_vec())]);
+    let at = good.len() - 20;
+    let mut damaged = good.clone();
+    damaged[at] ^= 1;
+    vec![
+        ("not-enough--one-person-approves-a-card", {
+            by(&Deed::Cards(vec![peer_card(1, 2, "one", 1)]), &["olga"], |_| {})
+        }),
+        ("parameters--no-cards", with(&Deed::Cards(Vec::new()))),
+        ("parameters--cards-and-a-trailing-byte", parameters(Kind::Cards, &[&good[..], &[0]].concat())),
+        ("parameters--card-with-a-broken-signature", parameters(Kind::Cards, &damaged)),
+        ("parameters--65-cards", {
+            with(&Deed::Cards((1..=65).map(|sequence| peer_card(1, 2, "one", sequence)).collect()))
+        }),
+        ("unknown-box--card-of-nobody", with(&Deed::Cards(vec![peer_card(9, 1, "nine", 1)]))),
+        ("unknown-box--card-of-the-log-before", with(&Deed::Cards(vec![peer_card(1, 1, "one", 1)]))),
+        ("unknown-box--card-of-a-box-that-is-expected", with(&Deed::Cards(vec![peer_card(2, 1, "two", 1)]))),
+        ("wrong-state--card-of-a-box-that-left", with(&Deed::Cards(vec![peer_card(4, 7, "four", 1)]))),
+        ("known-box--two-cards-of-one", {
+            with(&Deed::Cards(vec![peer_card(1, 2, "one", 1), peer_card(1, 2, "one", 2)]))
+        }),
+        ("older-card--the-same-again", carded(&[peer_card(1, 2, "one", 5)])),
+        ("older-card--a-number-before", carded(&[peer_card(1, 2, "two", 4)])),
+        ("known-key--keys-of-another-card", carded(&[peer_card(2, 1, "one", 1)])),
+        ("known-key--two-cards-share-keys", {
+            carded(&[peer_card(1, 2, "two", 6), peer_card(2, 1, "two", 1)])
+        }),
+    ]
+}
+
 fn valid() -> Vec<(&'static str, Vec<u8>)> {
     let mut lone = Roster::found(minutes(&[], 0)).unwrap();
     let import = action(&lone, &Deed::Import(vec![row(1)]));
@@ -89,6 +133,8 @@ fn valid() -> Vec<(&'static str, Vec<u8>)> {
             "valid--operators-changed",
             with(&Deed::Operators { cards: vec![card("olga", "olga"), card("pia", "pia")], needed: 2 }),
         ),
+        ("valid--card", with(&Deed::Cards(vec![peer_card(1, 2, "one", 1)]))),
+        ("valid--card-with-other-keys", carded(&[peer_card(1, 2, "two", 6)])),
         ("valid--override", by(&Deed::Release(named(3)), &["ada"], |action| action.overriding = true)),
     ]
 }
@@ -270,7 +316,7 @@ fn deeds() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 fn all() -> BTreeMap<String, Vec<u8>> {
-    let vectors = valid().into_iter().chain(histories()).chain(deeds());
+    let vectors = valid().into_iter().chain(histories()).chain(deeds()).chain(cards());
     vectors.map(|(name, bytes)| (name.to_owned(), bytes)).collect()
 }
 
@@ -314,5 +360,5 @@ fn every_vector_is_judged_as_its_name_says() {
         }
     }
     assert!(valid >= 5 && refused > 5 * valid, "{valid} valid, {refused} refused");
-    assert_eq!(codes.len(), 19, "{codes:?}");
+    assert_eq!(codes.len(), 20, "{codes:?}");
 }
