@@ -34,6 +34,9 @@ pub struct FsckArgs {
     /// Check the log of this origin: an earlier incarnation of the same box [default: the current one]
     #[arg(long)]
     origin: Option<String>,
+    /// STATE_DIR is a copy as C2SP tiles instead: a medium that a box copies its log to, or a hub's archive
+    #[arg(long, conflicts_with = "origin")]
+    copy: bool,
     /// Also check that the fleet of this trust file vouches for the box
     #[arg(long, value_name = "TRUST")]
     trust: Option<PathBuf>,
@@ -66,6 +69,9 @@ impl EntryJudge for Judge {
 /// Checks the log and prints what was found.
 pub fn run(args: &FsckArgs) -> Result<Exit, Failure> {
     let trust = args.trust.as_deref().map(files::read_trust).transpose()?.map(|(trust, _)| trust);
+    if args.copy {
+        return crate::fsck_copy::run(&args.state, trust.as_ref(), args.json);
+    }
     let (origin, directory) = find_log(&args.state, args.origin.as_deref())?;
     let store = DirStore::open(&directory).map_err(|error| {
         let shown = directory.display();

@@ -10,6 +10,7 @@ use bulla_formats::body::anchor::{AnchorBody, Evidence};
 use bulla_formats::body::attestation::AttestationBody;
 use bulla_formats::body::incident::IncidentBody;
 use bulla_formats::body::key_epoch::{Endorsement, EpochKey, KeyEpochBody, TpmQuote};
+use bulla_formats::body::mirror::{CosignedHead, MirrorBody};
 use bulla_formats::body::operator_action::OperatorActionBody;
 use bulla_formats::body::seal::{Assurance, ClientMethod, Field, Observation, Opening, SealBody};
 use bulla_formats::body::succession::SuccessionBody;
@@ -170,6 +171,10 @@ fn seal_file(file: &SealFile) -> Value {
             "statement": or_raw(&said.statement, Revocation::decode(&said.statement), revocation),
             "entryProof": said.entry_proof.as_ref().map(|proof| proof.iter().map(hex::encode).collect::<Vec<_>>()),
         })).collect::<Vec<_>>(),
+        "cosignatures": file.cosignatures.iter().map(|cosigned| json!({
+            "note": note(&cosigned.checkpoint),
+            "entryProof": cosigned.entry_proof.iter().map(hex::encode).collect::<Vec<_>>(),
+        })).collect::<Vec<_>>(),
         "membersOfLaterVersions": file.unknown,
     })
 }
@@ -285,8 +290,21 @@ fn body(kind: Option<Kind>, bytes: &[u8]) -> Value {
             json!({"code": body.code, "beganMillis": body.began.unix_millis,
                 "endedMillis": body.ended.map(|time| time.unix_millis), "detail": body.detail})
         }),
+        Some(Kind::Mirror) => or_raw(bytes, MirrorBody::decode(bytes), mirror_body),
         _ => json!({"opaque": hex::encode(bytes)}),
     }
+}
+
+fn mirror_body(body: &MirrorBody) -> Value {
+    let cosigned = |head: &CosignedHead| {
+        json!({"key": hex::encode(*head.key), "size": head.head.size, "root": head.head.root().to_string(),
+            "seconds": head.seconds, "signature": hex::encode(&head.signature)})
+    };
+    let neighbours = body.neighbours.iter().map(|neighbour| {
+        json!({"origin": neighbour.origin, "mirrored": neighbour.mirrored.as_ref().map(cosigned),
+            "witnessed": neighbour.witnessed.as_ref().map(cosigned)})
+    });
+    json!({"neighbours": neighbours.collect::<Vec<_>>()})
 }
 
 fn seal_body(body: &SealBody) -> Value {
@@ -416,7 +434,18 @@ fn attest(bytes: &[u8]) -> Value {
 fn head(head: &Head) -> Value {
     let lengths =
         json!({"entryProofHashes": head.entry_proof.len(), "epochProofHashes": head.epoch_proof.len()});
-    let note = or_raw(head.checkpoint.as_bytes(), SignedNote::parse(&head.checkpoint), |note| {
+    let proof = |items: &[Vec<u8>]| items.iter().map(hex::encode).collect::<Vec<_>>();
+    json!({
+        "note": note(&head.checkpoint),
+        "proofs": lengths,
+        "entryProof": proof(&head.entry_proof),
+        "epochProof": proof(&head.epoch_proof),
+        "pcrs": head.pcrs.as_ref().map(|list| pcrs(list)),
+    })
+}
+
+fn note(text: &str) -> Value {
+    or_raw(text.as_bytes(), SignedNote::parse(text), |note| {
         let lines: Vec<Value> = note
             .lines
             .iter()
@@ -431,13 +460,5 @@ fn head(head: &Head) -> Value {
             |(origin, size, root)| json!({"origin": origin, "size": size, "root": root.to_string()}),
         );
         json!({"checkpoint": checkpoint, "lines": lines})
-    });
-    let proof = |items: &[Vec<u8>]| items.iter().map(hex::encode).collect::<Vec<_>>();
-    json!({
-        "note": note,
-        "proofs": lengths,
-        "entryProof": proof(&head.entry_proof),
-        "epochProof": proof(&head.epoch_proof),
-        "pcrs": head.pcrs.as_ref().map(|list| pcrs(list)),
     })
 }

@@ -2,7 +2,7 @@
 //!
 //! The program is a library with a thin `main`, so that fuzz targets reach what it reads.
 //! Refuses to do: link TPM or peer-to-peer code, or need a network for anything but `seal`, `watch`, `upgrade`,
-//! `search`, `backup` and `status`.
+//! `search`, `log`, `backup` and `status`.
 //! Invariant: every end has a documented exit code, and every failure a sentence on stderr.
 #![forbid(unsafe_code)]
 
@@ -12,10 +12,12 @@ mod exit;
 mod extract;
 mod files;
 mod fsck;
+mod fsck_copy;
 #[doc(hidden)]
 pub mod fuzzing;
 mod given_up;
 mod inspect;
+mod log;
 mod manifest;
 mod media;
 mod order;
@@ -64,6 +66,8 @@ enum Command {
     Fsck(fsck::FsckArgs),
     /// Find seals on a box by file, digest, document id, user, client or time
     Search(search::SearchArgs),
+    /// Show the entries of all logs that a box holds, its own and its neighbours', in one order
+    Log(log::LogArgs),
     /// Take an encrypted backup of a running box
     Backup(backup::BackupArgs),
     /// Show the state of a box
@@ -106,6 +110,7 @@ pub fn main() -> ExitCode {
         Command::Manifest(args) => manifest::run(args),
         Command::Fsck(args) => fsck::run(args),
         Command::Search(args) => search::run(args),
+        Command::Log(args) => log::run(args),
         Command::Backup(args) => backup::run(args),
         Command::Status(args) => status::run(args),
         Command::TrustFingerprint(args) => trust_fingerprint(args),

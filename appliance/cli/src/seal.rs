@@ -18,20 +18,13 @@ use bulla_formats::report::Verdict;
 use bulla_formats::seal_file::SealFile;
 use bulla_formats::trust::TrustFile;
 use bulla_formats::verify::{verify, wanted_digest};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde_json::Value;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-
-/// Facts a client can wait for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Wait {
-    /// Under a checkpoint that a TPM quote covers
-    Attested,
-}
 
 /// Arguments of `bulla seal`.
 #[derive(Debug, Args)]
@@ -56,9 +49,9 @@ pub struct SealArgs {
     /// Id or leaf hash of a seal whose document this one replaces; can be repeated
     #[arg(long, value_name = "ID")]
     pub(crate) supersedes: Vec<String>,
-    /// Wait until this fact holds
-    #[arg(long, value_enum)]
-    wait: Option<Wait>,
+    /// Wait until this fact holds: attested, anchored, mirrored(K) or witnessed(K), of K neighbours, 1 to 8
+    #[arg(long, value_name = "FACT", value_parser = fact)]
+    wait: Option<String>,
     /// Longest wait in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u8).range(1..=60))]
     deadline: u8,
@@ -242,9 +235,9 @@ impl Run<'_> {
     }
 
     fn send(&self, order: &Order, path: &Path, task: &Task) -> Result<Answer, CallError> {
-        let target = match self.args.wait {
+        let target = match &self.args.wait {
             None => "/v1/seals".to_owned(),
-            Some(Wait::Attested) => format!("/v1/seals?wait=attested&deadlineSeconds={}", self.args.deadline),
+            Some(fact) => format!("/v1/seals?wait={fact}&deadlineSeconds={}", self.args.deadline),
         };
         let again = |why: &str| self.progress.complain(&format!("waiting  {}: {why}", path.display()));
         let headers = order.headers(self.args);
@@ -303,12 +296,27 @@ impl Run<'_> {
             words.push_str(&format!("; the same bytes were sealed earlier: {}", earlier.join(", ")));
         }
         match text("waited") {
-            "timed-out" => words.push_str("; not attested in time, run `bulla upgrade` later"),
+            "timed-out" => {
+                let fact = self.args.wait.as_deref().unwrap_or_default();
+                words.push_str(&format!("; not {fact} in time, run `bulla upgrade` later"));
+            }
             "not-hardware" => words.push_str("; this box has no TPM and will never attest it"),
+            "no-authorities" => words.push_str("; this box has no authorities and will never anchor it"),
+            "no-neighbours" => words.push_str("; this box has no neighbours, and nobody else will hold it"),
             _ => {}
         }
         Ok((seal, words))
     }
+}
+
+/// A fact that can be waited for, in the API's spelling.
+fn fact(text: &str) -> Result<String, &'static str> {
+    let of_neighbours = ["mirrored(", "witnessed("].into_iter().find_map(|start| text.strip_prefix(start));
+    let known = matches!(text, "attested" | "anchored")
+        || of_neighbours.is_some_and(|rest| matches!(rest.as_bytes(), [b'1'..=b'8', b')']));
+    known
+        .then(|| text.to_owned())
+        .ok_or("write attested, anchored, mirrored(K) or witnessed(K), with K from 1 to 8")
 }
 
 /// What FILE.seal is to FILE.
@@ -333,7 +341,26 @@ fn is_of(seal: &SealFile, document: &DocumentDigest) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::name_and_value;
+    use super::{fact, name_and_value};
+
+    #[test]
+    fn facts_are_those_of_the_api() {
+        for known in ["attested", "anchored", "mirrored(1)", "witnessed(8)"] {
+            assert_eq!(fact(known).as_deref(), Ok(known));
+        }
+        for unknown in [
+            "",
+            "sealed",
+            "mirrored",
+            "mirrored()",
+            "mirrored(0)",
+            "mirrored(9)",
+            "mirrored(10)",
+            "mirrored(2)&x=y",
+        ] {
+            assert!(fact(unknown).is_err(), "{unknown}");
+        }
+    }
 
     #[test]
     fn metadata_is_split_at_the_first_sign() {

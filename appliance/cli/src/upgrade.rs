@@ -133,6 +133,7 @@ fn added(old: &SealFile, new: &SealFile) -> String {
     let paths = |file: &SealFile| file.revocations.iter().filter(|said| said.entry_proof.is_some()).count();
     more("revocation(s)", old.revocations.len(), new.revocations.len());
     more("path(s) to a last good tree", paths(old), paths(new));
+    more("cosigned checkpoint(s)", old.cosignatures.len(), new.cosignatures.len());
     more("kind(s) of evidence of a later version", old.unknown.len(), new.unknown.len());
     if words.is_empty() {
         words.push("a checkpoint became a quoted one".to_owned());
@@ -153,6 +154,7 @@ fn worse(before: &Report, after: &Report) -> Option<String> {
         let detail = after.failed().map_or("", |check| check.detail.as_str());
         return Some(format!("{} instead of {}: {detail}", after.verdict.name(), before.verdict.name()));
     }
-    let lost = before.facts.iter().find(|fact| !after.facts.contains(fact));
+    // Two mirrors are more than one, not another fact.
+    let lost = before.facts.iter().find(|fact| !after.facts.iter().any(|held| held.meets(**fact)));
     lost.map(|fact| format!("the fact {} would be lost", fact.name()))
 }

@@ -60,6 +60,8 @@ pub struct Limits {
     pub hints_per_second: u32,
     /// Requests of one peer a second; four times as many at once.
     pub requests_per_second: u32,
+    /// Whether hints of one neighbour are passed on to the others. Whoever publishes tells all its own neighbours anyway.
+    pub pass_on_hints: bool,
     /// Hints that wait for whoever reads events; further ones are dropped.
     pub hints_queued: usize,
     /// Events handed over and not yet read.
@@ -82,6 +84,7 @@ impl Default for Limits {
             requests_total: 32,
             hints_per_second: 60,
             requests_per_second: 200,
+            pass_on_hints: true,
             hints_queued: 256,
             events_queued: 8,
             answer_within: Duration::from_secs(90),

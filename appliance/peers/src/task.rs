@@ -319,6 +319,10 @@ impl Task {
                 MessageAcceptance::Reject
             }
         };
+        let verdict = match verdict {
+            MessageAcceptance::Accept if !self.limits.pass_on_hints => MessageAcceptance::Ignore,
+            verdict => verdict,
+        };
         self.swarm.behaviour_mut().hints.judge(&message_id, &propagation_source, verdict);
     }
 

@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::driver::body::{self, EntryMaker};
 use crate::driver::clock::Clock;
 use crate::driver::clock::now_millis;
+use crate::driver::outage::kept;
 use crate::identity::{
     Created, IDENTITY_VERSION, IdentityFile, Predecessor, log_directory, make_private_dir, options,
     secret_key, write_file,
@@ -83,6 +84,14 @@ impl Beginning {
     }
 }
 
+/// What a new log has of the one before it.
+pub struct Succession {
+    /// What it says of it.
+    pub body: SuccessionBody,
+    /// What it kept of the authorities' quotas.
+    pub quotas: Option<Vec<u8>>,
+}
+
 /// Writes the log with entry 0 (and a succession entry), then the identity.
 ///
 /// # Errors
@@ -92,7 +101,7 @@ pub fn write(
     keys: &KeyService,
     beginning: &Beginning,
     predecessors: Vec<Predecessor>,
-    succession: Option<SuccessionBody>,
+    succession: Option<Succession>,
 ) -> Result<Created> {
     let Beginning { origin, log_key, enrolment, fleet_root, fleet_secret, counter } = beginning;
     let log = log_directory(&config.state_dir, origin);
@@ -130,7 +139,11 @@ pub fn write(
     };
     let mut entries = vec![maker.make(Kind::KeyEpoch, der::encode(&first))?];
     if let Some(succession) = succession {
-        entries.push(maker.make(Kind::Succession, der::encode(&succession))?);
+        entries.push(maker.make(Kind::Succession, der::encode(&succession.body))?);
+        if let Some(quotas) = &succession.quotas {
+            let taken = kept::take_over_plan(&ledger.control(), quotas).map_err(anyhow::Error::msg);
+            taken.context("cannot take over the quotas in use")?;
+        }
     }
     let entries = entries
         .iter()

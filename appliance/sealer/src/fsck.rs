@@ -5,7 +5,7 @@
 //! Invariant: a log is called clean only by a pass that changed nothing.
 
 use crate::config::Config;
-use crate::driver::neighbours::MIRRORS;
+use crate::driver::neighbours::{Documents, MIRRORS};
 use crate::{identity, state_files, trust};
 use anyhow::{Context as _, Result};
 use bulla_formats::audit::LogAuditor;
@@ -15,8 +15,7 @@ use bulla_formats::hash::Hash;
 use bulla_formats::merkle::Frontier;
 use bulla_formats::origin::Origin;
 use bulla_ledger::{
-    DirShelf, DirStore, EntryJudge, FsckOptions, FsckReport, Judged, NoReferences, References, Shelf, Store,
-    check_mirrors,
+    DirShelf, DirStore, EntryJudge, FsckOptions, FsckReport, Judged, References, Shelf, Store, check_mirrors,
 };
 use std::io::{IsTerminal as _, Write};
 use std::sync::Arc;
@@ -102,7 +101,7 @@ fn mirrors(config: &Config, repair: bool, out: &mut impl Write) -> Result<bool> 
     let shelf: Arc<dyn Shelf> = Arc::new(DirShelf::open(&directory).with_context(|| {
         format!("cannot open {}; stop the box first, or check a copy", directory.display())
     })?);
-    let references: Arc<dyn References> = Arc::new(NoReferences);
+    let references: Arc<dyn References> = Arc::new(Documents);
     let options = FsckOptions { repair, ..FsckOptions::default() };
     let mut judge = |origin: &str| -> Box<dyn EntryJudge> {
         match Origin::parse(origin) {
@@ -130,7 +129,8 @@ fn mirrors(config: &Config, repair: bool, out: &mut impl Write) -> Result<bool> 
     Ok(clean)
 }
 
-/// As the box's own log is judged; but a copy has no table of digests.
+/// As the box's own log is judged; but a copy need not have the digests: entries may be older than its box's habit of
+/// keeping them.
 struct OfMirror(Judge);
 
 impl EntryJudge for OfMirror {

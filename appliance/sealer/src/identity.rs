@@ -6,8 +6,9 @@
 //! Refuses to do: overwrite state; hold the fleet root's secret longer than one signature.
 //! Invariant: a state directory either has a complete identity and a log with entry 0, or is not one.
 
-use crate::beginning::{self, Beginning};
+use crate::beginning::{self, Beginning, Succession};
 use crate::config::Config;
+use crate::driver::outage::kept;
 use crate::tls;
 use anyhow::{Context, Result, bail, ensure};
 use bulla_formats::body::succession::{Cause, SuccessionBody};
@@ -122,15 +123,48 @@ pub fn succeed(config: &Config, reason: &str) -> Result<Created> {
         !reason.trim().is_empty() && reason.len() <= 1_000,
         "say why, in 1 to 1000 characters (--reason)"
     );
+    let origin = Origin::parse(&read_file(&config.state_dir)?.origin)?;
+    let old = log_directory(&config.state_dir, &origin);
+    let (head, left_queued, quotas) = {
+        let (ledger, _) = Ledger::open(Arc::new(DirStore::open(&old)?), origin.as_str(), options(config))
+            .context("the old log does not open; run `bulla-box fsck` and bring a readable copy back")?;
+        let head = TreeState::new(ledger.size(), ledger.root());
+        (head, ledger.queue().depth().entries, quotas_of(&ledger))
+    };
+    Ok(Created { left_queued, ..begin_anew(config, head, Cause::Rollback, reason, quotas)? })
+}
+
+/// Ends a log that this disk does not have, or not as far as its neighbours, and begins a new incarnation that names the
+/// head they hold. What is on the disk of it stays beside the new one.
+pub fn succeed_lost(config: &Config, head: TreeState, reason: &str) -> Result<Created> {
+    let origin = Origin::parse(&read_file(&config.state_dir)?.origin)?;
+    let old = log_directory(&config.state_dir, &origin);
+    let store = DirStore::open(&old).ok();
+    let ledger = store.and_then(|store| Ledger::open(Arc::new(store), origin.as_str(), options(config)).ok());
+    // What is left of the disk may know which quotas are in use; a lost one does not.
+    let quotas = ledger.and_then(|(ledger, _)| quotas_of(&ledger));
+    begin_anew(config, head, Cause::LostDisk, reason, quotas)
+}
+
+/// Which quotas of authorities are in use: their windows know no incarnations.
+fn quotas_of(ledger: &Ledger) -> Option<Vec<u8>> {
+    kept::plan_of(&ledger.control()).unwrap_or_else(|error| {
+        log::warn!("the quotas in use cannot be read, and the new log begins without: {error}");
+        None
+    })
+}
+
+fn begin_anew(
+    config: &Config,
+    head: TreeState,
+    cause: Cause,
+    reason: &str,
+    quotas: Option<Vec<u8>>,
+) -> Result<Created> {
     let state = &config.state_dir;
     let file = read_file(state)?;
     let keys = open_keys(config)?;
     let old = log_directory(state, &Origin::parse(&file.origin)?);
-    let (head, left_queued) = {
-        let (ledger, _) = Ledger::open(Arc::new(DirStore::open(&old)?), &file.origin, options(config))
-            .context("the old log does not open; run `bulla-box fsck` and bring a readable copy back")?;
-        (TreeState::new(ledger.size(), ledger.root()), ledger.queue().depth().entries)
-    };
     let sealed = file.sealed_fleet_root.as_deref().with_context(|| {
         format!(
             "this box is enrolled in {}, and only the fleet can enrol a new log of it: move {} away and run \
@@ -142,19 +176,16 @@ pub fn succeed(config: &Config, reason: &str) -> Result<Created> {
     let secret = keys.unseal(&base64_decode(sealed)?).context("cannot unseal the fleet root")?;
     let secret: &[u8; 32] = secret.as_slice().try_into().context("the sealed fleet root is not a key")?;
     let fleet_root = SigningKey::from_bytes(secret);
-    let succession = SuccessionBody {
-        predecessor: file.origin.clone(),
-        head,
-        cause: Cause::Rollback,
-        reason: reason.to_owned(),
-    };
+    let succession =
+        SuccessionBody { predecessor: file.origin.clone(), head, cause, reason: reason.to_owned() };
     let mut predecessors = file.predecessors;
     let name = old.file_name().context("a log directory has a name")?.to_string_lossy().into_owned();
     predecessors.push(Predecessor { origin: file.origin, log_directory: name });
     let beginning = Beginning::of_one(config, &keys, fleet_root)?;
+    let succession = Succession { body: succession, quotas };
     let created = beginning::write(config, &keys, &beginning, predecessors, Some(succession))?;
     keys.shutdown();
-    Ok(Created { left_queued, ..created })
+    Ok(created)
 }
 
 /// Opens what `init` made.

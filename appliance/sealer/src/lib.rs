@@ -9,6 +9,7 @@
 //! suspected.
 #![forbid(unsafe_code)]
 
+mod announce;
 mod api;
 mod backup;
 mod beginning;
@@ -25,6 +26,7 @@ mod ingest;
 mod limits;
 mod peers;
 mod problem;
+mod retrieve;
 mod run;
 mod server;
 mod state_files;

@@ -47,10 +47,14 @@ kinds! {
     EmptyDocument = 400, "empty-document", "An empty document is not sealed";
     /// The connection or the multipart form ended early.
     TruncatedBody = 400, "truncated-body", "The document did not arrive completely";
+    /// No cursor of the reconciled view.
+    InvalidCursor = 400, "invalid-cursor", "The cursor is not one of the reconciled view";
     /// No credential, or not one of this box.
     Unauthenticated = 401, "unauthenticated", "Authentication is needed";
     /// The role does not allow this.
     Forbidden = 403, "forbidden", "The role does not allow this";
+    /// A name that only the box writes.
+    ReservedName = 403, "reserved-name", "The name belongs to the box";
     /// No such route.
     NotFound = 404, "not-found", "There is nothing here";
     /// No such seal.
@@ -59,25 +63,37 @@ kinds! {
     UnknownQueueId = 404, "unknown-queue-id", "No queued request has this id";
     /// No such manifest.
     UnknownManifest = 404, "unknown-manifest", "No manifest has this index";
+    /// The client has no folder that takes documents this way.
+    NoDrop = 404, "no-drop", "No folder of this scanner takes documents this way";
     /// No such tile yet.
     UnknownMirror = 404, "unknown-mirror", "No such log is mirrored here";
     UnknownTile = 404, "unknown-tile", "The log has no such tile";
+    /// `[tsa]` is off.
+    NoTimeStamps = 404, "no-time-stamps", "This box makes no time stamps";
     /// The route exists, the method does not.
     MethodNotAllowed = 405, "method-not-allowed", "The route has no such method";
+    /// The folder that a file would go into is not there.
+    NoParent = 409, "no-parent", "The folder is not there";
     /// A backup cannot be taken now.
     BackupUnavailable = 409, "backup-unavailable", "No backup can be taken now";
     /// There can be no drill now, or none to stop.
     DrillRefused = 409, "drill-refused", "No drill can be held now";
     /// One erasure at a time.
     ErasureRunning = 409, "erasure-running", "Another erasure is being carried out";
+    /// The cursor names a log, or entries, that are not here.
+    CursorAhead = 409, "cursor-ahead", "The cursor names entries that this box does not hold";
     /// The body stalled.
     BodyTimeout = 408, "body-timeout", "The document stopped arriving";
+    /// The file is there, and the request wanted it not to be.
+    AlreadyThere = 412, "already-there", "The file is there";
     /// The document is larger than the limit.
     TooLarge = 413, "too-large", "The body is larger than this box accepts";
     /// Content-Encoding, or a form without boundary.
     UnsupportedMediaType = 415, "unsupported-media-type", "The body's form is not supported";
     /// No lease for this box, or none that counts.
     LeaseRefused = 422, "lease-refused", "The lease does not count";
+    /// A roster of another root or fleet, an older one, or one that was never approved.
+    RosterRefused = 422, "roster-refused", "The roster does not count";
     /// The idempotency key was used for another request.
     KeyReused = 422, "idempotency-key-reused", "The idempotency key belongs to another request";
     /// A relation names an entry that this log does not have.
@@ -255,7 +271,10 @@ impl Problem {
             headers.insert(ALLOW, allow.clone());
         }
         if self.kind == Kind::Unauthenticated {
-            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"bulla\""));
+            // Devices that know only Basic send it once they are asked.
+            let device = ["/dav/", "/api/"].iter().any(|start| instance.starts_with(start));
+            let challenge = if device { "Basic realm=\"bulla\"" } else { "Bearer realm=\"bulla\"" };
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, seconds.into());

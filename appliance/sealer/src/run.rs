@@ -4,7 +4,7 @@
 //! Refuses to do: listen before the box could answer; stop before running requests have had their time.
 
 use crate::config::Config;
-use crate::{api, backup, driver, identity, limits, server, telemetry, tls};
+use crate::{announce, api, backup, driver, identity, limits, server, telemetry, tls};
 use anyhow::{Context, Result};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -37,6 +37,7 @@ async fn serve(mut config: Config) -> Result<u8> {
     })?;
     let address = listener.local_addr()?;
     log::info!(origin:% = sealer.origin(), address:%; "{} listens on {address}", sealer.origin());
+    let announced = announce::start(&config, sealer.origin(), address, &certificates.ca_fingerprint());
     config.limits.connections_max = limits::fit_connections(config.limits.connections_max)?;
     let period = Duration::from_secs(config.selfcheck.self_test_seconds);
     let self_tests = (!period.is_zero()).then(|| (period, config.self_test_attest_within()));
@@ -47,7 +48,13 @@ async fn serve(mut config: Config) -> Result<u8> {
         self_tests.map(|(period, within)| tokio::spawn(sealer.clone().self_tests(period, within)));
     api.ingest.start(&api);
     server::serve(listener, tls, api.clone(), stop).await;
-    let ended = tokio::task::spawn_blocking(move || api.ingest.stop()).await;
+    let ended = tokio::task::spawn_blocking(move || {
+        if let Some(announced) = announced {
+            announced.stop();
+        }
+        api.ingest.stop();
+    });
+    let ended = ended.await;
     ended.context("the folders were not left in order")?;
     notify(&[sd_notify::NotifyState::Stopping]);
     housekeeping.abort();

@@ -130,7 +130,7 @@ impl Default for HttpMetrics {
     fn default() -> Self {
         HttpMetrics {
             responses: std::array::from_fn(|_| AtomicU64::new(0)),
-            problems: Default::default(),
+            problems: std::array::from_fn(|_| AtomicU64::new(0)),
             seal_buckets: Default::default(),
             seal_count: AtomicU64::new(0),
             seal_micros: AtomicU64::new(0),

@@ -6,9 +6,10 @@ use crate::config::Config;
 use crate::driver::clock::now_millis;
 use crate::driver::outage::authority;
 use crate::identity;
+use crate::peers::NeighbourStore;
 use anyhow::{Context, Result};
 use bulla_formats::enrolment::Hardware;
-use bulla_formats::trust::{Authorities, Policy, TrustFile, fingerprint};
+use bulla_formats::trust::{Authorities, COSIGNERS_MAX, Policy, TrustFile, fingerprint};
 use std::path::Path;
 
 /// The trust file of a fleet of one.
@@ -27,14 +28,18 @@ pub fn of_fleet(
         policy: Policy { accept_software, require_facts: vec!["sealed".to_owned()] },
         roster: None,
         authorities,
+        cosigners: Vec::new(),
     }
 }
 
-/// Writes the trust file to `out`; returns its fingerprint.
+/// Writes the trust file to `out`, with the cards of the neighbours as they are now; returns its fingerprint.
 pub fn export(config: &Config, out: &Path) -> Result<String> {
     let (root, origin, hardware) = identity::fleet_root(config)?;
     let authorities = authority::trusted(&config.anchors)?;
-    let text = of_fleet(origin.fleet(), root, hardware, authorities).encode();
+    let mut cosigners = NeighbourStore::new(&config.state_dir).list()?;
+    cosigners.sort_by(|a, b| a.origin().as_str().cmp(b.origin().as_str()));
+    cosigners.truncate(COSIGNERS_MAX);
+    let text = TrustFile { cosigners, ..of_fleet(origin.fleet(), root, hardware, authorities) }.encode();
     std::fs::write(out, &text).with_context(|| format!("cannot write {}", out.display()))?;
     Ok(fingerprint(text.as_bytes()))
 }

@@ -1,7 +1,7 @@
 // The two files beside the document (section 8): `.seal` and trust file.
 
 const SEAL_MEMBERS = ["bulla", "critical", "origin", "entry", "epoch", "enrolment", "heads", "openings", "erasures", "anchors",
-  "evidence", "crls", "manifests", "revocations"];
+  "evidence", "crls", "manifests", "revocations", "cosignatures"];
 
 const proof = (value, what) => jsonArray(value, what, 64).map(fromBase64);
 
@@ -61,6 +61,10 @@ function parseSeal(bytes) {
     evidence: file.has("evidence") ? fromBase64(file.get("evidence")) : null,
     crls: file.has("crls") ? jsonArray(file.get("crls"), "crls", 8).map(parseCrl) : [],
     manifests: list("manifests", placed("a manifest")),
+    cosignatures: list("cosignatures", (value) => {
+      jsonObject(value, "a cosigned checkpoint", ["checkpoint", "entryProof"]);
+      return { checkpoint: jsonString(value.get("checkpoint"), "a checkpoint"), entryProof: proof(value.get("entryProof"), "entryProof") };
+    }),
     revocations: list("revocations", (value) => {
       jsonObject(value, "a revocation", ["statement", "entryProof"]);
       return {
@@ -118,7 +122,8 @@ function demandDistinct(names, what) {
   demand(new Set(names).size === names.length, `${what} twice`);
 }
 
-const TRUST_FORMATS = ["trust/v1", "trust/v2", "trust/v3"];
+const TRUST_FORMATS = ["trust/v1", "trust/v2", "trust/v3", "trust/v4"];
+const COUNTED_FACT = /^(mirrored|witnessed)\(([1-9]|[12][0-9]|3[0-2])\)$/;
 
 async function parseTrust(bytes) {
   demand(bytes.length <= 1 << 20, "a trust file of more than 1 MiB");
@@ -127,6 +132,7 @@ async function parseTrust(bytes) {
   const known = ["bulla", "fleet", "issuedMillis", "roots", "references", "tsaRoots", "revocations", "policy"];
   if (version >= 2) known.push("roster");
   if (version >= 3) known.push("witnesses");
+  if (version >= 4) known.push("cosigners");
   jsonObject(file, "the trust file", known);
 
   const fleet = jsonString(file.get("fleet"), "fleet");
@@ -146,12 +152,12 @@ async function parseTrust(bytes) {
   });
 
   let tsaRoots = [], witnesses = [], roster = null;
-  if (version === 3) {
+  if (version >= 3) {
     tsaRoots = jsonArray(file.get("tsaRoots"), "tsaRoots", 32).map(parseTsa);
     demandDistinct(tsaRoots.map(({ operator }) => operator), "an operator");
     witnesses = jsonArray(file.get("witnesses"), "witnesses", 32).map(parseWitness);
     demandDistinct(witnesses.map(({ name }) => name), "a witness's name");
-    demand(tsaRoots.length + witnesses.length > 0, "a trust/v3 file without authorities");
+    demand(version > 3 || tsaRoots.length + witnesses.length > 0, "a trust/v3 file without authorities");
   } else if (jsonArray(file.get("tsaRoots"), "tsaRoots").length > 0) {
     throw new Newer("authorities in a trust file of this format");
   }
@@ -168,17 +174,20 @@ async function parseTrust(bytes) {
   demand(logs.every((log, n) => n === 0 || compare(logs[n - 1], log) < 0), "revocations that are not in ascending order");
 
   const members = ["acceptSoftware", "requireFacts"];
-  if (version === 3) members.push("operators");
+  if (version >= 3) members.push("operators");
   const policy = jsonObject(file.get("policy"), "policy", members);
-  const facts = version === 3 ? ["sealed", "attested", "anchored"] : ["sealed", "attested"];
+  const cosigners = version === 4 ? await readCosigners(file.get("cosigners")) : [];
+  const authorities = tsaRoots.length + witnesses.length;
+  const facts = authorities > 0 ? ["sealed", "attested", "anchored"] : ["sealed", "attested"];
   const requireFacts = jsonArray(policy.get("requireFacts"), "requireFacts").map((fact) => {
-    demand(facts.includes(jsonString(fact, "a required fact")), "an unknown fact is required");
+    const counted = COUNTED_FACT.test(jsonString(fact, "a required fact")) && version === 4;
+    demand(counted || facts.includes(fact), "an unknown fact is required");
     return fact;
   });
-  const operators = version === 3 ? Number(jsonInteger(policy.get("operators"), "policy.operators", 8n)) : 1;
-  demand(operators >= 1, "policy.operators is 0");
+  const operators = version >= 3 ? Number(jsonInteger(policy.get("operators"), "policy.operators", 8n)) : 1;
+  demand(operators >= 1 && (operators === 1 || authorities > 0), "policy.operators is 0, or more than 1 of none");
   return {
-    fleet, issuedMillis, roots, references, tsaRoots, witnesses, roster, revocations, requireFacts, operators,
+    fleet, issuedMillis, roots, references, tsaRoots, witnesses, cosigners, roster, revocations, requireFacts, operators,
     acceptSoftware: jsonBoolean(policy.get("acceptSoftware"), "policy.acceptSoftware"),
     fingerprint: fingerprint(bytes),
   };

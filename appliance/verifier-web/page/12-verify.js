@@ -342,9 +342,36 @@ async function judge(report, sealBytes, trust, documentDigest) {
     report.pass("revocation", "none", { roster: trust.roster });
   }
 
+  // 11h
+  const mirrors = new Set(), holders = new Set();
+  for (const cosigned of seal.cosignatures) {
+    const { size, names, others } = await check("cosignatures", async () => {
+      const { state, quote } = await verifyCheckpoint(cosigned.checkpoint, origin, enrolment);
+      demandIncluded(token.leafHash, token.index, state, cosigned.entryProof, "the entry");
+      const note = parseNote(cosigned.checkpoint);
+      const names = [];
+      for (const card of trust.cosigners) {
+        const compromised = trust.revocations.some((one) => one.origin === card.origin && one.cause === "compromise");
+        const box = boxOf(card.origin);
+        for (const role of ["witness", "mirror"]) {
+          if (!(await hasCosigned(card, role, note)) || compromised || box === boxOf(origin)) continue;
+          if (role === "mirror") mirrors.add(box);
+          holders.add(box);
+          names.push(`${card.origin} (${role})`);
+        }
+      }
+      return { size: state.size, names, others: note.signatures.length - 1 - (quote ? 1 : 0) - names.length };
+    });
+    const args = { size, names: names.join(", "), others };
+    if (names.length > 0) report.pass("cosignatures", "fine", args);
+    else report.add("cosignatures", "not judged", "strangers", args);
+  }
+
   report.facts.push("sealed");
   if (attestedHeads > 0 && bootFits) report.facts.push("attested");
   if (before !== null) report.facts.push("anchored");
+  const counts = { mirrored: mirrors.size, witnessed: holders.size };
+  for (const [fact, count] of Object.entries(counts)) if (count > 0) report.facts.push(`${fact}(${count})`);
   report.interval = { after, before, local: token.time };
   report.seal = { origin: parseOrigin(origin), token, body };
   report.opened = opened;
@@ -363,11 +390,17 @@ async function judge(report, sealBytes, trust, documentDigest) {
   // 13
   await check("policy", () => {
     demand(token.residency !== "software" || trust.acceptSoftware, "the trust file does not accept keys in software");
-    for (const fact of trust.requireFacts) demand(report.facts.includes(fact), `the trust file requires the fact ${fact}`);
+    for (const fact of trust.requireFacts) {
+      const [, what, least] = COUNTED_FACT.exec(fact) ?? [];
+      demand(what ? counts[what] >= Number(least) : report.facts.includes(fact), `the trust file requires the fact ${fact}`);
+    }
   }, "policy-unmet");
   report.pass("policy", "fine", { facts: trust.requireFacts.length });
   report.end(document === null ? "seal-only" : "valid");
 }
+
+// Fleet and box: whoever began a new log is the same box.
+const boxOf = (origin) => origin.slice(0, origin.lastIndexOf("/"));
 
 // A name for people, as far as it is one.
 async function nameOf(name) {

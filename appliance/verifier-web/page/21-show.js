@@ -84,7 +84,7 @@ function provenRows({ interval, seal, facts, opened }) {
     [w.hardware, w.residencies[token.residency]],
     [w.content, `${body.mediaType}, ${size}, ${w[body.observation]}`],
     [w.client, body.client.id],
-    [w.factsRow, facts.map((fact) => w.factNames[fact]).join(", ") || w.none],
+    [w.factsRow, facts.map((fact) => factName(w, fact)).join(", ") || w.none],
   ];
   for (const { name, value, assurance } of opened) pairs.push([`${w.opened}: ${name}`, `${value} (${w.assured[assurance]})`]);
   return pairs;
@@ -140,4 +140,10 @@ function loneCard(name) {
   return make("article", { class: "card" },
     make("div", { class: "verdict open" }, icon("open"), make("div", {},
       make("h2", {}, w.noSeal), make("p", {}, w.needSeal), make("p", { class: "file" }, name))));
+}
+
+// A fact that counts boxes says how many.
+function factName(w, fact) {
+  const [, what, count] = /^(mirrored|witnessed)\((\d+)\)$/.exec(fact) ?? [];
+  return what ? w.countedFacts[what](Number(count)) : w.factNames[fact];
 }

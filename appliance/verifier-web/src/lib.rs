@@ -29,6 +29,7 @@ const VERIFIER: &str = concat!(
     include_str!("../page/10-stamps.js"),
     include_str!("../page/10b-crls.js"),
     include_str!("../page/11-files.js"),
+    include_str!("../page/11b-cards.js"),
     include_str!("../page/12-verify.js"),
     include_str!("../page/13-report.js"),
     "return Object.freeze({ openTrust, verifySeal, digestOf, reportText, edVerify, verifyStamp, Certificate, NotJudged, ",

@@ -13,6 +13,8 @@ use crate::problem::{Kind, Problem};
 use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use bulla_formats::body::seal::Client;
 use std::sync::Arc;
 
@@ -35,6 +37,8 @@ pub enum Right {
     ReadForeignEvents,
     /// `GET /metrics`.
     ReadMetrics,
+    /// `GET /v1/reconciled`.
+    ReadReconciled,
     /// `GET /v1/queue/{id}` of one's own requests.
     ReadQueue,
     /// The same of anybody's.
@@ -53,6 +57,8 @@ pub enum Right {
     Drill,
     /// `POST /v1/leases`.
     Lease,
+    /// `POST /v1/roster`.
+    Roster,
     /// `POST /v1/seals/{id}/anchor`.
     Expedite,
 }
@@ -65,10 +71,11 @@ fn allows(role: Role, right: Right) -> bool {
         Right::ReadOpenings | Right::ReadMetrics | Right::ReadAnyQueued | Right::ReadForeignEvents => {
             matches!(role, Role::Reader | Role::Operator)
         }
+        Right::ReadReconciled => matches!(role, Role::Reader | Role::Operator),
         Right::Rotate | Right::Backup | Right::Lock | Right::Erase | Right::SelfTest => {
             role == Role::Operator
         }
-        Right::Drill | Right::Lease => role == Role::Operator,
+        Right::Drill | Right::Lease | Right::Roster => role == Role::Operator,
         Right::Expedite => matches!(role, Role::Scanner | Role::Operator),
     }
 }
@@ -129,40 +136,64 @@ impl FromRequestParts<Shared> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Shared) -> Result<Self, Problem> {
-        let client = match parts.headers.get(AUTHORIZATION) {
-            Some(value) => {
-                let token = value.to_str().ok().and_then(bearer_token).ok_or_else(|| {
-                    guessed(
-                        api,
-                        parts,
-                        "the Authorization header is not \"Bearer <token>\"; send the token of `scanner add`",
-                    )
-                })?;
-                api.clients.by_token(token)?
-            }
-            None => {
-                let connection = parts.extensions.get::<Arc<Connection>>();
-                match connection.and_then(|connection| connection.common_name.as_deref()) {
-                    Some(name) => api.clients.by_common_name(name)?,
-                    None => {
-                        return Err(refused(
-                            "no credential was sent; send \"Authorization: Bearer <token>\", or use a client \
-                             certificate that is registered here",
-                        ));
-                    }
+        let told = "the Authorization header is not \"Bearer <token>\"; send the token of `scanner add`";
+        caller(parts, api, |value| Some((None, bearer_token(value)?.to_owned())), told).await
+    }
+}
+
+/// A scanner or capture program that has its own idea of credentials: HTTP Basic with the client's name and its token
+/// as password (RFC 7617), or `Token <token>`, beside what everybody may send.
+pub struct Device(pub Caller);
+
+impl FromRequestParts<Shared> for Device {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Shared) -> Result<Self, Problem> {
+        let told = "the Authorization header is neither \"Basic\" with the scanner's name and its token as password, nor \
+                    \"Token <token>\", nor \"Bearer <token>\"";
+        caller(parts, api, device_credential, told).await.map(Device)
+    }
+}
+
+/// A name, where the scheme has one, and a token.
+type Credential = (Option<String>, String);
+
+/// Finds out who calls; `read` takes a name, if there is one, and a token from the Authorization header.
+async fn caller(
+    parts: &mut Parts,
+    api: &Shared,
+    read: fn(&str) -> Option<Credential>,
+    told: &'static str,
+) -> Result<Caller, Problem> {
+    let client = match parts.headers.get(AUTHORIZATION) {
+        Some(value) => {
+            let (name, token) =
+                value.to_str().ok().and_then(read).ok_or_else(|| guessed(api, parts, told))?;
+            let client = api.clients.by_token(&token)?;
+            client.filter(|client| name.is_none_or(|name| name == client.name))
+        }
+        None => {
+            let connection = parts.extensions.get::<Arc<Connection>>();
+            match connection.and_then(|connection| connection.common_name.as_deref()) {
+                Some(name) => api.clients.by_common_name(name)?,
+                None => {
+                    return Err(refused(
+                        "no credential was sent; send \"Authorization: Bearer <token>\", or use a client \
+                         certificate that is registered here",
+                    ));
                 }
             }
-        };
-        let client = client.ok_or_else(|| {
-            let detail = "the credential is not known here, or revoked; ask the operator to add this client";
-            guessed(api, parts, detail)
-        })?;
-        match api.limits.admit(&client) {
-            Ok(admission) => Ok(Caller { client, admission: Arc::new(admission) }),
-            Err(problem) => {
-                api.limits.slow_down(&client).await;
-                Err(problem.close_if_large(&parts.headers))
-            }
+        }
+    };
+    let client = client.ok_or_else(|| {
+        let detail = "the credential is not known here, or revoked; ask the operator to add this client";
+        guessed(api, parts, detail)
+    })?;
+    match api.limits.admit(&client) {
+        Ok(admission) => Ok(Caller { client, admission: Arc::new(admission) }),
+        Err(problem) => {
+            api.limits.slow_down(&client).await;
+            Err(problem.close_if_large(&parts.headers))
         }
     }
 }
@@ -210,6 +241,23 @@ pub fn bearer_token(value: &str) -> Option<&str> {
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
 }
 
+/// Name and token, as devices send them.
+fn device_credential(value: &str) -> Option<Credential> {
+    if let Some(token) = bearer_token(value) {
+        return Some((None, token.to_owned()));
+    }
+    let (scheme, rest) = value.split_once(' ')?;
+    if scheme.eq_ignore_ascii_case("token") && !rest.is_empty() {
+        return Some((None, rest.to_owned()));
+    }
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let text = String::from_utf8(BASE64_STANDARD.decode(rest.trim()).ok()?).ok()?;
+    let (name, token) = text.split_once(':')?;
+    Some((Some(name.to_owned()), token.to_owned()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,9 +266,10 @@ mod tests {
     fn the_matrix_is_the_documented_one() {
         use Right::{
             Backup, Erase, Lock, ReadAnyQueued, ReadEvents, ReadForeignEvents, ReadMetrics, ReadOpenings,
-            ReadQueue, ReadSeals, ReadStatus, Rotate, Seal, SelfTest, Verify,
+            ReadQueue, ReadReconciled, ReadSeals, ReadStatus, Rotate, Seal, SelfTest, Verify,
         };
         let reading = [
+            ReadReconciled,
             ReadSeals,
             ReadOpenings,
             Verify,
@@ -249,6 +298,18 @@ mod tests {
         assert_eq!(bearer_token("bearer bulla_x"), Some("bulla_x"));
         for bad in ["Bearer", "Bearer ", "Basic bulla_x", "bulla_x"] {
             assert_eq!(bearer_token(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn devices_have_three_spellings() {
+        let basic = |text: &str| format!("Basic {}", BASE64_STANDARD.encode(text));
+        let read = |value: &str| device_credential(value);
+        assert_eq!(read(&basic("desk-1:bulla_x")), Some((Some("desk-1".into()), "bulla_x".into())));
+        assert_eq!(read("Token bulla_x"), Some((None, "bulla_x".into())));
+        assert_eq!(read("Bearer bulla_x"), Some((None, "bulla_x".into())));
+        for bad in ["Token ", "Basic", "Basic %%%", "Digest bulla_x", &basic("no colon")] {
+            assert_eq!(read(bad), None, "{bad:?}");
         }
     }
 }

@@ -92,6 +92,11 @@ fn authorities(out: &mut String, facts: &Facts) {
     for (one, detail) in facts.authorities.iter().zip(&facts.details) {
         line(out, "bulla_authority_up", &label(&one.name), u64::from(detail.is_empty()));
     }
+    let name = "bulla_authority_revoked";
+    family(out, name, "gauge", "1 while the newest stamp of the authority is by a revoked signer.");
+    for (one, line_facts) in facts.authorities.iter().zip(&facts.anchors.authorities) {
+        line(out, name, &label(&one.name), u64::from(line_facts.revoked));
+    }
     let name = "bulla_anchor_latency_seconds";
     family(out, name, "histogram", "How long answers to requests for a proof took.");
     for one in &facts.authorities {

@@ -9,6 +9,7 @@ mod anchor_metrics;
 mod backups;
 mod bulk;
 mod content_digest;
+mod dav;
 pub mod description;
 mod epochs;
 mod erasures;
@@ -17,15 +18,20 @@ pub mod fuzzing;
 mod leftover;
 mod lock;
 mod log;
+mod medium;
 mod openapi;
 mod outages;
+mod paperless;
 mod peers;
 mod queue;
 pub mod receipt;
+mod reconciled;
+mod rosters;
 mod seals;
 mod search;
 mod self_tests;
 mod system;
+mod tsa;
 mod upload;
 mod verifier;
 mod verify;
@@ -77,8 +83,14 @@ pub struct Api {
     pub warnings: Warnings,
     /// Folders whose files are sealed.
     pub ingest: Ingest,
+    /// What was posted as to paperless-ngx, and what to tell of it.
+    pub posted: paperless::Posted,
     /// Event streams.
     pub events: events::Events,
+    /// Time stamps.
+    pub tsa: tsa::Tsa,
+    /// Pages of the reconciled view.
+    pub views: reconciled::Views,
     /// One permit per document on its way in.
     uploads: Semaphore,
     /// One backup at a time.
@@ -111,6 +123,7 @@ impl Api {
         let ingest = Ingest::new(&config.ingest.folder);
         let (limits, warnings) = (Limits::new(&config.limits), Warnings::default());
         let events = events::Events::new(sealer.clone(), config.limits.event_streams_max);
+        let tsa = tsa::Tsa::new(&config.tsa);
         Api {
             sealer,
             config,
@@ -120,7 +133,10 @@ impl Api {
             limits,
             warnings,
             ingest,
+            posted: paperless::Posted::default(),
             events,
+            tsa,
+            views: reconciled::Views::default(),
             uploads,
             backups,
         }
@@ -162,7 +178,9 @@ fn routes() -> Routes {
         .get("/tile/{*path}", log::tile, operations::log::tile())
         .get("/mirrors/{directory}/checkpoint", peers::checkpoint, operations::peers::checkpoint())
         .get("/mirrors/{directory}/tile/{*path}", peers::tile, operations::peers::tile())
+        .get("/mirrors/{directory}/seals/{index}", peers::seal_file, operations::peers::seal_file())
         .get("/v1/mirrors", peers::mirrors, operations::peers::mirrors())
+        .get("/v1/reconciled", reconciled::reconciled, operations::reconciled::reconciled())
         .get("/verify", verifier::page, operations::verify::page())
         .get("/v1/ca", system::ca, operations::system::ca("ca"))
         .get("/v1/ca.pem", system::ca, operations::system::ca("caFile"))
@@ -187,12 +205,18 @@ fn routes() -> Routes {
         .post("/v1/drills", outages::drill, operations::outages::drill())
         .post("/v1/drills/stop", outages::stop, operations::outages::stop())
         .post("/v1/leases", outages::lease, operations::outages::lease())
+        .post(paperless::POST, paperless::post, operations::drops::post())
+        .get(paperless::TASKS, paperless::tasks, operations::drops::tasks())
+        .post("/tsa", tsa::stamp, operations::tsa::stamp())
+        .get("/tsa/certificate", tsa::certificate, operations::tsa::certificate())
+        .post("/v1/roster", rosters::take, operations::peers::roster())
 }
 
 /// The router of all routes.
 pub fn router(api: Shared) -> Router {
     let (router, _) = routes().into_parts();
     router
+        .merge(dav::router())
         .fallback(openapi::nothing_here)
         .method_not_allowed_fallback(openapi::no_such_method)
         .with_state(api)
@@ -242,7 +266,10 @@ fn acceptable<B>(api: &Api, connection: &Connection, request: &hyper::Request<B>
     }
     // `access` counts wrong credentials; where none is looked at, every request counts.
     let path = request.uri().path();
-    let looked_at = ["/v1/", "/metrics", "/checkpoint", "/tile/"].iter().any(|start| path.starts_with(start));
+    let looked_at = ["/v1/", "/metrics", "/checkpoint", "/tile/", "/dav/", "/api/"]
+        .iter()
+        .any(|start| path.starts_with(start))
+        || path == "/tsa";
     let shown = headers.contains_key(AUTHORIZATION) || connection.common_name.is_some();
     if !(looked_at && shown) {
         api.limits.addresses.anonymous(connection.peer).map_err(|problem| problem.close_if_large(headers))?;

@@ -1,12 +1,14 @@
 //! The neighbours, as status and telemetry show them, and the copies of their logs as C2SP tlog-tiles.
 //!
 //! A copy is open to everybody, as the log itself is: `/mirrors/<hex SHA-256 of the origin>/checkpoint` and `/tile/...`.
+//! `/mirrors/<...>/seals/<index>` makes the `.seal` file of an entry of a copy, for those who read seals.
 //! Refuses to do: serve a head that the copy does not cover; name a log that is not mirrored.
 
 use super::access::{Caller, Right};
-use super::receipt::respond;
+use super::receipt::{SEAL_MEDIA_TYPE, respond};
+use super::seals::blocking;
 use super::{Shared, log};
-use crate::driver::Sealer;
+use crate::driver::{LookupError, Sealer, neighbours};
 use crate::problem::{Kind, Problem};
 use crate::telemetry::{family, line};
 use axum::extract::rejection::PathRejection;
@@ -34,10 +36,30 @@ pub fn status(sealer: &Sealer) -> Option<Value> {
             },
             "leftAloneSeconds": peer.blamed.map(|millis| millis / 1_000),
             "trouble": peer.trouble,
+            "attested": {
+                "state": peer.attested.state,
+                "reason": peer.attested.reason,
+                "since": peer.attested.since,
+                "last": peer.attested.last,
+            },
+            "trust": peer.source,
+            "exchanged": peer.level,
         })
     };
     let neighbours: Vec<Value> = facts.peers.iter().map(peer).collect();
-    Some(json!({"atStart": facts.standing, "trouble": facts.trouble, "neighbours": neighbours}))
+    let pairs = |pairs: &[(String, String)], name: &str| -> Vec<Value> {
+        pairs.iter().map(|(what, why)| json!({name: what, "why": why})).collect()
+    };
+    let level = |foreign: &crate::config::ForeignConfig| json!({"fleet": foreign.fleet, "exchanged": foreign.level.name()});
+    Some(json!({
+        "atStart": facts.standing,
+        "trouble": facts.trouble,
+        "neighbours": neighbours,
+        "keptOut": pairs(&facts.kept_out, "origin"),
+        "rosters": facts.rosters.iter().map(super::rosters::describe).collect::<Vec<_>>(),
+        "rosterTroubles": pairs(&facts.roster_troubles, "fleet"),
+        "foreign": facts.foreign.iter().map(level).collect::<Vec<_>>(),
+    }))
 }
 
 /// Metrics; nothing without `[peers]`.
@@ -52,10 +74,20 @@ pub fn metrics(out: &mut String, sealer: &Sealer) {
         ("bulla_peer_witnessed_size", "Entries of this log that it found consistent.", 1),
         ("bulla_mirror_size", "Entries of its log that are durable here.", 2),
         ("bulla_mirror_frozen", "1 when its log has forked.", 3),
+        ("bulla_peer_attested", "1 while its TPM vouches for it.", 4),
+        ("bulla_peer_distrusted", "1 when its last answer to a challenge was not good.", 5),
     ] {
         family(out, name, "gauge", help);
         for peer in &facts.peers {
-            let values = [peer.holds.mirrored, peer.holds.witnessed, peer.copy, u64::from(peer.frozen)];
+            let attested = |state: &str| u64::from(peer.attested.state == state);
+            let values = [
+                peer.holds.mirrored,
+                peer.holds.witnessed,
+                peer.copy,
+                u64::from(peer.frozen),
+                attested("fresh"),
+                attested("refused"),
+            ];
             line(out, name, &label(&peer.holds.origin), values[value]);
         }
     }
@@ -119,4 +151,20 @@ pub async fn tile(
     let Path((directory, path)) = path?;
     let mirror = find(&api, &directory)?;
     log::read_tile(&path, move || mirror.reader().map_err(|error| error.to_string())).await
+}
+
+/// `GET /mirrors/{directory}/seals/{index}`.
+pub async fn seal_file(
+    State(api): State<Shared>,
+    caller: Caller,
+    path: Result<Path<(String, String)>, PathRejection>,
+) -> Result<Response, Problem> {
+    caller.need(Right::ReadSeals)?;
+    let Path((directory, index)) = path?;
+    let mirror = find(&api, &directory)?;
+    let seal = blocking(move || {
+        let index = index.parse().map_err(|_| LookupError::Unknown)?;
+        neighbours::seal_file(&mirror, index)
+    });
+    Ok(respond(StatusCode::OK, SEAL_MEDIA_TYPE, seal.await?.encode()))
 }

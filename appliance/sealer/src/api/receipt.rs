@@ -4,6 +4,7 @@
 //! Refuses to do: state a fact that the enclosed `.seal` does not carry the evidence of.
 
 use crate::driver::Sealer;
+use crate::driver::neighbours::Elsewhere;
 use axum::body::Body;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderValue, StatusCode};
@@ -14,7 +15,8 @@ use bulla_formats::body::seal::{Assurance, ClientMethod, Field, Observation, Ope
 use bulla_formats::entry::EntryContent;
 use bulla_formats::hash::Hash;
 use bulla_formats::revocation::RevocationEvidence;
-use bulla_formats::seal_file::{AnchorEvidence, Head, Placed, SEAL_VERSION, SealFile};
+use bulla_formats::seal_file::{AnchorEvidence, Cosigned, Head, Placed, SEAL_VERSION, SealFile};
+use bulla_ledger::mirror_directory;
 use serde::ser::{Serialize, SerializeMap as _, SerializeSeq as _, Serializer};
 
 /// Media type of a `.seal` file.
@@ -38,8 +40,8 @@ pub struct ReceiptView<'a> {
     /// Whether the openings were destroyed; the `.seal` has the evidence.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     erased: bool,
-    /// Present when the client asked to wait: `attested`, `mirrored`, `witnessed`, `timed-out`, `not-hardware` or
-    /// `no-neighbours`.
+    /// Present when the client asked to wait: `attested`, `anchored`, `mirrored`, `witnessed`, `timed-out`,
+    /// `not-hardware`, `no-authorities` or `no-neighbours`.
     #[serde(skip_serializing_if = "Option::is_none")]
     waited: Option<&'static str>,
     /// Present when the client asked to wait for neighbours: those that hold the entry, or have witnessed it.
@@ -51,6 +53,9 @@ pub struct ReceiptView<'a> {
     /// Present in the answer to `POST`: ids of earlier seals of the same digest, newest first.
     #[serde(skip_serializing_if = "Option::is_none")]
     earlier: Option<Vec<String>>,
+    /// Present in the answer to `POST` when there are any: seals of the same digest in copies of other boxes' logs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    elsewhere: Vec<serde_json::Value>,
     /// Present in the answer to `GET`.
     #[serde(skip_serializing_if = "Option::is_none")]
     document: Option<DocumentView<'a>>,
@@ -71,6 +76,8 @@ pub struct Made {
     pub replayed: bool,
     /// Ids of earlier seals.
     pub earlier: Vec<String>,
+    /// Seals in copies of other boxes' logs.
+    pub elsewhere: Vec<serde_json::Value>,
 }
 
 impl<'a> ReceiptView<'a> {
@@ -91,6 +98,7 @@ impl<'a> ReceiptView<'a> {
             held_by: None,
             replayed: None,
             earlier: None,
+            elsewhere: Vec::new(),
             document: None,
             related_by: None,
             links: Links(id),
@@ -104,6 +112,7 @@ impl<'a> ReceiptView<'a> {
         self.held_by = made.held_by;
         self.replayed = Some(made.replayed);
         self.earlier = Some(made.earlier);
+        self.elsewhere = made.elsewhere;
         self
     }
 
@@ -145,6 +154,20 @@ fn facts(seal: &SealFile) -> &'static [&'static str] {
 pub fn ids(sealer: &Sealer, indexes: &[u64]) -> Vec<String> {
     let id = |index: &u64| sealer.reader().leaf_hash(*index).ok().map(|leaf| Sealer::id(*index, &leaf));
     indexes.iter().filter_map(id).collect()
+}
+
+/// Seals in copies of other boxes' logs, as answers name them.
+pub fn elsewhere(seals: &[Elsewhere]) -> Vec<serde_json::Value> {
+    let describe = |seal: &Elsewhere| {
+        serde_json::json!({
+            "origin": seal.origin,
+            "index": seal.index,
+            "leafHash": seal.leaf_hash.to_string(),
+            "sealedAtMillis": seal.sealed_at,
+            "sealFile": format!("/mirrors/{}/seals/{}", mirror_directory(&seal.origin), seal.index),
+        })
+    };
+    seals.iter().map(describe).collect()
 }
 
 /// Anything that displays, as a JSON string.
@@ -262,6 +285,9 @@ impl Serialize for SealView<'_> {
         if !file.manifests.is_empty() {
             members.serialize_entry("manifests", &views(&file.manifests, PlacedView))?;
         }
+        if !file.cosignatures.is_empty() {
+            members.serialize_entry("cosignatures", &views(&file.cosignatures, CosignedView))?;
+        }
         if !file.revocations.is_empty() {
             members.serialize_entry("revocations", &views(&file.revocations, RevocationView))?;
         }
@@ -301,6 +327,17 @@ impl Serialize for AnchorView<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut members = serializer.serialize_map(Some(2))?;
         members.serialize_entry("body", &base64(&self.0.body))?;
+        members.serialize_entry("entryProof", &Base64List(&self.0.entry_proof))?;
+        members.end()
+    }
+}
+
+struct CosignedView<'a>(&'a Cosigned);
+
+impl Serialize for CosignedView<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut members = serializer.serialize_map(None)?;
+        members.serialize_entry("checkpoint", &self.0.checkpoint)?;
         members.serialize_entry("entryProof", &Base64List(&self.0.entry_proof))?;
         members.end()
     }
@@ -388,6 +425,7 @@ mod tests {
                 RevocationEvidence { statement: vec![7; 5], entry_proof: Some(vec![vec![8; 32]]) },
                 RevocationEvidence { statement: vec![7; 6], entry_proof: None },
             ],
+            cosignatures: vec![Cosigned { checkpoint: "z\n".into(), entry_proof: vec![vec![2; 32]] }],
             unknown,
         }
     }

@@ -48,15 +48,19 @@ struct SealQuery {
 enum Wait {
     /// A TPM quote covers the entry.
     Attested,
+    /// As many operators as policy asks for have anchored it.
+    Anchored,
     /// So many neighbours hold it, or have witnessed it.
     Held(Held, usize),
 }
 
 impl Wait {
-    /// Reads `attested`, `mirrored(k)` or `witnessed(k)` with k from 1 to 8.
+    /// Reads `attested`, `anchored`, `mirrored(k)` or `witnessed(k)` with k from 1 to 8.
     fn parse(text: &str) -> Option<Self> {
-        if text == "attested" {
-            return Some(Wait::Attested);
+        match text {
+            "attested" => return Some(Wait::Attested),
+            "anchored" => return Some(Wait::Anchored),
+            _ => {}
         }
         let (name, rest) = text.split_once('(')?;
         let peers = match rest.strip_suffix(')')?.as_bytes() {
@@ -106,7 +110,7 @@ impl Options {
             Some(text) => {
                 let wait = Wait::parse(text).ok_or_else(|| {
                     Problem::invalid(
-                        "wait is one of sealed, attested, mirrored(k), witnessed(k), with k from 1 to 8",
+                        "wait is one of sealed, attested, anchored, mirrored(k), witnessed(k), with k from 1 to 8",
                     )
                 })?;
                 Some((wait, Duration::from_secs(seconds)))
@@ -173,6 +177,9 @@ pub async fn create(
         Some((Wait::Attested, deadline)) => {
             (Some(wait_for_attestation(&api, &mut receipt, deadline).await?), None)
         }
+        Some((Wait::Anchored, deadline)) => {
+            (Some(wait_for_anchor(&api, &mut receipt, deadline).await?), None)
+        }
         Some((Wait::Held(what, peers), deadline)) => {
             let (waited, names) = wait_for_neighbours(&api, receipt.index, what, peers, deadline).await;
             (Some(waited), Some(names))
@@ -194,6 +201,22 @@ async fn wait_for_attestation(
         }
         Err(AttestError::TimedOut) => Ok("timed-out"),
         Err(AttestError::NotHardware) => Ok("not-hardware"),
+    }
+}
+
+async fn wait_for_anchor(
+    api: &Shared,
+    receipt: &mut Receipt,
+    deadline: Duration,
+) -> Result<&'static str, Problem> {
+    match api.sealer.anchored(receipt.index, deadline).await {
+        Some(true) => {
+            let (sealer, index) = (api.sealer.clone(), receipt.index);
+            receipt.seal = blocking(move || sealer.seal_file(index, true)).await?;
+            Ok("anchored")
+        }
+        Some(false) => Ok("timed-out"),
+        None => Ok("no-authorities"),
     }
 }
 
@@ -227,7 +250,8 @@ fn answer(
         receipt::respond(status, SEAL_MEDIA_TYPE, receipt.seal.encode())
     } else {
         let earlier = receipt::ids(&api.sealer, &receipt.earlier);
-        let made = Made { waited, held_by, replayed: receipt.replayed, earlier };
+        let elsewhere = receipt::elsewhere(&receipt.elsewhere);
+        let made = Made { waited, held_by, replayed: receipt.replayed, earlier, elsewhere };
         ReceiptView::new(&id, receipt.leaf_hash, &receipt.content, &receipt.seal).made(made).respond(status)
     };
     let location = HeaderValue::from_maybe_shared(format!("/v1/seals/{id}").into_bytes()).map_err(|_| {
@@ -465,6 +489,8 @@ mod tests {
         assert_eq!(waiting, expected);
         let mirrored = read("/v1/seals?wait=mirrored(2)&deadlineSeconds=3").unwrap();
         assert_eq!(mirrored.wait, Some((Wait::Held(Held::Mirrored, 2), three)));
+        let anchored = read("/v1/seals?wait=anchored&deadlineSeconds=3").unwrap();
+        assert_eq!((anchored.wait, anchored.patience), (Some((Wait::Anchored, three)), three));
         let witnessed = read("/v1/seals?wait=witnessed(8)&deadlineSeconds=3").unwrap();
         assert_eq!(witnessed.wait, Some((Wait::Held(Held::Witnessed, 8), three)));
         for bad in [
@@ -476,6 +502,7 @@ mod tests {
             "mirrored(02)",
             "mirrored(2",
             "held(2)",
+            "anchored(2)",
         ] {
             assert_eq!(Wait::parse(bad), None, "{bad}");
         }

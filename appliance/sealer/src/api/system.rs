@@ -78,6 +78,9 @@ pub async fn status(State(api): State<Shared>, caller: Caller) -> Result<Respons
     if let Some(peers) = super::peers::status(&api.sealer) {
         status["peers"] = peers;
     }
+    if let Some(medium) = super::medium::status(&api.sealer) {
+        status["medium"] = medium;
+    }
     if !api.ingest.is_empty() {
         status["ingest"] = api.ingest.status();
     }
@@ -131,6 +134,7 @@ pub async fn metrics(State(api): State<Shared>, caller: Caller) -> Result<Respon
         ("bulla_batches_total", "Commits.", &counters.batches),
         ("bulla_attestations_total", "Heads quoted by the TPM.", &counters.attestations),
         ("bulla_attestation_failures_total", "Attestations that failed.", &counters.attestation_failures),
+        ("bulla_neighbour_quotes_total", "Neighbours' challenges answered.", &counters.neighbour_quotes),
         (
             "bulla_tpm_nv_increments_total",
             "Moves of the TPM's rollback counter.",
@@ -170,7 +174,12 @@ pub async fn metrics(State(api): State<Shared>, caller: Caller) -> Result<Respon
     }
     super::anchor_metrics::write(&mut out, &api.sealer);
     super::peers::metrics(&mut out, &api.sealer);
+    api.views.metrics(&mut out);
+    super::medium::metrics(&mut out, &api.sealer);
     api.ingest.metrics(&mut out);
+    if api.config.tsa.enabled {
+        api.tsa.metrics(&mut out);
+    }
     self_check(&mut out, &api.sealer, &status.scrub);
     let name = "bulla_last_attestation_seconds";
     family(&mut out, name, "gauge", "How long the newest attestation took.");

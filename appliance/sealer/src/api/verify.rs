@@ -5,7 +5,7 @@
 
 use super::Shared;
 use super::access::{Caller, Right};
-use super::receipt::{SEAL_MEDIA_TYPE, respond};
+use super::receipt::{SEAL_MEDIA_TYPE, elsewhere, respond};
 use super::seals::{blocking, essence};
 use super::upload::{Incoming, STRUCTURED_BYTES_MAX, empty, of_form};
 use crate::driver::{LookupError, Sealer};
@@ -59,14 +59,24 @@ async fn bytes(api: &Shared, caller: &Caller, headers: &HeaderMap, body: Body) -
     }
     let digests = hashers.map(DocumentHasher::finish);
     let sealer = api.sealer.clone();
-    let seals = blocking(move || known(&sealer, &digests)).await?;
-    let known = !seals.is_empty();
-    let sentence = if known {
-        "This box has sealed these bytes."
-    } else {
-        "No seal is known for these bytes on this box."
+    let look = move || {
+        let copies =
+            digests.iter().flat_map(|digest| sealer.find_elsewhere(digest, SEALS_MAX)).collect::<Vec<_>>();
+        Ok((known(&sealer, &digests)?, elsewhere(&copies)))
     };
-    let body = json!({"known": known, "sentence": sentence, "seals": seals});
+    let (seals, elsewhere) = blocking(look).await?;
+    let known = !seals.is_empty();
+    let sentence = match (known, elsewhere.is_empty()) {
+        (true, _) => "This box has sealed these bytes.",
+        (false, true) => "No seal is known for these bytes on this box.",
+        (false, false) => {
+            "No seal is known for these bytes on this box, but other boxes have sealed them, whose logs it holds copies of."
+        }
+    };
+    let mut body = json!({"known": known, "sentence": sentence, "seals": seals});
+    if !elsewhere.is_empty() {
+        body["elsewhere"] = elsewhere.into();
+    }
     Ok(respond(StatusCode::OK, "application/json", body.to_string()))
 }
 

@@ -1,8 +1,10 @@
 //! `bulla-box backup` and `bulla-box restore`.
 //!
+//! `restore --from-peers` is in `from_peers`.
 //! Refuses to do: back up beside a running box (that is `POST /v1/backups`, or `bulla backup`); leave a file under its
 //! final name that is not complete.
 
+use super::from_peers::{self, FromPeersArgs};
 use crate::backup::gather::gather;
 use crate::backup::pack::pack;
 use crate::backup::restore::restore;
@@ -34,14 +36,16 @@ pub struct BackupArgs {
 #[derive(Debug, Args)]
 pub struct RestoreArgs {
     /// The backup.
-    #[arg(long)]
-    from: PathBuf,
+    #[arg(long, required_unless_present = "from_peers", conflicts_with = "from_peers", requires = "key")]
+    from: Option<PathBuf>,
     /// File with the age secret key of one of its recipients.
-    #[arg(long, value_name = "FILE")]
-    key: PathBuf,
+    #[arg(long, value_name = "FILE", requires = "from")]
+    key: Option<PathBuf>,
     /// Only lays the files out, without the TPM: for `fsck` and for keeping. The box starts on its own TPM only.
-    #[arg(long)]
+    #[arg(long, requires = "from")]
     without_keys: bool,
+    #[command(flatten)]
+    peers: FromPeersArgs,
 }
 
 /// Backs up a stopped box.
@@ -105,10 +109,16 @@ fn write_file(path: &Path, write: impl FnOnce(&fs::File) -> Result<()>) -> Resul
     written
 }
 
-/// Restores a backup into the state directory.
+/// Restores a backup into the state directory, or a log from the neighbours.
 pub fn bring_back(args: &RestoreArgs, config: &Config, out: &mut impl Write) -> Result<()> {
-    let secret = secret_key(&args.key)?;
-    let file = fs::File::open(&args.from).with_context(|| format!("cannot read {}", args.from.display()))?;
+    if args.peers.wanted() {
+        return from_peers::execute(&args.peers, config, out);
+    }
+    let (Some(from), Some(key)) = (&args.from, &args.key) else {
+        anyhow::bail!("name the backup with --from and its key with --key, or say --from-peers");
+    };
+    let secret = secret_key(key)?;
+    let file = fs::File::open(from).with_context(|| format!("cannot read {}", from.display()))?;
     let manifest = restore(config, BufReader::new(file), &secret, !args.without_keys)?;
     writeln!(
         out,

@@ -7,9 +7,11 @@ mod backup;
 mod drill;
 mod enroll;
 mod erase;
+mod from_peers;
 mod lease;
 mod owner;
 mod peers;
+mod roster;
 mod running;
 mod scanner;
 
@@ -91,7 +93,7 @@ enum Command {
     },
     /// Backs up a stopped box into one encrypted file; a running one is asked with `bulla backup`.
     Backup(backup::BackupArgs),
-    /// Restores a backup into an empty state directory.
+    /// Restores a backup into an empty state directory; or a lost log from the neighbours that mirror it.
     Restore(backup::RestoreArgs),
     /// Destroys what opens the personal data in seals; the seals stay valid.
     Erase(erase::EraseArgs),
@@ -99,6 +101,8 @@ enum Command {
     Drill(drill::DrillArgs),
     /// Leases of the fleet: for a while a hub answers for the box.
     Lease(lease::LeaseArgs),
+    /// Rosters: who the boxes of a fleet are.
+    Roster(roster::RosterArgs),
     /// Neighbours: boxes that mirror and witness each other's logs; a running box takes note at once.
     Peers {
         #[command(subcommand)]
@@ -200,6 +204,7 @@ fn execute(command: Command, config: Config) -> Result<u8> {
         Command::Restore(arguments) => backup::bring_back(&arguments, &config, &mut out)?,
         Command::Drill(arguments) => drill::execute(&arguments, &config, &mut out)?,
         Command::Lease(arguments) => lease::execute(&arguments, &config, &mut out)?,
+        Command::Roster(arguments) => roster::execute(&arguments, &config, &mut out)?,
         Command::Peers { command } => peers::execute(command, &config, &mut out)?,
         Command::Erase(args) => erase::execute(&args, &config, &mut out)?,
         Command::Succeed { reason } => {

@@ -19,6 +19,9 @@ pub enum PeersCommand {
         /// Where to.
         #[arg(long)]
         out: PathBuf,
+        /// A neighbour's instead, as it was handed in: for the box that takes the place of a lost one.
+        #[arg(long, value_name = "ORIGIN")]
+        of: Option<String>,
     },
     /// Takes a neighbour's card: from then on the boxes mirror and witness each other's logs. Without --fingerprint and
     /// --yes it only shows what is on the card.
@@ -32,8 +35,13 @@ pub enum PeersCommand {
         #[arg(long)]
         yes: bool,
     },
-    /// Lists the neighbours.
+    /// Lists the neighbours: where trust in each comes from, what is exchanged with it, and who is kept out and why.
     List,
+    /// Accepts whatever boot a neighbour's TPM shows next, after somebody has found out why it has changed.
+    AcceptBoot {
+        /// The name of its log.
+        origin: String,
+    },
     /// Forgets a neighbour. What is mirrored of its log stays on the disk.
     Remove {
         /// The name of its log.
@@ -48,8 +56,16 @@ pub fn execute(command: PeersCommand, config: &Config, out: &mut impl std::io::W
         settings.context("this box has no neighbours: add a [peers] section to its configuration")?;
     let store = NeighbourStore::new(&config.state_dir);
     match command {
-        PeersCommand::Card { out: path } => {
-            let card = peers::current_card(config, settings)?;
+        PeersCommand::Card { out: path, of } => {
+            let card = match of {
+                None => peers::current_card(config, settings)?,
+                Some(origin) => {
+                    let found = store.list()?.into_iter().find(|card| card.origin().as_str() == origin);
+                    found.with_context(|| {
+                        format!("no neighbour has the log {origin}; see `bulla-box peers list`")
+                    })?
+                }
+            };
             std::fs::write(&path, card.bytes())
                 .with_context(|| format!("cannot write {}", path.display()))?;
             writeln!(out, "fingerprint {}", card.fingerprint())?;
@@ -72,14 +88,55 @@ pub fn execute(command: PeersCommand, config: &Config, out: &mut impl std::io::W
             writeln!(out, "{} is a neighbour of this box", card.origin())?;
         }
         PeersCommand::List => {
-            for card in store.list()? {
-                show(&card, out)?;
-            }
+            list(&store, config, settings, out)?;
+        }
+        PeersCommand::AcceptBoot { origin } => {
+            store.accept_boot(&origin)?;
+            writeln!(out, "the boot that {origin} shows next is the one that later ones are held against")?;
         }
         PeersCommand::Remove { origin } => {
             store.remove(&origin)?;
             writeln!(out, "{origin} is no neighbour any more; the copy of its log stays")?;
         }
+    }
+    Ok(())
+}
+
+fn list(
+    store: &NeighbourStore,
+    config: &Config,
+    settings: &PeersConfig,
+    out: &mut impl std::io::Write,
+) -> Result<()> {
+    let by_hand = store.list()?;
+    let (_, origin) = identity::enrolment(config)?;
+    let Some(own) = peers::stored_card(&config.state_dir, &origin)? else {
+        // It has not been started with [peers] yet.
+        return by_hand.iter().try_for_each(|card| Ok(show(card, out)?));
+    };
+    let foreign = settings.foreign.iter().map(|foreign| foreign.fleet.as_str());
+    let mut rosters = std::collections::BTreeMap::new();
+    for fleet in foreign.chain([origin.fleet()]) {
+        let held = peers::on_disk(&config.state_dir, fleet);
+        let held = held.map_err(|why| anyhow::anyhow!("the roster of {fleet} cannot be used: {why}"))?;
+        rosters.extend(held.map(|held| (fleet.to_owned(), held)));
+    }
+    for (fleet, held) in &rosters {
+        writeln!(out, "roster of {fleet}: version {}", held.roster.version().number)?;
+    }
+    let all = peers::allowed(&own, settings, &by_hand, &rosters);
+    for neighbour in all.neighbours.values() {
+        show(&neighbour.card, out)?;
+        let (source, level) = (neighbour.source, neighbour.level.name());
+        let trust = match source {
+            peers::Source::Roster => "the fleet's roster",
+            peers::Source::ByHand => "by hand",
+        };
+        writeln!(out, "  trust {trust}")?;
+        writeln!(out, "  exchanged {level}")?;
+    }
+    for (origin, why) in &all.kept_out {
+        writeln!(out, "{origin}\n  kept out: {why}")?;
     }
     Ok(())
 }
@@ -90,14 +147,15 @@ fn add(store: &NeighbourStore, card: &PeerCard, config: &Config, settings: &Peer
     let rules = Rules {
         own: (&origin, &enrolment.content.log_key),
         card: own.as_ref(),
-        other_fleets: settings.other_fleets,
+        config: settings,
         most: settings.neighbours_max,
     };
     store.add(card, &rules)?;
     Ok(())
 }
 
-fn read(path: &Path) -> Result<PeerCard> {
+/// Reads a card.
+pub(super) fn read(path: &Path) -> Result<PeerCard> {
     let what = || format!("the card {} cannot be read", path.display());
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path).with_context(what)?;
@@ -116,6 +174,6 @@ fn show(card: &PeerCard, out: &mut impl std::io::Write) -> std::io::Result<()> {
 }
 
 /// Spelling apart, what a fingerprint says.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     text.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
 }

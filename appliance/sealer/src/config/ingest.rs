@@ -21,6 +21,9 @@ pub struct IngestConfig {
     pub folder: Vec<IngestFolder>,
 }
 
+/// Longest word on how documents come.
+const VIA_BYTES_MAX: usize = 64;
+
 /// Kinds of documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -69,6 +72,15 @@ pub struct IngestFolder {
     /// Files in work at one time. Default 4.
     #[serde(default = "jobs")]
     pub jobs: u64,
+    /// How documents come into the folder, in words for the seal, e.g. `smb` or `legacy sftp`. Default: nothing is said.
+    #[serde(default)]
+    pub via: Option<String>,
+    /// Whether the scanner may use the folder over WebDAV, at `/dav/<client>/`. Default false.
+    #[serde(default)]
+    pub webdav: bool,
+    /// Whether the scanner may post documents as to paperless-ngx, which go into the folder. Default false.
+    #[serde(default)]
+    pub paperless: bool,
 }
 
 fn stability() -> u64 {
@@ -126,6 +138,15 @@ pub(super) fn check(ingest: &IngestConfig) -> Result<(), ConfigError> {
         if folder.client.is_empty() {
             return refuse("ingest.folder.client", "name a scanner of `bulla-box scanner add`");
         }
+        let speaks = |via: &String| {
+            (1..=VIA_BYTES_MAX).contains(&via.len()) && via.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+        };
+        if !folder.via.iter().all(speaks) {
+            return refuse(
+                "ingest.folder.via",
+                format!("write at most {VIA_BYTES_MAX} printable ASCII characters"),
+            );
+        }
         between("ingest.folder.stability_seconds", folder.stability_seconds, 1, 3_600)?;
         between("ingest.folder.give_up_seconds", folder.give_up_seconds, 1, 86_400)?;
         between("ingest.folder.jobs", folder.jobs, 1, 64)?;
@@ -173,6 +194,8 @@ mod tests {
             ("[[folder]]\npath = \"/a\"\n".to_owned(), "client"),
             (format!("{least}stability_seconds = 0\n"), "stability_seconds"),
             (format!("{least}jobs = 65\n"), "jobs"),
+            (format!("{least}via = \"\"\n"), "printable"),
+            (format!("{least}via = \"a\\nb\"\n"), "printable"),
             (format!("{least}accept = [\"fax\"]\n"), "fax"),
             (format!("{least}results = \"r\"\n"), "absolute"),
             (format!("{least}[[folder]]\npath = \"/b\"\nclient = \"a\"\n"), "of its own"),

@@ -4,15 +4,21 @@
 //! their ranges are errors that say what to write instead. `docs/box.toml` is the commented sample.
 //! Invariant: a [`Config`] has passed every check of [`Config::parse`]; later code does not check again.
 
+mod discovery;
 mod ingest;
+mod medium;
 mod outage;
 mod peers;
 mod sections;
+mod tsa;
 
+pub use discovery::*;
 pub use ingest::*;
+pub use medium::*;
 pub use outage::*;
 pub use peers::*;
 pub use sections::*;
+pub use tsa::*;
 
 use crate::backup::recipient;
 use bulla_formats::entry::Residency;
@@ -96,9 +102,17 @@ pub struct Config {
     pub anchors: AnchorsConfig,
     /// Boxes that mirror and witness each other's logs. Absent (default): none.
     pub peers: Option<PeersConfig>,
+    /// A removable medium that the log is copied to. Absent (default): none.
+    pub medium: Option<MediumConfig>,
     /// Folders whose files are sealed.
     #[serde(default)]
     pub ingest: IngestConfig,
+    /// Whether the box tells its LAN where it is.
+    #[serde(default)]
+    pub discovery: DiscoveryConfig,
+    /// Time stamps for programs that speak RFC 3161.
+    #[serde(default)]
+    pub tsa: ResponderConfig,
     /// Logging.
     #[serde(default)]
     pub log: LogConfig,
@@ -215,7 +229,9 @@ impl Config {
         self.check_provider()?;
         outage::check(&self.outage, &self.anchors)?;
         ingest::check(&self.ingest)?;
+        tsa::check(&self.tsa)?;
         self.peers.as_ref().map_or(Ok(()), peers::check)?;
+        self.medium.as_ref().map_or(Ok(()), medium::check)?;
         self.check_ranges()
     }
 
@@ -337,6 +353,8 @@ mod tests {
         assert_eq!(format!("{:?}", sample.outage), format!("{:?}", small.outage));
         assert_eq!(format!("{:?}", sample.anchors), format!("{:?}", small.anchors));
         assert_eq!(format!("{:?}", sample.selfcheck), format!("{:?}", small.selfcheck));
+        assert_eq!(format!("{:?}", sample.discovery), format!("{:?}", small.discovery));
+        assert_eq!(format!("{:?}", sample.tsa), format!("{:?}", small.tsa));
         assert_eq!(sample.sealing.batch_max, small.sealing.batch_max);
         assert_eq!(sample.sealing.reserve_bytes, small.sealing.reserve_bytes);
         assert_eq!(sample.listen, small.listen);
@@ -371,6 +389,7 @@ mod tests {
             "outage",
             "anchors",
             "peers",
+            "medium",
             "ingest",
             "log",
         ] {
@@ -416,6 +435,17 @@ mod tests {
             ("[peers]\nneighbours_max = 65\n", "peers.neighbours_max"),
             ("[peers]\nstart_wait_seconds = 61\n", "peers.start_wait_seconds"),
             ("[peers]\nhint_seconds = 0\n", "peers.hint_seconds"),
+            ("[medium]\npath = \"usb\"\n", "medium.path"),
+            ("[medium]\npath = \"/media/usb\"\nid = \"AB\"\n", "medium.id"),
+            ("[medium]\npath = \"/media/usb\"\nevery_seconds = 0\n", "medium.every_seconds"),
+            ("[peers]\nchallenge_every_seconds = 1\n", "peers.challenge_every_seconds"),
+            ("[peers]\nregistrar_seconds = 86401\n", "peers.registrar_seconds"),
+            ("[[peers.foreign]]\nfleet = \"Other\"\n", "peers.foreign"),
+            (
+                "[[peers.foreign]]\nfleet = \"a.example\"\n[[peers.foreign]]\nfleet = \"a.example\"\n",
+                "peers.foreign",
+            ),
+            ("[[peers.foreign]]\nfleet = \"a.example\"\nroot = \"12\"\n", "peers.foreign"),
         ] {
             let error = with(&format!("[software]\naccept = true\n{more}")).unwrap_err().to_string();
             assert!(error.starts_with(key), "{error}");

@@ -91,6 +91,36 @@ pub fn covering(
     Ok(found)
 }
 
+/// Most anchors that are looked back at for what each operator has anchored.
+const ANCHORS_BACK: usize = 256;
+
+/// By operator, the largest tree that an anchor covers with a proof that counts; and the largest of all. `newest`: the
+/// newest anchor. What stands further back is as if it were not there: it is anchored again.
+pub fn by_operator(shared: &Shared, newest: Option<u64>) -> Result<(Vec<(String, u64)>, u64), LookupError> {
+    let authorities = shared.trust.authorities.as_ref();
+    let mut anchored: Vec<(String, u64)> = Vec::new();
+    let mut next = newest;
+    for _ in 0..ANCHORS_BACK {
+        let Some(index) = next else { break };
+        let (body, before) = anchor(shared, index)?;
+        for proof in &body.proofs {
+            let known = anchored.iter_mut().find(|(operator, _)| *operator == proof.operator);
+            if known.as_ref().is_some_and(|(_, size)| *size >= body.head.size)
+                || !shared.crls.let_count(&body, proof, authorities)
+            {
+                continue;
+            }
+            match known {
+                Some((_, size)) => *size = body.head.size,
+                None => anchored.push((proof.operator.clone(), body.head.size)),
+            }
+        }
+        next = before;
+    }
+    let largest = anchored.iter().map(|(_, size)| *size).max().unwrap_or(0);
+    Ok((anchored, largest))
+}
+
 /// Follows the chain back until no anchor before it can cover the entry at `index`. Trees grow along the log, but for
 /// proofs that came late: one anchor of a smaller tree says nothing about those before it, an anchor that stands before
 /// the entry does.

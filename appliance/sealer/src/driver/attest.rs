@@ -5,14 +5,15 @@
 //! one attestation runs; a TPM that is away is asked ever more rarely and never forgotten.
 
 use super::clock::{Steady, local_time};
-use super::epochs::PreparedEpoch;
+use super::epochs::Workshop;
 use super::{Command, Condition, Published, Shared, body, outage};
 use bulla_formats::body::attestation::{AttestationBody, CheckpointClaim, CounterClaim, CounterEvidence};
 use bulla_formats::body::incident::IncidentBody;
 use bulla_formats::der;
 use bulla_formats::enrolment::Hardware;
-use bulla_formats::entry::{Kind, LocalTime, Residency, TreeState};
+use bulla_formats::entry::{Kind, LocalTime, TreeState};
 use bulla_formats::hash::Hash;
+use bulla_formats::peer::challenge::Voucher;
 use bulla_keys::{KeyError, KeyService};
 use bulla_ledger::{Control, Intent};
 use bulla_protocol::rollback::{Event as WindowEvent, Step, Window};
@@ -29,11 +30,15 @@ pub const ATTESTED_HINT: &str = "attested";
 /// Pause before asking again for an endorsement that failed.
 const EPOCH_RETRY_MILLIS: u64 = 2_000;
 
+/// What is done with the device's word.
+type Then = Box<dyn FnOnce(Result<Voucher, KeyError>) + Send>;
+
 enum Message {
     Sealed,
     Waits,
     PrepareEpoch { number: u64, previous: Hash },
     MoveCounter(oneshot::Sender<Result<(), String>>),
+    Vouch { qualifying: Hash, then: Then },
     Stop,
 }
 
@@ -68,6 +73,12 @@ impl Handle {
         self.tell(Message::MoveCounter(reply));
     }
 
+    /// Has the device vouch for a neighbour's challenge, whose qualifying data this is. `then` never waits. `false`: nobody
+    /// asks the TPM in this run.
+    pub fn vouch(&self, qualifying: Hash, then: Then) -> bool {
+        self.0.send(Message::Vouch { qualifying, then }).is_ok()
+    }
+
     /// Ends the thread.
     pub fn stop(&self) {
         self.tell(Message::Stop);
@@ -92,7 +103,7 @@ pub struct Attestor {
     pub(super) planner: WindowPlanner,
     pub(super) pcrs: Vec<u8>,
     pub(super) event_log: Option<PathBuf>,
-    pub(super) residency: Residency,
+    pub(super) workshop: Workshop,
     pub(super) steady: Steady,
     pub(super) away_since: Option<(LocalTime, String)>,
     pub(super) epoch_wanted: Option<(u64, Hash, u64)>,
@@ -142,6 +153,7 @@ impl Attestor {
                         // Whoever asked may have given up; the counter has moved all the same.
                         let _ = reply.send(moved);
                     }
+                    Message::Vouch { qualifying, then } => then(self.vouch(&qualifying)),
                     Message::Stop => {
                         self.keys.shutdown();
                         return;
@@ -154,6 +166,17 @@ impl Attestor {
         }
     }
 
+    fn vouch(&self, qualifying: &Hash) -> Result<Voucher, KeyError> {
+        if self.has_tpm() {
+            let quote = self.keys.quote(qualifying.0, &self.pcrs)?;
+            return Ok(Voucher::Quote(body::tpm_quote(quote)));
+        }
+        Ok(match self.keys.endorse(qualifying.0)? {
+            bulla_keys::Endorsement::Tpm(quote) => Voucher::Quote(body::tpm_quote(quote)),
+            bulla_keys::Endorsement::Software(signature) => Voucher::Software(signature.to_vec().into()),
+        })
+    }
+
     fn has_tpm(&self) -> bool {
         self.shared.hardware == Hardware::Tpm
     }
@@ -164,7 +187,7 @@ impl Attestor {
         if now < at {
             return;
         }
-        match PreparedEpoch::make(&self.keys, self.shared.origin.as_str(), number, previous, self.residency) {
+        match self.workshop.prepare(self.shared.origin.as_str(), number, previous) {
             Ok(prepared) => {
                 self.epoch_wanted = None;
                 // A stopped writer needs no epoch.

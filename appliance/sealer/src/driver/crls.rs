@@ -12,7 +12,7 @@ use bulla_formats::hash::{Hash, sha256};
 use bulla_formats::seal_file::{CRL_BYTES_MAX, CRLS_MAX};
 use bulla_formats::trust::Authorities;
 use bulla_ledger::{Control, KeptObjects};
-use bulla_timestamps::{Crl, Reason, Standing, Word, certificates, standing};
+use bulla_timestamps::{Reason, TimeStamp, Vouched, Word, certificates};
 use serde::{Deserialize, Serialize};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
@@ -172,6 +172,27 @@ impl Crls {
         self.known().iter().any(|kept| kept.revoked.is_some())
     }
 
+    /// What is kept of this certificate's revocation.
+    pub fn revocation(&self, certificate: &[u8; 32]) -> Option<KeptRevocation> {
+        let name = hex::encode(certificate);
+        self.known().iter().find(|kept| kept.certificate == name)?.revoked.clone()
+    }
+
+    /// The CRL for which this stamp counts for nothing, if there is one: what the verifier finds with it.
+    pub fn doubt(&self, stamp: &TimeStamp) -> Option<KeptCrl> {
+        let known = self.known();
+        let listed = |vouched: &Vouched| {
+            let name = hex::encode(certificate_name(vouched.certificate()));
+            let doubts = |kept: &&KeptCrl| {
+                let late = |revoked: &KeptRevocation| stamp.latest_micros() >= revoked.at_millis * 1_000;
+                let revoked = kept.revoked.as_ref();
+                kept.certificate == name && revoked.is_some_and(|revoked| revoked.doubtful || late(revoked))
+            };
+            known.iter().find(doubts).cloned()
+        };
+        stamp.vouched().iter().find_map(listed)
+    }
+
     /// Whether this proof may count for a bound, by all that is kept.
     pub fn let_count(
         &self,
@@ -181,15 +202,17 @@ impl Crls {
     ) -> bool {
         let Evidence::Timestamp(reply) = &proof.evidence else { return true };
         let known = authorities.and_then(|all| all.tsa(&proof.operator));
-        let stamp = known.and_then(|known| anchoring::stamp(body, reply, &known.authority).ok());
-        let Some(stamp) = stamp else { return true };
-        let listing: Vec<String> = {
-            let listed = self.known();
-            listed.iter().filter(|kept| kept.revoked.is_some()).map(|kept| kept.crl.clone()).collect()
-        };
-        let bytes: Vec<Vec<u8>> = listing.iter().filter_map(|name| self.bytes(name)).collect();
-        let crls: Vec<Crl<'_>> = bytes.iter().filter_map(|bytes| Crl::read(bytes).ok()).collect();
-        !matches!(standing(&stamp, &crls).0, Standing::Doubtful(_))
+        match known.and_then(|known| anchoring::stamp(body, reply, &known.authority).ok()) {
+            Some(stamp) => self.doubt(&stamp).is_none(),
+            // Of an authority that is not configured any more, with the roots that went with it.
+            None => {
+                let carried = certificates(reply).unwrap_or_default();
+                let lost = |der: &&[u8]| {
+                    self.revocation(&certificate_name(der)).is_some_and(|revoked| revoked.doubtful)
+                };
+                !carried.iter().any(lost)
+            }
+        }
     }
 }
 
@@ -197,11 +220,12 @@ fn named(hex: &str) -> Option<Hash> {
     Hash::from_slice(&hex::decode(hex).ok()?)
 }
 
-/// Whether the one that is kept is replaced: by a newer one, and a listing one only by a listing one.
+/// Whether the one that is kept is replaced: by a newer one, and never by one that says less of a revocation.
 fn gives_way(kept: &KeptCrl, new: &KeptCrl) -> bool {
     match (&kept.revoked, &new.revoked) {
         (Some(_), None) => false,
         (None, Some(_)) => true,
+        (Some(was), Some(says)) if was.doubtful != says.doubtful => says.doubtful,
         _ => new.this_update_millis >= kept.this_update_millis && new.crl != kept.crl,
     }
 }
@@ -232,5 +256,9 @@ mod tests {
         assert!(!gives_way(&kept(1, "x", true), &kept(2, "y", false)), "a hold that was lifted");
         assert!(gives_way(&kept(2, "x", false), &kept(1, "y", true)), "an older one that lists it");
         assert!(gives_way(&kept(1, "x", true), &kept(2, "y", true)));
+        let mut harmless = kept(2, "y", true);
+        harmless.revoked.as_mut().unwrap().doubtful = false;
+        assert!(!gives_way(&kept(1, "x", true), &harmless), "a reason that was softened");
+        assert!(gives_way(&harmless, &kept(1, "x", true)), "and one that was not known before");
     }
 }

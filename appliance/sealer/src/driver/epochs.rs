@@ -4,7 +4,9 @@
 //! back through the log. A wrong or missing hint costs time, never a wrong answer.
 //! Invariant: a [`PreparedEpoch`] is endorsed by the device.
 
+use super::stamping::Stamper;
 use super::{LookupError, body};
+use crate::tls::{AuthorityError, Certifier};
 use bulla_formats::body::key_epoch::{Endorsement, EpochStatement, KeyEpochBody};
 use bulla_formats::entry::{Entry, Kind, Residency};
 use bulla_formats::hash::Hash;
@@ -108,27 +110,50 @@ pub struct PreparedEpoch {
     pub key: SealingKey,
     /// Where it lives.
     pub residency: Residency,
+    /// What signs time-stamp tokens, if the box makes any.
+    pub stamper: Option<Stamper>,
 }
 
-impl PreparedEpoch {
+/// Makes the keys of epochs.
+pub struct Workshop {
+    /// The device.
+    pub keys: KeyService,
+    /// Where sealing keys live.
+    pub residency: Residency,
+    /// Certifies the keys that sign time-stamp tokens; `None` when the box makes none.
+    pub certifier: Option<Certifier>,
+}
+
+/// Why an epoch is not ready.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    /// The device does not make or endorse the keys.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The box's CA does not certify the one for time stamps.
+    #[error(transparent)]
+    Certificate(#[from] AuthorityError),
+}
+
+impl Workshop {
     /// Makes the keys of epoch `number`, which follows the key-epoch entry with leaf hash `previous`,
     /// and has the device vouch for them.
-    pub fn make(
-        keys: &KeyService,
-        origin: &str,
-        number: u64,
-        previous: Hash,
-        residency: Residency,
-    ) -> Result<Self, KeyError> {
+    pub fn prepare(&self, origin: &str, number: u64, previous: Hash) -> Result<PreparedEpoch, PrepareError> {
+        let (keys, residency) = (&self.keys, self.residency);
         let key = match residency {
             Residency::Tpm => SealingKey::Device(keys.clone()),
             Residency::TpmEndorsedRam | Residency::Software => SealingKey::Ram(EpochKey::generate()?),
         };
-        let statement = body::epoch_statement(origin, number, Some(previous), &key, residency, keys);
+        let mut statement = body::epoch_statement(origin, number, Some(previous), &key, residency, keys);
+        let stamper = self.certifier.as_ref().map(|certifier| Stamper::make(certifier, origin, number));
+        let stamper = stamper.transpose()?;
+        statement.keys.extend(stamper.as_ref().map(|stamper| stamper.epoch_key(residency)));
         let endorsement = body::endorse(keys, &statement)?;
-        Ok(PreparedEpoch { statement, endorsement, key, residency })
+        Ok(PreparedEpoch { statement, endorsement, key, residency, stamper })
     }
+}
 
+impl PreparedEpoch {
     /// The body of its key-epoch entry at `first_index`.
     pub fn body(&self, first_index: u64, extended: bool, predecessor: Option<Vec<u8>>) -> KeyEpochBody {
         KeyEpochBody {

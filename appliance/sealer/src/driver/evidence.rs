@@ -3,6 +3,7 @@
 //! Refuses to do: sign anything; it only quotes what the log and its heads already say.
 
 use super::epochs::EpochEvidence;
+use super::neighbours::CosignedNote;
 use super::writer::Sealed;
 use super::{LookupError, Published, Shared, anchored, erase, search};
 use bulla_formats::body::anchor::AnchorBody;
@@ -13,7 +14,7 @@ use bulla_formats::entry::{Entry, Kind};
 use bulla_formats::hash::Hash;
 use bulla_formats::manifest_file::{FiledAnchor, MANIFEST_ANCHORS_MAX, ManifestFile, Place};
 use bulla_formats::note::{SignedNote, checkpoint_text, log_line, quote_line};
-use bulla_formats::seal_file::{AnchorEvidence, Head, Placed, SealFile};
+use bulla_formats::seal_file::{AnchorEvidence, Cosigned, Head, Placed, SealFile};
 use bulla_ledger::ReadError;
 
 /// The file of an entry committed a moment ago, under the checkpoint of its own batch.
@@ -48,6 +49,7 @@ pub fn current(shared: &Shared, index: u64, with_openings: bool) -> Result<SealF
     }
     file.crls = crls(shared, &file);
     file.manifests.extend(manifest(shared, index)?);
+    file.cosignatures = cosignatures(shared, index)?;
     Ok(file)
 }
 
@@ -63,6 +65,17 @@ fn anchors(shared: &Shared, index: u64) -> Result<Vec<AnchorEvidence>, LookupErr
         Ok(AnchorEvidence { body: der::encode(&body), entry_proof })
     };
     bodies.into_iter().map(evidence).collect()
+}
+
+/// Which neighbours put their names under trees that hold this entry.
+fn cosignatures(shared: &Shared, index: u64) -> Result<Vec<Cosigned>, LookupError> {
+    let all = shared.cosigned();
+    let covering = all.iter().filter(|cosigned| cosigned.size > index);
+    let evidence = |cosigned: &CosignedNote| {
+        let entry_proof = proof(shared.reader.inclusion_proof(index, cosigned.size))?;
+        Ok(Cosigned { checkpoint: cosigned.note.clone(), entry_proof })
+    };
+    covering.map(evidence).collect()
 }
 
 /// The CRLs that are kept for the stamps of this file.
@@ -188,6 +201,7 @@ fn file(
         crls: Vec::new(),
         manifests: Vec::new(),
         revocations: Vec::new(),
+        cosignatures: Vec::new(),
         unknown: serde_json::Map::new(),
     }
 }

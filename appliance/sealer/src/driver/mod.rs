@@ -20,6 +20,7 @@ mod evidence;
 pub mod fuzzing;
 mod keeper;
 mod lock;
+pub mod medium;
 pub mod neighbours;
 pub mod outage;
 pub mod outside;
@@ -27,9 +28,11 @@ mod queueing;
 mod scrub;
 mod search;
 mod self_test;
+pub mod stamping;
 pub mod standing;
 mod start;
 mod status;
+mod succession;
 mod writer;
 
 pub use checks::ScrubResult;
@@ -94,6 +97,8 @@ pub struct Receipt {
     pub replayed: bool,
     /// Earlier seals of the same digest, newest first, at most eight.
     pub earlier: Vec<u64>,
+    /// Seals of the same digest in copies of other boxes' logs, at most eight.
+    pub elsewhere: Vec<neighbours::Elsewhere>,
 }
 
 /// A request that was promised a seal: it is durable, and sealed in its turn.
@@ -252,6 +257,8 @@ struct Shared {
     published: RwLock<Option<Arc<Published>>>,
     /// Size of the newest attested head.
     attested: watch::Sender<u64>,
+    /// Entries that as many operators as policy asks for have anchored, by proofs that count.
+    anchored: watch::Sender<u64>,
     /// Entries in the log, as published.
     size: watch::Sender<u64>,
     /// Attested head size to the attestation entry's index, for entries since this start.
@@ -280,11 +287,19 @@ struct Shared {
     outage: RwLock<Option<outage::Facts>>,
     wording: outage::manifests::Wording,
     standing: watch::Sender<standing::Standing>,
+    /// What signs time-stamp tokens, while the box makes any.
+    stamper: RwLock<Option<Arc<stamping::Stamper>>>,
     /// How much of the log each neighbour holds.
     held: watch::Sender<Arc<Vec<neighbours::Holding>>>,
+    /// Checkpoints of this log that neighbours cosigned.
+    cosigned: RwLock<Arc<Vec<neighbours::CosignedNote>>>,
     neighbours: RwLock<Option<Arc<neighbours::Facts>>>,
     /// Copies of the neighbours' logs, while there are neighbours.
     mirrors: OnceLock<Arc<Mirrors>>,
+    /// The medium that the log is copied to.
+    medium: medium::Shown,
+    /// Copies of other boxes' logs that are looked through for the bytes of a seal.
+    searched: RwLock<Vec<neighbours::Searched>>,
 }
 
 enum Command {
@@ -323,15 +338,9 @@ pub struct Sealer {
 impl Sealer {
     /// Seals a document; the answer comes when its entry is durable (G1), or when it is durably queued.
     pub async fn seal(&self, order: SealOrder) -> Result<Outcome, SealError> {
-        self.shared.may_seal()?;
         let digest = order.digest.clone();
         let openings: Vec<Opening> = order.openings.clone();
-        let (reply, answer) = oneshot::channel();
-        self.queue.try_send(Command::Seal(Box::new(order), reply)).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => SealError::Overloaded,
-            mpsc::error::TrySendError::Closed(_) => stopping(),
-        })?;
-        let sealed = match answer.await.map_err(|_| stopping())?? {
+        let sealed = match self.order(order).await? {
             Answer::Sealed(sealed) => sealed,
             Answer::Queued(queued) => return Ok(Outcome::Queued(queued)),
         };
@@ -345,6 +354,17 @@ impl Sealer {
         Ok(Outcome::Sealed(Box::new(receipt)))
     }
 
+    /// Puts an order into the writer's queue; what the writer answers.
+    async fn order(&self, order: SealOrder) -> Result<Answer, SealError> {
+        self.shared.may_seal()?;
+        let (reply, answer) = oneshot::channel();
+        self.queue.try_send(Command::Seal(Box::new(order), reply)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => SealError::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => stopping(),
+        })?;
+        answer.await.map_err(|_| stopping())?
+    }
+
     fn receipt(
         &self,
         entry: &Entry,
@@ -356,7 +376,9 @@ impl Sealer {
         let mut earlier = self.find_digest(digest, 9)?;
         earlier.retain(|found| *found < content.index);
         earlier.truncate(8);
-        Ok(Receipt { index: content.index, leaf_hash: entry.leaf_hash(), seal, content, replayed, earlier })
+        let elsewhere = self.shared.elsewhere(digest, 8);
+        let (index, leaf_hash) = (content.index, entry.leaf_hash());
+        Ok(Receipt { index, leaf_hash, seal, content, replayed, earlier, elsewhere })
     }
 
     /// Waits until a queued request is sealed, at most so long; `None`: it still waits, or never will be.
@@ -459,6 +481,16 @@ impl Sealer {
         }
     }
 
+    /// Waits until as many operators as policy asks for have anchored entry `index`, and has that done before others that
+    /// can wait; whether they have. `None`: there are no authorities.
+    pub async fn anchored(&self, index: u64, deadline: Duration) -> Option<bool> {
+        self.shared.trust.authorities.as_ref()?;
+        let mut anchored = self.shared.anchored.subscribe();
+        self.outage.expedite(index);
+        let covered = anchored.wait_for(|size| *size > index);
+        Some(matches!(tokio::time::timeout(deadline, covered).await, Ok(Ok(_))))
+    }
+
     /// Waits until so many neighbours hold entry `index` durably, or have found its tree consistent, as they have
     /// cosigned; asks them at once. Those that do by then, by their logs' names, and whether they are enough.
     pub async fn held_by(
@@ -491,6 +523,11 @@ impl Sealer {
         self.neighbours.is_some()
     }
 
+    /// The way to the neighbours' thread.
+    pub fn neighbours_handle(&self) -> Option<&neighbours::Handle> {
+        self.neighbours.as_ref()
+    }
+
     /// How it goes with the neighbours; `None` without `[peers]`.
     pub fn neighbours(&self) -> Option<Arc<neighbours::Facts>> {
         self.shared.neighbours.read().unwrap_or_else(PoisonError::into_inner).clone()
@@ -499,6 +536,11 @@ impl Sealer {
     /// Copies of the neighbours' logs.
     pub fn mirrors(&self) -> Option<&Arc<Mirrors>> {
         self.shared.mirrors.get()
+    }
+
+    /// How it stands with the medium that the log is copied to; `None` without `[medium]`.
+    pub fn medium(&self) -> Option<Arc<medium::Facts>> {
+        self.shared.medium.get()
     }
 
     /// The `.seal` file of an entry with the best evidence there is now.
@@ -514,6 +556,11 @@ impl Sealer {
     /// Seals of a digest, newest first.
     pub fn find_digest(&self, digest: &DocumentDigest, limit: usize) -> Result<Vec<u64>, LookupError> {
         Ok(self.shared.reader.find_digest(digest.algorithm as u8, &digest.value, limit)?)
+    }
+
+    /// Seals of a digest in copies of other boxes' logs, the latest first.
+    pub fn find_elsewhere(&self, digest: &DocumentDigest, limit: usize) -> Vec<neighbours::Elsewhere> {
+        self.shared.elsewhere(digest, limit)
     }
 
     /// The public id of an entry: `<index>-<first 16 hex digits of the leaf hash>`.
@@ -632,6 +679,15 @@ fn stopping() -> SealError {
 impl Shared {
     fn published(&self) -> Option<Arc<Published>> {
         self.published.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
+    fn set_cosigned(&self, notes: Vec<neighbours::CosignedNote>) {
+        *self.cosigned.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(notes);
+    }
+
+    /// Checkpoints of this log that neighbours cosigned, the largest first.
+    fn cosigned(&self) -> Arc<Vec<neighbours::CosignedNote>> {
+        self.cosigned.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn set_neighbour_facts(&self, facts: neighbours::Facts) {

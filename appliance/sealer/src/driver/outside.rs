@@ -5,6 +5,7 @@
 use super::outage::lease::{LeaseFacts, LeaseFault, LeaseOrder, at_limit};
 use super::outage::{CrlFacts, DrillError, DrillOrder, Facts, file_name, page_of};
 use super::{LookupError, Sealer, anchored, evidence};
+use bulla_formats::body::anchor::AnchorProof;
 use bulla_formats::body::manifest::{ManifestBody, Phase};
 use bulla_formats::entry::Kind;
 use bulla_protocol::mode::{Limit, ModeFacts};
@@ -28,8 +29,13 @@ impl Sealer {
             return Err(LookupError::NotASeal);
         }
         let needed = self.shared.outage_facts().map_or(1, |facts| facts.needed);
-        let anchors = anchored::covering(&self.shared, index, needed, needed)?;
-        let proofs = anchors.iter().flat_map(|anchor| &anchor.proofs);
+        // Those of revoked signers are among them, and are left out here.
+        let anchors = anchored::covering(&self.shared, index, needed, 2 * needed)?;
+        let authorities = self.shared.trust.authorities.as_ref();
+        let proofs = anchors.iter().flat_map(|anchor| {
+            let counts = |proof: &&AnchorProof| self.shared.crls.let_count(anchor, proof, authorities);
+            anchor.proofs.iter().filter(counts)
+        });
         let mut operators: Vec<&str> = proofs.map(|proof| proof.operator.as_str()).collect();
         operators.sort_unstable();
         operators.dedup();
@@ -162,6 +168,7 @@ pub fn anchors(facts: &Facts) -> Value {
             "operator": count.operator,
             "proofs": count.proofs,
             "failing": (!detail.is_empty()).then_some(detail),
+            "revoked": line.revoked,
             "quotaLeft": line.quota_left,
             "askedAgainInSeconds": line.allowed_in.map(|millis| millis.div_ceil(1_000)),
         })

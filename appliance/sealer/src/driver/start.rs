@@ -7,15 +7,18 @@ use super::anchored::Anchors;
 use super::attest::{ATTESTED_HINT, Attestor, Handle};
 use super::clock::{Clock, Steady, now_millis};
 use super::crls::Crls;
-use super::epochs::{EpochIndex, PreparedEpoch};
+use super::epochs::{EpochIndex, Workshop};
 use super::lock::{LOCK, Lock};
 use super::scrub::Scrubber;
 use super::writer::{CurrentEpoch, Writer};
-use super::{Condition, Counters, Sealer, Shared, keeper, neighbours, outage, queueing, search, status};
+use super::{
+    Condition, Counters, Sealer, Shared, keeper, medium, neighbours, outage, queueing, search, status,
+};
 use crate::backup::{BACKED_UP, RESTORED};
 use crate::config::Config;
 use crate::identity::{self, Identity};
 use crate::peers::Own;
+use crate::tls::Certifier;
 use crate::trust;
 use anyhow::{Context, Result};
 use bulla_formats::body::attestation::AttestationBody;
@@ -100,9 +103,13 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
         wording: outage::manifests::Wording::load(&config.outage)?,
         outage: RwLock::new(None),
         standing: watch::Sender::new(told.standing.clone()),
+        stamper: RwLock::new(None),
         held: watch::Sender::default(),
+        cosigned: RwLock::default(),
         neighbours: RwLock::new(None),
         mirrors: OnceLock::new(),
+        medium: medium::Shown::default(),
+        searched: RwLock::default(),
         attestation_key: identity.enrolment.content.attestation_key.to_vec(),
         origin: identity.origin,
         enrolment_der: identity.enrolment_der,
@@ -111,6 +118,7 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
         epochs,
         published: RwLock::new(None),
         attested: watch::Sender::new(attested_size),
+        anchored: watch::Sender::default(),
         size: watch::Sender::new(reader.size()),
         attestations: Mutex::new(BTreeMap::new()),
         found: Default::default(),
@@ -133,10 +141,14 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
     let (attestor, inbox) = Handle::new();
     let (keeper, keeper_inbox) = keeper::Handle::new();
     let (outage, outage_inbox) = outage::Handle::new();
-    // Before anything is sealed or signed: the neighbours may know of a newer disk.
+    // Before anything is sealed or signed: the medium, or the neighbours, may know of a newer disk.
+    let finding = match finding {
+        Some(finding) => Some(finding),
+        None => medium::begin(config, &shared, &control)?,
+    };
     let begun = match finding {
         Some(_) => None,
-        None => neighbours::begin(config, own, &shared, &queue, &control, &outage)?,
+        None => neighbours::begin(config, own, &shared, &queue, &control, &outage, &attestor)?,
     };
     let finding = finding.or_else(|| begun.as_ref().and_then(|begun| begun.finding.clone()));
     let sealer = Sealer {
@@ -163,9 +175,11 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
 
     let residency = config.residency();
     let number = newest.content().epoch + 1;
-    let first =
-        PreparedEpoch::make(&identity.keys, shared.origin.as_str(), number, last.leaf_hash, residency)
-            .context("the device does not endorse the key epoch of this run")?;
+    let certifier = config.tsa.enabled.then(|| Certifier::open(&identity.keys, config)).transpose()?;
+    let workshop = Workshop { keys: identity.keys.clone(), residency, certifier };
+    let first = workshop
+        .prepare(shared.origin.as_str(), number, last.leaf_hash)
+        .context("the device does not endorse the key epoch of this run")?;
     let steady = Steady::start();
     let policy = EpochPolicy {
         max_millis: config.sealing.epoch_max_seconds.saturating_mul(1_000),
@@ -256,7 +270,7 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
         }),
         pcrs: config.attestation.pcrs.clone(),
         event_log: config.event_log(),
-        residency,
+        workshop,
         steady,
         away_since: None,
         epoch_wanted: None,

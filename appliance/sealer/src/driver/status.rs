@@ -51,6 +51,7 @@ pub struct Counters {
     pub attestations: AtomicU64,
     pub attestation_failures: AtomicU64,
     pub attestation_millis: AtomicU64,
+    pub neighbour_quotes: AtomicU64,
     pub counter_increments: AtomicU64,
     pub disk_full: AtomicU64,
     pub poisonings: AtomicU64,

@@ -643,6 +643,7 @@ impl Writer {
         };
         let number = next.statement.epoch;
         self.shared.epochs.committed(number, entry);
+        self.shared.set_stamper(next.stamper);
         self.epoch = CurrentEpoch {
             number,
             key: Some(next.key),

@@ -27,6 +27,7 @@ use bulla_keys::Role;
 use ed25519_dalek::Signer as _;
 use serde::Serialize;
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 /// The fleet's certificates for this box, in the state directory.
@@ -158,6 +159,27 @@ fn evidence(pending: &Pending, challenge: &Challenge, channel: &[u8; 32]) -> Res
         counter: Attestation { attest: counter.attest.into(), signature: counter.signature.into() },
         log_signature: pending.log_key.sign(&proofs.message(Purpose::LogKey)).to_bytes().to_vec().into(),
     })
+}
+
+/// The registrar that enrolled the box of this state directory; `None` for a fleet of one.
+///
+/// # Errors
+/// The file is there and not believed.
+pub fn fleet_file(state_dir: &Path) -> Result<Option<Registrar>> {
+    let path = state_dir.join(FLEET_FILE);
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    let parse = || -> Result<Registrar> {
+        let file: serde_json::Value = serde_json::from_slice(&checked_json::body(&bytes)?)?;
+        let text = |name: &str| file[name].as_str().with_context(|| format!("it has no {name}"));
+        Registrar::parse(text("registrar")?, text("pin")?)
+    };
+    parse()
+        .map(Some)
+        .with_context(|| format!("{} is not believed; bring it back from a copy", path.display()))
 }
 
 #[derive(Serialize)]

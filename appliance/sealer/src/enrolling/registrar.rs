@@ -7,6 +7,7 @@
 use anyhow::{Context as _, Result, bail, ensure};
 use bulla_enrolment::wire::{ANSWER_BYTES_MAX, Answer};
 use bulla_formats::hash::{Hash, sha256};
+use bulla_formats::peer::message::ANSWER_BYTES_MAX as ROSTER_ANSWER_BYTES_MAX;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{SendRequest, handshake};
@@ -165,12 +166,25 @@ impl Connection {
         self.send(Method::GET, &format!("/v1/enrolments/{transcript}"), Vec::new()).await
     }
 
-    async fn send(&mut self, method: Method, path: &str, body: Vec<u8>) -> Result<Answer> {
+    /// Asks what is new of the roster.
+    ///
+    /// # Errors
+    /// No answer of the registrar.
+    pub async fn roster(&mut self, request: Vec<u8>) -> Result<Bytes> {
         let silent = self.registrar.silent();
-        timeout(PATIENCE, self.exchange(method, path, body)).await.map_err(|_| silent)?
+        let exchange = self.exchange(Method::POST, "/v1/roster", request, ROSTER_ANSWER_BYTES_MAX);
+        timeout(PATIENCE, exchange).await.map_err(|_| silent)?
     }
 
-    async fn exchange(&mut self, method: Method, path: &str, body: Vec<u8>) -> Result<Answer> {
+    async fn send(&mut self, method: Method, path: &str, body: Vec<u8>) -> Result<Answer> {
+        let silent = self.registrar.silent();
+        let exchange = self.exchange(method, path, body, ANSWER_BYTES_MAX);
+        let bytes = timeout(PATIENCE, exchange).await.map_err(|_| silent)??;
+        let address = &self.registrar.address;
+        Answer::decode(&bytes).with_context(|| format!("{address} does not answer as a registrar does"))
+    }
+
+    async fn exchange(&mut self, method: Method, path: &str, body: Vec<u8>, limit: usize) -> Result<Bytes> {
         let address = &self.registrar.address;
         let request = Request::builder()
             .method(method)
@@ -181,7 +195,7 @@ impl Connection {
         let response = self.sender.send_request(request).await;
         let response = response.with_context(|| format!("the connection to {address} broke"))?;
         let status = response.status();
-        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+        let body = Limited::new(response.into_body(), limit).collect().await;
         let body =
             body.map_err(|error| anyhow::anyhow!("the answer of {address} cannot be read: {error}"))?;
         let bytes = body.to_bytes();
@@ -191,7 +205,7 @@ impl Connection {
                 problem.as_ref().and_then(|problem| problem["detail"].as_str()).unwrap_or("no reason given");
             bail!("{address} answers {status}: {detail}");
         }
-        Answer::decode(&bytes).with_context(|| format!("{address} does not answer as a registrar does"))
+        Ok(bytes)
     }
 }
 

@@ -4,10 +4,10 @@
 //! Invariants: the request's key and fingerprint are those of an API request of the same client; the digest is of bytes that
 //! this box read itself (*bytes-observed*).
 
-use super::Watched;
+use super::{Watched, arrival};
 use crate::api::Shared;
 use crate::api::description::{Description, Target};
-use crate::api::receipt::{Made, ReceiptView, ids};
+use crate::api::receipt::{Made, ReceiptView, elsewhere, ids};
 use crate::clients::Role;
 use crate::driver::{Outcome, Receipt, SealError, SealOrder, Sealer};
 use crate::problem::Problem;
@@ -24,7 +24,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-/// How seals say that a document came through a folder.
+/// How seals say that a document came through a folder; what is known of the way there follows.
 const TRANSPORT: &str = "hot-folder";
 /// How long a queued document is waited for before it is asked for again.
 const QUEUED_PATIENCE: Duration = Duration::from_secs(2);
@@ -95,12 +95,22 @@ impl BoxDoor {
             digest,
             observation,
             client: Client { id: client.name.clone(), method: ClientMethod::Local },
-            transport: TRANSPORT.to_owned(),
+            transport: self.transport(order),
             openings: description.openings().map_err(|problem| later(problem.to_string()))?,
             media_type: description.media_type,
             relations,
             request: Some(request),
         })
+    }
+
+    /// What the box saw of the way there itself, else what the configuration says.
+    fn transport(&self, order: &Order<'_>) -> String {
+        match arrival::transport(order.file, &order.content.sha256)
+            .or_else(|| self.watched.folder.via.clone())
+        {
+            Some(via) => format!("{TRANSPORT} {via}"),
+            None => TRANSPORT.to_owned(),
+        }
     }
 
     async fn seal(&self, order: SealOrder) -> Result<Receipt, NotSealed> {
@@ -130,6 +140,7 @@ impl BoxDoor {
             waited: None,
             replayed: receipt.replayed,
             earlier: ids(sealer, &receipt.earlier),
+            elsewhere: elsewhere(&receipt.elsewhere),
             held_by: None,
         };
         let view = ReceiptView::new(&id, receipt.leaf_hash, &receipt.content, &receipt.seal).made(made);

@@ -5,6 +5,7 @@
 //! Refuses to do: seal past the order queue, for a client that is not registered as a scanner, or on a box that refuses the
 //! API's documents; such files wait.
 
+pub mod arrival;
 mod door;
 
 pub use door::Tally;
@@ -13,6 +14,7 @@ use crate::api::Shared;
 use crate::config::IngestFolder;
 use crate::telemetry::{family, line};
 use bulla_intake::folder::Census;
+use bulla_intake::names::DEPTH_MAX;
 use bulla_intake::run::{Until, run};
 use door::BoxDoor;
 use serde_json::{Value, json};
@@ -85,6 +87,12 @@ impl Ingest {
             let name = format!("in-{}", watched.folder.client).chars().take(15).collect();
             let body = move || {
                 let door = BoxDoor { api, runtime, watched: watched.clone() };
+                let folder = &watched.folder;
+                if (folder.webdav || folder.paperless)
+                    && let Err(error) = arrival::sweep(&folder.path, DEPTH_MAX)
+                {
+                    log::warn!("what was half written in the folder of {} stays: {error}", folder.client);
+                }
                 while !stop.load(Ordering::Relaxed) {
                     match run(&watched.folder.options(), &door, &stop, Until::Stopped) {
                         Ok(_) => return,

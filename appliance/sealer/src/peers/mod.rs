@@ -1,9 +1,14 @@
-//! Who this box is among its neighbours, and who they are: `peers.json` and `neighbours.json` in the state directory.
+//! Who this box is among its neighbours, and who they are: `peers.json`, `neighbours.json` and `rosters/` in the state
+//! directory.
 //!
 //! Refuses to do: talk to anybody; `driver::neighbours` does.
 
+mod allowed;
 mod neighbours;
 mod own;
+mod rosters;
 
+pub use allowed::{Allowed, Neighbour, Source, allowed};
 pub use neighbours::{NeighbourStore, Rules, Stamp, refused};
 pub use own::{Own, current_card, stored_card};
+pub use rosters::{Held, Learnt, RosterFault, Rosters, on_disk};

@@ -5,12 +5,14 @@
 //! Refuses to do: take a card that does not verify, the box's own, one that shares a key with another, one that goes back,
 //! or one of another fleet unless the configuration allows it; believe a file whose checksum is not that of its bytes.
 
+use crate::config::{Level, PeersConfig};
 use crate::identity::write_atomically;
 use bulla_formats::checked_json;
 use bulla_formats::json::{base64_decode, base64_encode};
 use bulla_formats::origin::Origin;
 use bulla_formats::peer::card::{CardError, PeerCard};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -63,7 +65,9 @@ pub enum NeighboursError {
     )]
     OtherKey(String),
     /// Another fleet.
-    #[error("the card is of fleet {0}, not of this box's; write other_fleets = true in [peers] to allow it")]
+    #[error(
+        "the card is of fleet {0}, not of this box's; name that fleet under [[peers.foreign]] to allow it"
+    )]
     Fleet(String),
     /// As many as may be.
     #[error("there are {0} neighbours, and no more may be; remove one, or raise peers.neighbours_max")]
@@ -78,6 +82,9 @@ pub enum NeighboursError {
 struct NeighboursFile {
     bulla: String,
     cards: Vec<String>,
+    /// How often a changed boot was accepted, by the log's name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    accepted: BTreeMap<String, u64>,
 }
 
 /// Identity of the file on disk.
@@ -90,8 +97,8 @@ pub struct Rules<'a> {
     pub own: (&'a Origin, &'a [u8; 32]),
     /// The box's own card, when it has one.
     pub card: Option<&'a PeerCard>,
-    /// Whether other fleets are welcome.
-    pub other_fleets: bool,
+    /// What is allowed to other fleets.
+    pub config: &'a PeersConfig,
     /// Most neighbours.
     pub most: usize,
 }
@@ -119,11 +126,20 @@ impl NeighbourStore {
 
     /// The neighbours, by their logs' names.
     pub fn list(&self) -> Result<Vec<PeerCard>, NeighboursError> {
+        self.read(parse)
+    }
+
+    /// How often an operator has accepted a changed boot of a neighbour, by its log's name.
+    pub fn accepted(&self) -> Result<BTreeMap<String, u64>, NeighboursError> {
+        self.read(|bytes| file(bytes).map(|file| file.accepted))
+    }
+
+    fn read<T: Default>(&self, parse: fn(&[u8]) -> Result<T, String>) -> Result<T, NeighboursError> {
         match fs::read(&self.path) {
             Ok(bytes) => {
                 parse(&bytes).map_err(|reason| NeighboursError::Damaged { path: self.path.clone(), reason })
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(T::default()),
             Err(source) => Err(self.io(source)),
         }
     }
@@ -139,7 +155,7 @@ impl NeighbourStore {
             None if cards.len() >= rules.most => return Err(NeighboursError::Full(cards.len())),
             None => cards.push(card.clone()),
         }
-        self.replace(cards)?;
+        self.replace(cards, self.accepted()?)?;
         Ok(before.is_some())
     }
 
@@ -149,13 +165,28 @@ impl NeighbourStore {
         let mut cards = self.list()?;
         let at = cards.iter().position(|card| card.origin().as_str() == origin);
         cards.remove(at.ok_or_else(|| NeighboursError::Unknown(origin.to_owned()))?);
-        self.replace(cards)
+        self.replace(cards, self.accepted()?)
     }
 
-    fn replace(&self, mut cards: Vec<PeerCard>) -> Result<(), NeighboursError> {
+    /// Accepts whatever boot a neighbour shows next.
+    pub fn accept_boot(&self, origin: &str) -> Result<(), NeighboursError> {
+        let _lock = self.lock()?;
+        let (cards, mut accepted) = (self.list()?, self.accepted()?);
+        if !cards.iter().any(|card| card.origin().as_str() == origin) {
+            return Err(NeighboursError::Unknown(origin.to_owned()));
+        }
+        *accepted.entry(origin.to_owned()).or_default() += 1;
+        self.replace(cards, accepted)
+    }
+
+    fn replace(
+        &self,
+        mut cards: Vec<PeerCard>,
+        accepted: BTreeMap<String, u64>,
+    ) -> Result<(), NeighboursError> {
         cards.sort_by(|a, b| a.origin().as_str().cmp(b.origin().as_str()));
         let cards = cards.iter().map(|card| base64_encode(card.bytes())).collect();
-        let file = NeighboursFile { bulla: FORMAT.to_owned(), cards };
+        let file = NeighboursFile { bulla: FORMAT.to_owned(), cards, accepted };
         let json = serde_json::to_string_pretty(&file).expect("strings always serialise");
         let text = checked_json::with_checksum(&json);
         write_atomically(&self.path, text.as_bytes())
@@ -191,7 +222,8 @@ fn check(card: &PeerCard, rules: &Rules<'_>, cards: &[PeerCard]) -> Result<(), N
     if rules.card.is_some_and(|own| own.shares_a_key(card)) {
         return Err(NeighboursError::SharesKey(own.to_string()));
     }
-    if card.origin().fleet() != own.fleet() && !rules.other_fleets {
+    let foreign = card.origin().fleet();
+    if foreign != own.fleet() && rules.config.level_of(foreign) == Level::Nothing {
         return Err(NeighboursError::Fleet(card.origin().fleet().to_owned()));
     }
     for known in cards {
@@ -210,21 +242,26 @@ fn check(card: &PeerCard, rules: &Rules<'_>, cards: &[PeerCard]) -> Result<(), N
 
 /// The neighbours in the bytes of their file; else what is wrong with it.
 pub fn parse(bytes: &[u8]) -> Result<Vec<PeerCard>, String> {
+    let card = |text: &String| {
+        let bytes = base64_decode(text).map_err(|error| error.to_string())?;
+        PeerCard::decode(&bytes).map_err(|error| error.to_string())
+    };
+    file(bytes)?.cards.iter().map(card).collect()
+}
+
+fn file(bytes: &[u8]) -> Result<NeighboursFile, String> {
     let bytes = checked_json::body(bytes).map_err(|error| error.to_string())?;
     let file: NeighboursFile = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
     if file.bulla != FORMAT {
         return Err(format!("it is of format {:?}", file.bulla));
     }
-    let card = |text: &String| {
-        let bytes = base64_decode(text).map_err(|error| error.to_string())?;
-        PeerCard::decode(&bytes).map_err(|error| error.to_string())
-    };
-    file.cards.iter().map(card).collect()
+    Ok(file)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ForeignConfig;
     use bulla_formats::der::Octets32;
     use bulla_formats::hash::Hash;
     use bulla_formats::peer::card::{CardContent, CardSignatures};
@@ -255,19 +292,18 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = NeighbourStore::new(directory.path());
         let own = card("bank.example", 1, 11, 1);
-        let rules = Rules {
-            own: (own.origin(), &own.content().log_key),
-            card: Some(&own),
-            other_fleets: false,
-            most: 2,
-        };
+        let config = PeersConfig::default();
+        let rules =
+            Rules { own: (own.origin(), &own.content().log_key), card: Some(&own), config: &config, most: 2 };
         assert!(matches!(store.add(&own, &rules), Err(NeighboursError::Own)));
         let shared = card("bank.example", 2, 13, 1);
         assert!(matches!(store.add(&shared, &rules), Err(NeighboursError::SharesKey(_))));
         let foreign = card("other.example", 2, 21, 1);
         assert!(matches!(store.add(&foreign, &rules), Err(NeighboursError::Fleet(_))));
         assert!(store.stamp().unwrap().is_none(), "nothing was written");
-        assert!(!store.add(&foreign, &Rules { other_fleets: true, ..rules }).unwrap());
+        let named = ForeignConfig { fleet: "other.example".into(), root: None, level: Level::Heads };
+        let welcome = PeersConfig { foreign: vec![named], ..PeersConfig::default() };
+        assert!(!store.add(&foreign, &Rules { config: &welcome, ..rules }).unwrap());
         let first = card("bank.example", 3, 31, 5);
         assert!(!store.add(&first, &rules).unwrap());
         let stamp = store.stamp().unwrap();
@@ -286,7 +322,11 @@ mod tests {
         assert_eq!(store.stamp().unwrap(), stamp, "refusals write nothing");
         assert!(store.add(&card("bank.example", 3, 41, 6), &rules).unwrap(), "a newer one replaces it");
         assert_ne!(store.stamp().unwrap(), stamp);
+        store.accept_boot(first.origin().as_str()).unwrap();
+        store.accept_boot(first.origin().as_str()).unwrap();
+        assert!(matches!(store.accept_boot("nobody"), Err(NeighboursError::Unknown(_))));
         store.remove(foreign.origin().as_str()).unwrap();
+        assert_eq!(store.accepted().unwrap()[first.origin().as_str()], 2, "kept when others go");
         assert!(matches!(store.remove(foreign.origin().as_str()), Err(NeighboursError::Unknown(_))));
         assert_eq!(store.list().unwrap().len(), 1);
     }

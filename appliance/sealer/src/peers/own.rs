@@ -2,12 +2,15 @@
 //!
 //! `<state>/peers.json` (mode 0600) holds three Ed25519 keys, sealed by the device as the log key is, and the card. The keys
 //! are made at the first start with `[peers]`, and anew for a new incarnation of the log.
-//! Refuses to do: use one key for two purposes; write a card that goes back.
+//! Refuses to do: use one key for two purposes; write a card that goes back; cosign with keys whose past is forgotten.
 //! Invariants: secrets leave this module only as keys that are zeroised when dropped; a card whose content changed has a
-//! higher sequence number than the one before, also when `peers.json` was lost, because numbers begin with the time.
+//! higher sequence number than the one before, also when `peers.json` was lost, because numbers begin with the time; the witness
+//! and mirror keys are those that the trees in `mirrors/` were cosigned with. Where that directory is gone (a lost disk, a
+//! restored backup, which holds no copies) nobody knows what they must not contradict, and others take their place.
 
 use crate::config::{Config, PeersConfig};
 use crate::driver::clock::now_millis;
+use crate::driver::neighbours::MIRRORS;
 use crate::identity::{self, Identity, secret_key, write_atomically};
 use anyhow::{Context, Result, ensure};
 use bulla_formats::checked_json;
@@ -53,17 +56,28 @@ impl Own {
         let kept = read(state_dir)?;
         // A new incarnation is another neighbour: nothing of the old one's stands for it.
         let kept = kept.filter(|(_, card)| card.origin() == &identity.origin);
-        let [witness, mirror, transport] = match &kept {
-            Some((file, card)) => {
-                let content = card.content();
-                [
-                    unseal(&identity.keys, &file.sealed_witness_key, &content.witness_key)?,
-                    unseal(&identity.keys, &file.sealed_mirror_key, &content.mirror_key)?,
-                    unseal(&identity.keys, &file.sealed_transport_key, &content.transport_key)?,
-                ]
-            }
-            None => [secret_key()?, secret_key()?, secret_key()?],
+        let mirrors = state_dir.join(MIRRORS);
+        let remembers = mirrors.is_dir();
+        let unsealed = |sealed: &str, public: &[u8; 32]| unseal(&identity.keys, sealed, public);
+        let [witness, mirror] = match &kept {
+            Some((file, card)) if remembers => [
+                unsealed(&file.sealed_witness_key, &card.content().witness_key)?,
+                unsealed(&file.sealed_mirror_key, &card.content().mirror_key)?,
+            ],
+            Some(_) | None => [secret_key()?, secret_key()?],
         };
+        // The neighbours know the box by this one, and let it in.
+        let transport = match &kept {
+            Some((file, card)) => unsealed(&file.sealed_transport_key, &card.content().transport_key)?,
+            None => secret_key()?,
+        };
+        if kept.is_some() && !remembers {
+            log::warn!(
+                "{} is gone, and with it what this box has cosigned: from now on it cosigns with new keys; hand its card \
+                 out again (`bulla-box peers card`), its fingerprint stays",
+                mirrors.display()
+            );
+        }
         let public = |key: &SigningKey| Octets32::new(key.verifying_key().to_bytes());
         let before = kept.as_ref().map(|(_, card)| card);
         let content = CardContent {
@@ -99,6 +113,9 @@ impl Own {
         };
         let text = checked_json::with_checksum(&serde_json::to_string_pretty(&file)?);
         write_atomically(&path(state_dir), text.as_bytes())?;
+        // After the keys: a death in between makes others once more, never leaves old ones with nothing to remember.
+        identity::make_private_dir(&mirrors)?;
+        identity::sync_parent(&mirrors)?;
         Ok(Own { witness, mirror, transport, card })
     }
 }

@@ -62,12 +62,12 @@ pub enum AuthorityError {
 
 /// Issues certificates with the device's issuing key.
 pub struct Authority {
-    keys: KeyService,
-    fleet: String,
+    pub(super) keys: KeyService,
+    pub(super) fleet: String,
     names: Vec<String>,
     path: PathBuf,
     pem: String,
-    der: CertificateDer<'static>,
+    pub(super) der: CertificateDer<'static>,
 }
 
 /// Makes the CA certificate and saves it as `<state>/ca.pem`. A file that is there already is kept.
@@ -195,7 +195,7 @@ impl Authority {
 }
 
 /// Parameters of the CA certificate that do not depend on when it is made.
-fn issuer_params(fleet: &str, key: &IssuingKey<'_>) -> CertificateParams {
+pub(super) fn issuer_params(fleet: &str, key: &IssuingKey<'_>) -> CertificateParams {
     let short = sha256(&[&key.point]).to_string();
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
@@ -215,7 +215,7 @@ fn set_validity(params: &mut CertificateParams, now: SystemTime, before: u32, af
 }
 
 /// The device's issuing key as rcgen sees it.
-struct IssuingKey<'a> {
+pub(super) struct IssuingKey<'a> {
     keys: &'a KeyService,
     point: [u8; 65],
     /// What the key service said; rcgen's error has no room for it.
@@ -223,12 +223,12 @@ struct IssuingKey<'a> {
 }
 
 impl<'a> IssuingKey<'a> {
-    fn new(keys: &'a KeyService) -> Self {
+    pub(super) fn new(keys: &'a KeyService) -> Self {
         let point = keys.description().key(Role::Issuing).point;
         IssuingKey { keys, point, refusal: Mutex::new(None) }
     }
 
-    fn explain(&self, error: rcgen::Error) -> AuthorityError {
+    pub(super) fn explain(&self, error: rcgen::Error) -> AuthorityError {
         match self.refusal.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(reason) => AuthorityError::Key(reason),
             None => AuthorityError::Certificate(error),

@@ -8,12 +8,15 @@
 
 mod authority;
 mod subject;
+mod time_stamping;
 
+pub use authority::AuthorityError;
 pub use authority::{create_ca, export_ca};
 pub use subject::common_name;
+pub use time_stamping::Certifier;
 
 use crate::config::{Config, TlsVersion};
-use authority::{Authority, AuthorityError};
+use authority::Authority;
 use bulla_keys::KeyService;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;

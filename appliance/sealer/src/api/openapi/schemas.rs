@@ -5,6 +5,7 @@
 //! schema included.
 //! Refuses to do: close an answer to later members. Requests are closed, because the box refuses what it does not know.
 
+mod medium;
 mod outages;
 mod peers;
 
@@ -67,7 +68,7 @@ fn closed(description: &str, members: Value) -> Value {
 /// All components.
 pub fn all() -> Value {
     let mut all = of_the_box();
-    for more in [outages::all(), peers::all()] {
+    for more in [outages::all(), peers::all(), medium::all()] {
         if let (Value::Object(all), Value::Object(more)) = (&mut all, more) {
             all.extend(more);
         }
@@ -87,6 +88,7 @@ fn of_the_box() -> Value {
         "SealedDocument": sealed_document(),
         "SealFile": seal_file(),
         "Base64": {"type": "string", "contentEncoding": "base64"},
+        "Elsewhere": elsewhere(),
         "Links": links(),
         "RelationView": relation_view(),
         "RelatedBy": related_by(),
@@ -210,10 +212,11 @@ fn receipt() -> Value {
             "epoch": number("Key epoch that signed."),
             "residency": text("Where the sealing key lived, e.g. tpm-endorsed-ram."),
             "facts": list(one_of(&["sealed", "attested"], "A fact of which `seal` carries the evidence."), 16, "What is proven."),
-            "waited?": one_of(&["attested", "mirrored", "witnessed", "timed-out", "not-hardware", "no-neighbours"], "How the wait ended; only when one was asked for."),
+            "waited?": one_of(&["attested", "anchored", "mirrored", "witnessed", "timed-out", "not-hardware", "no-authorities", "no-neighbours"], "How the wait ended; only when one was asked for."),
             "heldBy?": list(text("Origin of its log."), 64, "Neighbours that hold the entry, or have witnessed it; only when one waited for them."),
             "replayed?": {"type": "boolean", "description": "Made before under the same Idempotency-Key; only after POST."},
             "earlier?": list(reference("SealId"), 8, "Earlier seals of the same digest, newest first; only after POST."),
+            "elsewhere?": list(reference("Elsewhere"), 8, "Seals of the same digest in copies of other boxes' logs, the latest first; only after POST, and when there are any."),
             "document?": reference("SealedDocument"),
             "relatedBy?": list(reference("RelatedBy"), 100, "Seals that name this one; only after GET, and while it is known."),
             "erased?": {"type": "boolean", "description": "True when its openings were destroyed and the log records it."},
@@ -334,6 +337,10 @@ fn seal_file() -> Value {
                 "checkpoint": text("Signed note (C2SP tlog-checkpoint)."),
                 "entryProof": proof(),
             })), 16, "Only where there is one."),
+            "cosignatures?": list(object("A checkpoint that neighbours cosigned.", json!({
+                "checkpoint": text("Signed note (C2SP tlog-checkpoint) with lines of witnesses and mirrors."),
+                "entryProof": proof(),
+            })), 16, "Only where there is one."),
             "revocations?": list(object("The fleet's word that the log was given up.", json!({
                 "statement": reference("Base64"),
                 "entryProof?": proof(),
@@ -349,6 +356,20 @@ fn known() -> Value {
             "known": {"type": "boolean"},
             "sentence": text("The answer in words."),
             "seals": list(reference("SealId"), 100, "Newest first."),
+            "elsewhere?": list(reference("Elsewhere"), 300, "Seals of these bytes in copies of other boxes' logs; when there are any."),
+        }),
+    )
+}
+
+fn elsewhere() -> Value {
+    object(
+        "A seal of the same bytes in the log of another box, of which this one holds a copy.",
+        json!({
+            "origin": text("That log."),
+            "index": number("Index of its entry."),
+            "leafHash": hex64(),
+            "sealedAtMillis": number("That box's own clock (Unix milliseconds)."),
+            "sealFile": text("Path of its .seal file, as this box can make it."),
         }),
     )
 }
@@ -475,6 +496,7 @@ fn status() -> Value {
             "anchors?": reference("Anchors"),
             "lease?": reference("Lease"),
             "peers?": reference("Peers"),
+            "medium?": reference("Medium"),
             "connections": object("Open connections.", json!({
                 "open": number("Now."), "max": number("At most."), "refused": number("Since the start, by the limit of their address."),
             })),

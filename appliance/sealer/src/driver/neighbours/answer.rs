@@ -5,14 +5,17 @@
 
 use super::copies::stated;
 use super::desk::Desk;
+use crate::config::Level;
 use bulla_formats::der::Octets32;
+use bulla_formats::note::{NOTE_LINES_MAX, SignedNote};
+use bulla_formats::peer::HEAD_BYTES_MAX;
 use bulla_formats::peer::message::{
-    Answer, Asked, ConsistencyAsked, ConsistencySaid, ENTRIES_MAX, Held, LOGS_MAX, ObjectsAsked, ObjectsSaid,
-    Question, RangeAsked, RangeSaid, Refusal, Said,
+    Answer, Asked, ConsistencyAsked, ConsistencySaid, Cosigned, ENTRIES_MAX, Held, LOGS_MAX, ObjectsAsked,
+    ObjectsSaid, Question, RangeAsked, RangeSaid, Refusal, Said,
 };
 use bulla_ledger::{ReadError, Reader};
 use bulla_peers::Reply;
-use bulla_protocol::gossip::{Head, Name};
+use bulla_protocol::gossip::{CosignerState, Head, Name};
 
 /// Bytes of entries in one answer: with what is around them it stays below the answer's limit.
 const RANGE_BYTES: usize = 3 << 20;
@@ -27,48 +30,65 @@ struct Served {
 impl Desk {
     /// Answers a question.
     pub(super) fn asked(&mut self, from: &Name, bytes: &[u8], reply: Reply) {
-        let answer = match Question::decode(bytes) {
-            Ok(question) => self.answer(from, question.asked),
-            Err(error) => Err(error.refusal()),
-        };
-        let answer = match answer {
-            Ok(said) => Answer::new(said),
-            Err(refusal) => {
-                log::debug!("{from} is refused an answer: {}", refusal.name());
-                Answer::refused(refusal, None)
-            }
-        };
-        if let Err(error) = reply.answer(answer.encode()) {
-            log::debug!("{from} has no answer: {error}");
+        match Question::decode(bytes) {
+            Ok(question) => self.answer(from, question.asked, reply),
+            Err(error) => respond(from, reply, Err((error.refusal(), None))),
         }
     }
 
-    fn answer(&mut self, from: &Name, asked: Asked) -> Result<Said, Refusal> {
-        match asked {
-            Asked::Heads(asked) => Ok(Said::Heads(self.heads(&asked.origins))),
+    fn answer(&mut self, from: &Name, asked: Asked, reply: Reply) {
+        let heads_only = self.level(from) != Level::Entries;
+        if heads_only && !self.is_about_heads(&asked) {
+            return respond(from, reply, Err((Refusal::NotAllowed, None)));
+        }
+        let said = match asked {
+            Asked::Heads(asked) => {
+                let mut held = self.heads(&asked.origins);
+                held.retain(|held| !heads_only || *held.origin == *self.name);
+                Ok(Said::Heads(held))
+            }
             Asked::Range(asked) => self.range(&asked).map(Said::Range),
             Asked::Objects(asked) => self.objects(asked).map(Said::Objects),
-            Asked::Cosigned(cosigned) => {
-                let note = cosigned.read().map_err(|_| Refusal::Malformed)?;
-                if stated(&note).is_none_or(|(origin, _)| origin != cosigned.origin) {
-                    return Err(Refusal::Malformed);
-                }
-                self.take_cosignatures(from, &note)?;
-                Ok(Said::Taken(()))
-            }
+            Asked::Cosigned(cosigned) => self.cosigned(from, &cosigned).map(Said::Taken),
             Asked::Consistency(asked) => self.consistency(&asked).map(Said::Consistency),
-            Asked::Fork(proof) => {
-                self.take_fork(&proof)?;
-                Ok(Said::Taken(()))
-            }
+            Asked::Fork(proof) => self.take_fork(&proof).map(Said::Taken),
+            Asked::Roster(asked) => self.tell_roster(from, &asked).map(Said::Roster),
             Asked::ForkOf(asked) => {
                 let proof = asked.origins.first().and_then(|origin| self.forks.get(origin.as_str()));
                 proof.map(|proof| Said::Fork(proof.clone().into())).ok_or(Refusal::UnknownLog)
             }
+            Asked::Challenge(challenge) => return self.challenged(from, challenge, reply),
+        };
+        respond(from, reply, said.map_err(|refusal| (refusal, None)));
+    }
+
+    fn cosigned(&mut self, from: &Name, cosigned: &Cosigned) -> Result<(), Refusal> {
+        let note = cosigned.read().map_err(|_| Refusal::Malformed)?;
+        if stated(&note).is_none_or(|(origin, _)| origin != cosigned.origin) {
+            return Err(Refusal::Malformed);
+        }
+        self.take_cosignatures(from, &note)
+    }
+
+    pub(super) fn level(&self, name: &Name) -> Level {
+        self.allowed.neighbours.get(&**name).map_or(Level::Nothing, |neighbour| neighbour.level)
+    }
+
+    /// What a box may ask to which only heads of the own log are told.
+    fn is_about_heads(&self, asked: &Asked) -> bool {
+        match asked {
+            Asked::Heads(_) | Asked::Cosigned(_) | Asked::Fork(_) => true,
+            Asked::Consistency(asked) => *asked.origin == *self.name,
+            Asked::Range(_)
+            | Asked::Objects(_)
+            | Asked::ForkOf(_)
+            | Asked::Roster(_)
+            | Asked::Challenge(_) => false,
         }
     }
 
-    /// What is held of each log, under the newest signed head that was found consistent.
+    /// What is held of each log, under the newest signed head that was found consistent. Whoever asks for certain logs also
+    /// gets this box's word: the lines by which it cosigns that head, as far as it has.
     fn heads(&self, origins: &[String]) -> Vec<Held> {
         let wanted = |origin: &str| origins.is_empty() || origins.iter().any(|one| one == origin);
         let mut held = Vec::new();
@@ -82,6 +102,10 @@ impl Desk {
                 continue;
             };
             if wanted(&peer.peer) {
+                let note = match origins {
+                    [] => note,
+                    [..] => self.vouched(&peer.peer, &peer.state, head, note),
+                };
                 let (origin, entries) = (peer.peer.to_string(), peer.copy.min(head.size));
                 held.push(Held { origin, head: note, entries, frozen: peer.state.frozen });
             }
@@ -89,6 +113,21 @@ impl Desk {
         held.sort_by(|a, b| a.origin.cmp(&b.origin));
         held.truncate(LOGS_MAX);
         held
+    }
+
+    /// The note, with the cosignatures that this box's durable state allows.
+    fn vouched(&self, origin: &Name, state: &CosignerState, head: Head, note: String) -> String {
+        let (witness, mirror) = (state.witnessed == Some(head), state.mirrored == Some(head));
+        let Ok(mut vouched) = SignedNote::parse(&note) else { return note };
+        let Some(cosigned) = self.cosign(origin, head, witness, mirror) else { return note };
+        // A frozen log is cosigned by nobody.
+        if state.frozen || cosigned.text != vouched.text || cosigned.lines.is_empty() {
+            return note;
+        }
+        vouched.lines.retain(|line| !cosigned.lines.iter().any(|own| own.name == line.name));
+        vouched.lines.extend(cosigned.lines);
+        let vouched = if vouched.lines.len() <= NOTE_LINES_MAX { vouched.encode() } else { return note };
+        if vouched.len() <= HEAD_BYTES_MAX { vouched } else { note }
     }
 
     fn newest_noted(&self, origin: &str, heads: impl Iterator<Item = Head>) -> Option<(Head, String)> {
@@ -166,6 +205,20 @@ impl Desk {
         let known = *asked.origin == *self.name || self.cards.contains_key(asked.origin.as_str());
         let lacking = asked.hashes;
         if known { Ok(ObjectsSaid { found: Vec::new(), lacking }) } else { Err(Refusal::UnknownLog) }
+    }
+}
+
+/// Sends an answer; or a refusal, perhaps with the milliseconds after which to ask again.
+pub(super) fn respond(from: &Name, reply: Reply, said: Result<Said, (Refusal, Option<u64>)>) {
+    let answer = match said {
+        Ok(said) => Answer::new(said),
+        Err((refusal, after)) => {
+            log::debug!("{from} is refused an answer: {}", refusal.name());
+            Answer::refused(refusal, after)
+        }
+    };
+    if let Err(error) = reply.answer(answer.encode()) {
+        log::debug!("{from} has no answer: {error}");
     }
 }
 

@@ -9,9 +9,10 @@ use crate::driver::clock::now_millis;
 use bulla_formats::der::Octets32;
 use bulla_formats::hash::{Hash, sha256};
 use bulla_formats::note::{Checkpoint, SignedNote, checkpoint_text};
+use bulla_formats::peer::challenge::Distrust;
 use bulla_formats::peer::message::{
     Answer, Asked, ConsistencyAsked, ConsistencySaid, Cosigned, HeadsAsked, Hint, Hinted, OBJECTS_MAX,
-    ObjectsAsked, ObjectsSaid, Question, RangeAsked, RangeSaid, Said,
+    ObjectsAsked, ObjectsSaid, Question, RangeAsked, RangeSaid, Refusal, Said,
 };
 use bulla_formats::witness::{Role, cosigned};
 use bulla_peers::{AskFailure, AskId, PeerKey};
@@ -22,18 +23,21 @@ use std::sync::Arc;
 impl Desk {
     /// Puts a question; what cannot be put has failed.
     pub(super) fn ask(&mut self, ticket: u64, peer: &Name, ask: Ask) {
-        let put = self.question(peer, &ask).and_then(|question| {
+        let put = self.question(ticket, peer, &ask).and_then(|question| {
             let card = self.cards.get(peer).ok_or(Failure::Silence)?;
             let key = PeerKey::new(*card.transport_key());
             self.wire.ask(key, question.encode()).map_err(|_| Failure::Silence)
         });
         match put {
             Ok(id) => drop(self.asked.insert(id, (ticket, peer.clone(), ask))),
-            Err(failure) => self.events.push_back(GossipEvent::Failed { ticket, failure }),
+            Err(failure) => {
+                self.challenges.judged(ticket);
+                self.events.push_back(GossipEvent::Failed { ticket, failure });
+            }
         }
     }
 
-    fn question(&self, peer: &Name, ask: &Ask) -> Result<Question, Failure> {
+    fn question(&mut self, ticket: u64, peer: &Name, ask: &Ask) -> Result<Question, Failure> {
         let asked = match ask {
             Ask::Heads => Asked::Heads(HeadsAsked { origins: Vec::new() }),
             Ask::Range { origin, from, to } => {
@@ -56,13 +60,20 @@ impl Desk {
                 Asked::Cosigned(Cosigned { origin: peer.to_string(), note: note.encode() })
             }
             Ask::Fork { origin } => Asked::Fork(self.forks.get(origin).cloned().ok_or(Failure::Own)?.into()),
+            Ask::Challenge => Asked::Challenge(self.challenge(ticket, peer)?),
             Ask::ForkOf { origin } => Asked::ForkOf(HeadsAsked { origins: vec![origin.to_string()] }),
         };
         Ok(Question::new(asked))
     }
 
     /// Cosigns a head: the state that allows it is durable. Nothing while a rollback is suspected.
-    fn cosign(&self, origin: &Name, head: Head, witness: bool, mirror: bool) -> Option<SignedNote> {
+    pub(super) fn cosign(
+        &self,
+        origin: &Name,
+        head: Head,
+        witness: bool,
+        mirror: bool,
+    ) -> Option<SignedNote> {
         if self.is_halted() {
             return None;
         }
@@ -85,15 +96,16 @@ impl Desk {
                 let origin = Arc::from(fork.origin.as_str());
                 self.tell(GossipEvent::ForkHinted { origin, from: from.clone() });
             }
+            Ok(Hinted::Roster(known)) => self.roster_hinted(from, &known),
             Err(error) => log::debug!("{from} hints at something that is not understood: {error}"),
         }
     }
 
     /// A head from outside: verified, and held against what is here.
-    fn hear(&mut self, from: &Name, note: &str, holds: u64) {
+    pub(super) fn hear(&mut self, from: &Name, note: &str, holds: u64) {
         let Ok(note) = SignedNote::parse(note) else { return };
         let Some((origin, head)) = stated(&note) else { return };
-        if holds == 0 && !self.machine.is_news(&origin, &head) {
+        if !self.machine.is_news(&origin, &head, from, holds) {
             return;
         }
         if self.opened(&origin, &note).is_none() {
@@ -128,15 +140,25 @@ impl Desk {
                 Err(Failure::Silence)
             }
         };
+        let challenged = ask == Ask::Challenge;
         let judged = said.and_then(|said| self.judge(ticket, &peer, ask, said));
+        self.challenges.judged(ticket);
         match judged {
             Ok(event) => self.tell(event),
+            // Of the TPM it says something, of what the peer mirrors nothing.
+            Err(Failure::False) if challenged => {
+                self.tell(GossipEvent::Disowned { ticket, why: Distrust::NotGenuine });
+            }
             Err(failure) => self.tell(GossipEvent::Failed { ticket, failure }),
         }
     }
 
     fn judge(&mut self, ticket: u64, peer: &Name, ask: Ask, said: Said) -> Result<GossipEvent, Failure> {
         match (ask, said) {
+            (Ask::Challenge, Said::Refused(refused)) if refused.code == Refusal::OtherTpm.name() => {
+                Ok(GossipEvent::Disowned { ticket, why: Distrust::OtherKey })
+            }
+            (Ask::Challenge, Said::Challenge(said)) => self.judge_challenge(ticket, peer, &said),
             (ask, Said::Refused(refused)) => {
                 log::debug!("{peer} refuses {ask:?}: {}", refused.code);
                 Err(Failure::Refused { after: refused.after_millis })

@@ -5,7 +5,7 @@
 use super::desk::{Desk, Parts};
 use super::{Handle, finding};
 use crate::config::Config;
-use crate::driver::{Command, Shared, outage};
+use crate::driver::{Command, Shared, attest, outage};
 use crate::peers::Own;
 use anyhow::{Context as _, Result};
 use bulla_ledger::Control;
@@ -36,6 +36,7 @@ pub(in crate::driver) fn begin(
     queue: &mpsc::Sender<Command>,
     control: &Control,
     outage: &outage::Handle,
+    attestor: &attest::Handle,
 ) -> Result<Option<Begun>> {
     // A command at the stopped box has no runtime, and no time for neighbours.
     let (Some(own), Ok(runtime)) = (own, tokio::runtime::Handle::try_current()) else { return Ok(None) };
@@ -47,6 +48,7 @@ pub(in crate::driver) fn begin(
         queue: queue.clone(),
         control: control.clone(),
         outage: outage.clone(),
+        attestor: attestor.clone(),
         own,
         config: peers.clone(),
         reserve_bytes: config.sealing.reserve_bytes,
@@ -79,6 +81,10 @@ impl Shared {
         self.set_neighbour_facts(super::Facts {
             peers: Vec::new(),
             standing: "nobody",
+            kept_out: Vec::new(),
+            rosters: Vec::new(),
+            foreign: Vec::new(),
+            roster_troubles: Vec::new(),
             counted: bulla_peers::Counted::default(),
             trouble: Some(trouble),
         });

@@ -4,6 +4,7 @@
 //! whole, and the machine hears of it only then.
 
 use super::desk::Desk;
+use crate::config::Level;
 use bulla_formats::entry::Entry;
 use bulla_formats::hash::Hash;
 use bulla_formats::merkle::{Frontier, HashReader as _};
@@ -17,7 +18,7 @@ use std::sync::Arc;
 pub(super) type Copy = Frontier;
 
 /// The right edge of a log as its reader has it.
-fn edge(reader: &Reader) -> Result<Copy, ReadError> {
+pub fn edge(reader: &Reader) -> Result<Copy, ReadError> {
     let snapshot = reader.snapshot();
     let (size, mut peaks, mut first) = (snapshot.size(), Vec::new(), 0u64);
     for level in (0..64u8).rev().filter(|level| size >> level & 1 == 1) {
@@ -42,10 +43,15 @@ impl Desk {
     /// The same, of these logs only.
     pub(super) fn take_up_of(&mut self, origins: impl Iterator<Item = Name>) -> Vec<CopyStart> {
         let mut copies = Vec::new();
-        for origin in origins {
+        // Neighbours' copies of the own log may be here, when a restore was interrupted; it is nobody's copy to extend.
+        let own = self.name.clone();
+        for origin in origins.filter(|origin| *origin != own) {
             let Some(mirror) = self.mirrors.get(&origin) else { continue };
             match self.take_up_one(&origin, &mirror) {
-                Ok(copy) => copies.push(copy),
+                Ok(copy) => {
+                    copies.push(copy);
+                    self.search_in(&origin);
+                }
                 Err(error) => {
                     log::error!("the copy of {origin} cannot be taken up: {error}");
                     self.troubles.insert(origin, error.to_string());
@@ -145,6 +151,7 @@ impl Desk {
         let event = match stored {
             Ok(lacking) => {
                 self.copies.insert(origin.clone(), edge);
+                self.search_in(origin);
                 GossipEvent::Stored { ticket, lacking, lamport }
             }
             Err(error) => {
@@ -189,6 +196,12 @@ impl Desk {
             let newer = |kept: &Kept<Tree>, head: &Head| !matches!(kept, Kept::Known(tree) if tree.size == head.size && tree.root == head.root);
             if let Some(head) = state.witnessed.filter(|head| newer(&standing.witness, head)) {
                 mirror.persist_witness(head.size, head.root)?;
+                // Where there are no entries, the head itself is what later ones are held against.
+                if self.level(origin) == Level::Heads
+                    && let Some(note) = self.note(origin, &head)
+                {
+                    mirror.persist_head(head.size, head.root, note.as_bytes())?;
+                }
             }
             if let Some(head) = state.mirrored.filter(|head| newer(&standing.mirror, head)) {
                 mirror.persist_mirror(head.size, head.root)?;

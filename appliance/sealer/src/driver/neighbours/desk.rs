@@ -3,35 +3,51 @@
 //! Invariants: one effect at a time, in the order in which the machine wanted them; before anything else the own log is
 //! looked at, so that no head of it comes back from a peer before the machine knows it.
 
+use super::challenge::Challenges;
 use super::copies::Copy;
+use super::cosigned::ToldHeads;
+use super::courier::Courier;
+use super::elsewhere::Documents;
 use super::{Handle, Inbox, Message, finding};
 use crate::config::PeersConfig;
 use crate::driver::clock::boottime_millis;
-use crate::driver::{Command, Condition, Shared, outage};
-use crate::peers::{NeighbourStore, Own, Stamp};
+use crate::driver::{Command, Condition, Shared, attest, outage};
+use crate::peers::{Allowed, NeighbourStore, Own, Rosters, Stamp, allowed};
 use anyhow::{Context as _, Result};
 use bulla_formats::body::mirror::CosignedHead;
+use bulla_formats::body::roster::Came;
 use bulla_formats::hash::Hash;
 use bulla_formats::peer::card::PeerCard;
+use bulla_formats::peer::roster::RosterKnown;
 use bulla_formats::witness::Role;
-use bulla_ledger::{Control, DirShelf, MirrorOptions, Mirrors, NoReferences};
+use bulla_ledger::{Control, DirShelf, MirrorOptions, Mirrors};
 use bulla_peers::{AskId, Event, Limits, Neighbour, PeerKey, Wire};
 use bulla_protocol::gossip::{
     Ask, Finding, Gossip, GossipConfig, GossipEffect, GossipEvent, GossipStart, Head, Name, Standing,
 };
+use bulla_roster::delivery;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{RecvTimeoutError, Sender};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use zeroize::Zeroizing;
 
 /// Longest pause between two looks.
 const LOOK_MILLIS: u64 = 1_000;
+/// For one neighbour the TPM quotes no more often than this.
+const QUOTE_GAP_MILLIS: u64 = 10_000;
 /// Directory of the mirrors in the state directory.
 pub const MIRRORS: &str = "mirrors";
+
+/// How copies are kept by a box that keeps so much room for itself.
+pub fn mirror_options(reserve_bytes: u64) -> MirrorOptions {
+    let mut options = MirrorOptions::new(Arc::new(Documents));
+    options.log.reserve_bytes = reserve_bytes.saturating_mul(2);
+    options
+}
 
 /// What the thread is made of.
 pub struct Parts {
@@ -39,6 +55,7 @@ pub struct Parts {
     pub(in crate::driver) queue: mpsc::Sender<Command>,
     pub(in crate::driver) control: Control,
     pub(in crate::driver) outage: outage::Handle,
+    pub(in crate::driver) attestor: attest::Handle,
     pub(in crate::driver) own: Own,
     pub(in crate::driver) config: PeersConfig,
     pub(in crate::driver) reserve_bytes: u64,
@@ -63,6 +80,7 @@ pub struct Desk {
     pub(super) queue: mpsc::Sender<Command>,
     pub(super) control: Control,
     pub(super) outage: outage::Handle,
+    pub(super) attestor: attest::Handle,
     pub(super) own: Own,
     pub(super) name: Name,
     pub(super) machine: Gossip,
@@ -70,6 +88,20 @@ pub struct Desk {
     pub(super) mirrors: Arc<Mirrors>,
     pub(super) store: NeighbourStore,
     stamp: Option<Stamp>,
+    /// Cards that operators have handed in.
+    pub(super) by_hand: Vec<PeerCard>,
+    pub(super) config: PeersConfig,
+    /// The own fleet, and the rosters.
+    pub(super) fleet: String,
+    pub(super) rosters: Rosters,
+    /// Who is let in, and why.
+    pub(super) allowed: Allowed,
+    /// The version of the own fleet's roster, for whoever asks the registrar.
+    pub(super) version: watch::Sender<Option<RosterKnown>>,
+    /// Questions for the roster under way.
+    pub(super) asked_roster: HashMap<AskId, Name>,
+    pub(super) rosters_at: u64,
+    pub(super) log_rosters_at: u64,
     /// Cards of the neighbours, and whose key is whose.
     pub(super) cards: BTreeMap<Name, PeerCard>,
     pub(super) by_key: HashMap<PeerKey, Name>,
@@ -82,10 +114,13 @@ pub struct Desk {
     /// Verified entries, until they are stored.
     pub(super) verified: HashMap<u64, (Vec<Vec<u8>>, Copy)>,
     pub(super) shown: Option<Shown>,
+    pub(super) challenges: Challenges,
     /// Proofs of forks, judged.
     pub(super) forks: BTreeMap<Name, Vec<u8>>,
     /// Newest cosignatures of the own log.
     pub(super) cosigned: BTreeMap<(Name, Role), CosignedHead>,
+    /// What neighbours could have cosigned of it: heads that they were told of, with their notes.
+    pub(super) told_heads: ToldHeads,
     pub(super) troubles: BTreeMap<Name, String>,
     pub(super) standing: Option<Standing>,
     start: Option<Sender<Standing>>,
@@ -105,12 +140,11 @@ impl Desk {
         let Parts { shared, own, config, runtime, state_dir, .. } = parts;
         let directory = state_dir.join(MIRRORS);
         crate::identity::make_private_dir(&directory)?;
-        let mut options = MirrorOptions::new(Arc::new(NoReferences));
-        options.log.reserve_bytes = parts.reserve_bytes.saturating_mul(2);
         let shelf =
             DirShelf::open(&directory).with_context(|| format!("cannot open {}", directory.display()))?;
         let mirrors = Arc::new(
-            Mirrors::open(Arc::new(shelf), options).context("the neighbours' logs cannot be taken up")?,
+            Mirrors::open(Arc::new(shelf), mirror_options(parts.reserve_bytes))
+                .context("the neighbours' logs cannot be taken up")?,
         );
         // Set once; nobody reads it before.
         let _ = shared.mirrors.set(mirrors.clone());
@@ -118,16 +152,25 @@ impl Desk {
             log::error!("the mirror {} cannot be used: {}", unreadable.directory, unreadable.what);
         }
         let store = NeighbourStore::new(&state_dir);
-        let (stamp, cards) = (store.stamp()?, store.list()?);
+        let (stamp, by_hand, accepted) = (store.stamp()?, store.list()?, store.accepted()?);
         let name: Name = Arc::from(shared.origin.as_str());
-        let cards: BTreeMap<Name, PeerCard> =
-            cards.into_iter().map(|card| (Arc::from(card.origin().as_str()), card)).collect();
+        let fleet = shared.origin.fleet().to_owned();
+        let rosters = Rosters::open(&state_dir, parts.control.clone(), shared.trust.clone(), &config)?;
+        let allowed = allowed(&own.card, &config, &by_hand, rosters.all());
+        let cards = allowed.cards();
+        let known = rosters.of(&fleet).map(|held| delivery::known(held.roster.version()));
+        let (version, versions) = watch::channel(known);
         let wire = bulla_peers::Config {
             key: Zeroizing::new(own.transport.to_bytes()),
             listen: config.listen.clone(),
             neighbours: neighbours(&cards),
             mdns: config.mdns,
-            limits: Limits { neighbours_max: config.neighbours_max, ..Limits::default() },
+            limits: Limits {
+                neighbours_max: config.neighbours_max,
+                // Heads of the own fleet's boxes are not for others.
+                pass_on_hints: config.foreign.is_empty(),
+                ..Limits::default()
+            },
         };
         let (wire, mut events) = runtime.block_on(Wire::start(wire))?;
         let handle = parts.handle.clone();
@@ -147,20 +190,32 @@ impl Desk {
             queue: parts.queue,
             control: parts.control,
             outage: parts.outage,
+            attestor: parts.attestor,
             own,
             name,
             wire,
             mirrors,
             store,
             stamp,
+            by_hand,
+            fleet,
+            rosters,
+            allowed,
+            version,
+            asked_roster: HashMap::new(),
+            rosters_at: 0,
+            log_rosters_at: 0,
+            config,
             cards,
             copies: BTreeMap::new(),
             notes: BTreeMap::new(),
             asked: HashMap::new(),
             verified: HashMap::new(),
             shown: None,
+            challenges: Challenges::new(accepted),
             forks: BTreeMap::new(),
             cosigned: BTreeMap::new(),
+            told_heads: ToldHeads::default(),
             troubles: BTreeMap::new(),
             standing: None,
             start: Some(parts.start),
@@ -172,15 +227,28 @@ impl Desk {
             handle: parts.handle,
             shared,
         };
+        let every = Duration::from_secs(desk.config.registrar_seconds);
+        if !every.is_zero()
+            && let Some(courier) = Courier::of(&state_dir, &desk.own, every, versions)?
+        {
+            // Ends with the thread, which nobody can tell anything then.
+            desk.runtime.spawn(courier.run(desk.handle.clone()));
+        }
         let copies = desk.take_up();
-        let begun = GossipStart { copies, ..start(&desk.name, head, &desk.cards) };
+        let names: Vec<Name> = desk.cards.keys().cloned().collect();
+        let boots = names.into_iter().filter_map(|name| desk.known_boot(&name).map(|boot| (name, boot)));
+        let boots = boots.collect();
+        let begun = GossipStart { copies, boots, ..start(&desk.name, head, &desk.cards) };
         let begun = GossipStart { lamport: desk.lamport(head.size), ..begun };
         let settings = GossipConfig {
-            hint_every: config.hint_seconds * 1_000,
-            start_wait: config.start_wait_seconds * 1_000,
+            hint_every: desk.config.hint_seconds * 1_000,
+            start_wait: desk.config.start_wait_seconds * 1_000,
+            challenge_every: desk.config.challenge_every_seconds * 1_000,
+            quote_gap: quote_gap(desk.config.challenge_every_seconds),
             ..GossipConfig::default()
         };
         desk.machine = Gossip::new(settings, &begun, boottime_millis());
+        desk.tell(GossipEvent::WitnessOnly(desk.allowed.witness_only()));
         Ok(desk)
     }
 
@@ -202,6 +270,14 @@ impl Desk {
             match inbox.receiver.recv_timeout(pause) {
                 Ok(Message::Wire(event)) => self.heard(event),
                 Ok(Message::Look) => inbox.looking.store(false, Relaxed),
+                Ok(Message::Registrar(said, from)) => {
+                    // Whoever asks the registrar asks on by itself.
+                    self.take_said(&said, Came::Registrar, &from);
+                }
+                Ok(Message::Roster(bytes, operator, reply)) => {
+                    // Whoever waited may have gone.
+                    let _ = reply.send(self.take_roster(&bytes, &operator));
+                }
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -211,6 +287,8 @@ impl Desk {
             if now >= self.cards_at {
                 self.cards_at = now + LOOK_MILLIS;
                 self.look_at_cards();
+                self.ask_rosters(now);
+                self.log_rosters(now);
             }
             self.look();
             let awaited = inbox.awaited.load(Relaxed);
@@ -218,6 +296,7 @@ impl Desk {
                 self.awaited = awaited;
                 self.tell(GossipEvent::Awaited { size: awaited });
             }
+            self.look_at_challenges();
             self.tell(GossipEvent::Tick);
             self.show();
         }
@@ -264,6 +343,12 @@ impl Desk {
                 let _ = self.queue.try_send(Command::Lamport(time));
             }
             GossipEffect::Report(finding) => self.report(&finding),
+            GossipEffect::KeepBoot { ticket, peer, boot } => self.keep_boot(ticket, &peer, &boot),
+            GossipEffect::LogTrust { ticket, peer, before, why } => {
+                self.log_trust(ticket, &peer, before, why);
+            }
+            GossipEffect::Quote { call } => self.quote(call),
+            GossipEffect::Busy { call, after } => self.busy(call, after),
         }
     }
 
@@ -274,7 +359,8 @@ impl Desk {
             Event::Connected { peer } => {
                 if let Some(name) = name(&peer) {
                     log::info!("{name} is connected");
-                    self.tell(GossipEvent::Connected(name));
+                    self.tell(GossipEvent::Connected(name.clone()));
+                    self.ask_roster(&name);
                 }
             }
             Event::Disconnected { peer, why } => {
@@ -294,7 +380,11 @@ impl Desk {
                     self.asked(&name, &bytes, reply);
                 }
             }
-            Event::Answered { id, result, .. } => self.answered(id, result),
+            Event::Answered { id, result, .. } => {
+                if !self.roster_answered(id, &result) {
+                    self.answered(id, result);
+                }
+            }
             Event::Refused { peer, address, why, times } => {
                 let who = peer.map(|key| name(&key).map_or_else(|| key.to_string(), |name| name.to_string()));
                 let who = who.or(address).unwrap_or_else(|| "somebody".to_owned());
@@ -311,9 +401,13 @@ impl Desk {
     /// Has an operator changed the list?
     fn look_at_cards(&mut self) {
         let read = self.store.stamp().and_then(|stamp| {
-            if stamp == self.stamp { Ok(None) } else { self.store.list().map(|cards| Some((stamp, cards))) }
+            if stamp == self.stamp {
+                Ok(None)
+            } else {
+                self.store.list().and_then(|cards| Ok(Some((stamp, cards, self.store.accepted()?))))
+            }
         });
-        let (stamp, cards) = match read {
+        let (stamp, cards, accepted) = match read {
             Ok(None) => return,
             Ok(Some(read)) => read,
             Err(error) => {
@@ -328,23 +422,14 @@ impl Desk {
                 return;
             }
         };
-        let cards: BTreeMap<Name, PeerCard> =
-            cards.into_iter().map(|card| (Arc::from(card.origin().as_str()), card)).collect();
-        self.stamp = stamp;
-        if let Err(error) = self.wire.set_neighbours(&neighbours(&cards)) {
-            return log::error!("the list of neighbours cannot be taken over: {error}");
-        }
-        log::info!("{} neighbours from now on", cards.len());
-        (self.by_key, self.cards) = (by_key(&cards), cards);
-        self.cosigned.retain(|(peer, _), _| self.cards.contains_key(peer));
-        self.troubles.retain(|peer, _| self.cards.contains_key(peer));
-        let names: Vec<Name> = self.cards.keys().cloned().collect();
-        let known: Vec<Name> = self.machine.facts().into_iter().map(|peer| peer.peer).collect();
-        self.tell(GossipEvent::Peers(names.clone()));
-        // Whoever comes back finds its copy as it was left.
-        for copy in self.take_up_of(names.into_iter().filter(|name| !known.contains(name))) {
-            self.tell(GossipEvent::TakenUp(copy));
-        }
+        (self.stamp, self.by_hand) = (stamp, cards);
+        self.take_over();
+        self.take_accepted(accepted);
+    }
+
+    /// Whether whoever starts the box still waits.
+    pub(super) fn is_starting(&self) -> bool {
+        self.start.is_some()
     }
 
     fn stands(&mut self, standing: Standing) {
@@ -370,6 +455,11 @@ impl Desk {
             (None, Some(finding)) => self.suspect(finding),
             (None, None) => {}
         }
+    }
+
+    /// The way to this thread.
+    pub(super) fn handle(&self) -> Handle {
+        self.handle.clone()
     }
 
     /// From now on nothing is sealed, signed or cosigned.
@@ -414,6 +504,9 @@ impl Desk {
                 log::error!("{origin}: {what}");
                 self.troubles.insert(origin.clone(), what);
             }
+            Finding::Distrusted { peer, why } => {
+                log::error!("{peer} does not answer challenges as it did: {}", why.name());
+            }
             Finding::OwnForked => self.suspect(
                 "there is a proof that this log has forked: two boxes run with these keys, or a copy of the disk was \
                  started"
@@ -425,10 +518,15 @@ impl Desk {
 
 fn start(name: &Name, head: Head, cards: &BTreeMap<Name, PeerCard>) -> GossipStart {
     let peers = cards.keys().cloned().collect();
-    GossipStart { own: name.clone(), head, lamport: 0, peers, copies: Vec::new() }
+    GossipStart { own: name.clone(), head, lamport: 0, peers, copies: Vec::new(), boots: Vec::new() }
 }
 
-fn neighbours(cards: &BTreeMap<Name, PeerCard>) -> Vec<Neighbour> {
+/// How often at most a neighbour has this box's TPM quote: well within the pace at which neighbours are challenged.
+fn quote_gap(every_seconds: u64) -> u64 {
+    if every_seconds == 0 { QUOTE_GAP_MILLIS } else { (every_seconds * 500).min(QUOTE_GAP_MILLIS) }
+}
+
+pub(super) fn neighbours(cards: &BTreeMap<Name, PeerCard>) -> Vec<Neighbour> {
     let neighbour = |card: &PeerCard| Neighbour {
         key: PeerKey::new(*card.transport_key()),
         addresses: card.content().addresses.clone(),
@@ -436,6 +534,6 @@ fn neighbours(cards: &BTreeMap<Name, PeerCard>) -> Vec<Neighbour> {
     cards.values().map(neighbour).collect()
 }
 
-fn by_key(cards: &BTreeMap<Name, PeerCard>) -> HashMap<PeerKey, Name> {
+pub(super) fn by_key(cards: &BTreeMap<Name, PeerCard>) -> HashMap<PeerKey, Name> {
     cards.iter().map(|(name, card)| (PeerKey::new(*card.transport_key()), name.clone())).collect()
 }

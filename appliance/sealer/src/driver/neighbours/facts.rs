@@ -1,8 +1,12 @@
 //! What the thread shows of itself, to status, telemetry and whoever waits.
 
+use super::challenge::Attestation;
 use super::desk::Desk;
+use super::rosters::RosterFacts;
+use crate::config::ForeignConfig;
 use bulla_peers::Counted;
 use bulla_protocol::gossip::{Head, Standing};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// How much of the own log one peer holds, by its own cosignatures.
@@ -35,6 +39,12 @@ pub struct PeerFacts {
     pub blamed: Option<u64>,
     /// What last went wrong.
     pub trouble: Option<String>,
+    /// Whether its TPM vouches for it.
+    pub attested: Attestation,
+    /// Where trust in it comes from: `roster` or `by-hand`.
+    pub source: &'static str,
+    /// What is exchanged with it: `heads` or `entries`.
+    pub level: &'static str,
 }
 
 /// How it goes.
@@ -44,6 +54,14 @@ pub struct Facts {
     pub peers: Vec<PeerFacts>,
     /// What the neighbours knew of this box at its start: `waiting`, `nobody`, `equal` or `behind`.
     pub standing: &'static str,
+    /// Logs whose boxes would be neighbours, and why they are kept out.
+    pub kept_out: Vec<(String, String)>,
+    /// The rosters that this box goes by.
+    pub rosters: Vec<RosterFacts>,
+    /// What is exchanged with other fleets.
+    pub foreign: Vec<ForeignConfig>,
+    /// What is wrong with a roster, by fleet.
+    pub roster_troubles: Vec<(String, String)>,
     /// What has passed over the wire.
     pub counted: Counted,
     /// Why there is no wire.
@@ -67,6 +85,9 @@ impl Desk {
             frozen: peer.state.frozen,
             blamed: peer.blamed,
             trouble: self.troubles.get(&peer.peer).cloned(),
+            attested: Attestation::of(peer.attested),
+            source: self.allowed.neighbours.get(&*peer.peer).map_or("roster", |one| one.source.name()),
+            level: self.allowed.neighbours.get(&*peer.peer).map_or("nothing", |one| one.level.name()),
         });
         let peers: Vec<PeerFacts> = facts.collect();
         let held: Vec<Holding> = peers.iter().map(|peer| peer.holds.clone()).collect();
@@ -83,7 +104,19 @@ impl Desk {
             Some(Standing::Equal) => "equal",
             Some(Standing::Behind { .. }) => "behind",
         };
-        let facts = Facts { peers, standing, counted: self.wire.counted(), trouble: None };
+        let pairs = |map: &BTreeMap<String, String>| {
+            map.iter().map(|(name, why)| (name.clone(), why.clone())).collect::<Vec<_>>()
+        };
+        let facts = Facts {
+            peers,
+            standing,
+            kept_out: pairs(&self.allowed.kept_out),
+            rosters: self.roster_facts(),
+            foreign: self.config.foreign.clone(),
+            roster_troubles: pairs(self.rosters.troubles()),
+            counted: self.wire.counted(),
+            trouble: None,
+        };
         self.shared.set_neighbour_facts(facts);
     }
 }

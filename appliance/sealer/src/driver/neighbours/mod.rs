@@ -2,8 +2,9 @@
 //!
 //! One std thread owns the machine of `bulla_protocol::gossip`, the mirrors and the wire; one channel of bounded length
 //! leads to it. Start reading at `desk::Desk::run`: `own` speaks of the box's own log, `copies` of the neighbours' logs,
-//! `ask` puts and judges questions, `answer` answers those of others, `forks` deals with proofs.
-//! Refuses to do: talk to anybody whose card no operator has handed in; store what does not lead to a signed head; cosign
+//! `ask` puts and judges questions, `answer` answers those of others, `forks` deals with proofs, `challenge` with TPMs.
+//! `rosters` takes the fleet's roster from whoever has a newer one, and `courier` asks the registrar for it.
+//! Refuses to do: talk to anybody whom neither a roster nor an operator names; store what does not lead to a signed head; cosign
 //! what is not durable, or anything while a rollback is suspected.
 //! Invariant: nobody who seals ever waits for this thread; it reads the log like anybody else, and what it wants logged it
 //! hands to the writer as everybody does.
@@ -11,20 +12,32 @@
 mod answer;
 mod ask;
 mod begin;
+mod challenge;
 mod copies;
+mod cosigned;
+mod courier;
 mod desk;
+mod elsewhere;
 mod facts;
 mod forks;
 mod own;
+mod rosters;
 
 pub(in crate::driver) use begin::begin;
-pub use desk::MIRRORS;
+pub use copies::edge;
+pub use cosigned::CosignedNote;
+pub use desk::{MIRRORS, mirror_options};
+pub use elsewhere::{Documents, Elsewhere, Searched, seal_file};
 pub use facts::{Facts, Holding, PeerFacts};
+pub use rosters::RosterFacts;
 
+use crate::peers::RosterFault;
+use bulla_formats::peer::roster::RosterSaid;
 use bulla_protocol::gossip::Standing;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use tokio::sync::oneshot;
 
 /// Messages that wait for the thread.
 const INBOX_MAX: usize = 64;
@@ -35,6 +48,10 @@ enum Message {
     Wire(bulla_peers::Event),
     /// The log has grown, somebody waits, or it is time to stop.
     Look,
+    /// The registrar, at this address, has told of the roster.
+    Registrar(RosterSaid, String),
+    /// An operator, of this name, hands in a roster.
+    Roster(Vec<u8>, String, oneshot::Sender<Result<RosterFacts, RosterFault>>),
 }
 
 /// Talks to the thread; clones share it.
@@ -84,6 +101,19 @@ impl Handle {
     pub fn wait_for(&self, size: u64) {
         self.awaited.fetch_max(size, Relaxed);
         self.look();
+    }
+
+    /// Hands in a roster.
+    pub async fn take_roster(&self, roster: Vec<u8>, operator: String) -> Result<RosterFacts, RosterFault> {
+        let (reply, answer) = oneshot::channel();
+        let sender = self.sender.clone();
+        let message = Message::Roster(roster, operator, reply);
+        // The thread may be busy with a disk.
+        let sent = tokio::task::spawn_blocking(move || sender.send(message).is_ok()).await;
+        if !sent.unwrap_or(false) {
+            return Err(RosterFault::Stopping);
+        }
+        answer.await.unwrap_or(Err(RosterFault::Stopping))
     }
 
     /// Ends the thread, as soon as it has looked.

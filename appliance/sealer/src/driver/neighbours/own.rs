@@ -21,6 +21,7 @@ impl Desk {
     pub(super) fn look(&mut self) {
         let Some(published) = self.shared.published() else { return };
         let (size, root) = (published.snapshot.size(), published.snapshot.root());
+        self.told_heads.keep(size, &published.note);
         if size <= self.told {
             return;
         }
@@ -73,18 +74,19 @@ impl Desk {
             return Err(Refusal::NotGenuine);
         }
         let keys = [card.content().witness_key, card.content().mirror_key];
-        for (role, cosignature) in made {
-            if ours {
-                let key = keys[usize::from(role == Role::Mirror)];
-                let head = TreeState::new(size, root);
-                let (seconds, signature) = (cosignature.seconds, cosignature.signature);
-                let cosigned = CosignedHead { key, head, seconds, signature };
-                let place = (from.clone(), role);
-                let newer = self.cosigned.get(&place).is_none_or(|known| known.head.size < size);
-                if newer {
-                    self.cosigned.insert(place, cosigned);
-                }
+        let roles: Vec<Role> = made.iter().map(|(role, _)| *role).collect();
+        for (role, cosignature) in made.into_iter().filter(|_| ours) {
+            let key = keys[usize::from(role == Role::Mirror)];
+            let (seconds, signature) = (cosignature.seconds, cosignature.signature);
+            let cosigned = CosignedHead { key, head: TreeState::new(size, root), seconds, signature };
+            let place = (from.clone(), role);
+            if self.cosigned.get(&place).is_none_or(|known| known.head.size < size) {
+                self.cosigned.insert(place, cosigned);
             }
+        }
+        // Before anybody who waits for it is answered.
+        self.show_cosigned();
+        for role in roles {
             self.tell(GossipEvent::Cosigned { from: from.clone(), role, head, ours });
         }
         if ours { Ok(()) } else { Err(Refusal::OtherTree) }
@@ -133,7 +135,7 @@ impl Desk {
         self.append(Kind::Incident, der::encode(&body))
     }
 
-    fn append(&self, kind: Kind, body: Vec<u8>) -> Result<u64, SealError> {
+    pub(super) fn append(&self, kind: Kind, body: Vec<u8>) -> Result<u64, SealError> {
         let append = |reply| Command::Append(kind, body, reply);
         crate::driver::outage::through(&self.queue, append).unwrap_or_else(|| Err(crate::driver::stopping()))
     }

@@ -7,9 +7,9 @@ use super::authority::Question;
 use super::desk::Desk;
 use super::http::Trouble;
 use super::tree::Batch;
-use bulla_formats::body::anchor::{AnchorBody, AnchorProof, imprint_input};
+use bulla_formats::body::anchor::{AnchorBody, AnchorProof, MANIFESTS_MAX, PROOFS_MAX, imprint_input};
 use bulla_formats::der::{self, Octets32};
-use bulla_formats::entry::{ENTRY_BYTES_MAX, Kind, TreeState};
+use bulla_formats::entry::{ENTRY_BYTES_MAX, EntryRef, Kind, TreeState};
 use bulla_formats::hash::sha256;
 use bulla_formats::note::{SignedNote, checkpoint_text, log_line};
 use bulla_ledger::ReadError;
@@ -67,7 +67,7 @@ impl Desk {
                 self.plan(AnchorEvent::Logged { ticket });
                 let anchored = self.planner.anchored(self.planner.needed());
                 log::info!("entries up to {size} are anchored by entry {index}");
-                self.mode(ModeEvent::Anchored { size: anchored });
+                self.tell_anchored(anchored);
             }
             Err(reason) => {
                 self.noted();
@@ -77,8 +77,40 @@ impl Desk {
         }
     }
 
+    /// Closing manifests that a tree of this size covers and no anchor did, as many as an anchor has room for.
+    fn reanchored(&self, size: u64) -> Vec<EntryRef> {
+        let covered = self.unanchored.iter().filter(|one| one.index < size);
+        let mut newest: Vec<EntryRef> = covered.rev().take(MANIFESTS_MAX).cloned().collect();
+        newest.reverse();
+        newest
+    }
+
+    /// Closing manifests that stand beyond the largest tree anchored.
+    pub(super) fn closing_manifests(&self, anchored: u64) -> Vec<EntryRef> {
+        let beyond = self.story.outages.iter().filter(|outage| outage.manifest >= anchored);
+        let reference = |index: u64| {
+            let leaf_hash = Octets32::new(self.shared.reader.leaf_hash(index)?.0);
+            Ok::<_, ReadError>(EntryRef { index, leaf_hash })
+        };
+        let mut found = Vec::new();
+        for outage in beyond.rev().take(MANIFESTS_MAX) {
+            match reference(outage.manifest) {
+                Ok(manifest) => found.push(manifest),
+                Err(error) => log::error!("a closing manifest cannot be read: {error}"),
+            }
+        }
+        found.reverse();
+        found
+    }
+
+    /// As many operators as policy asks for have anchored so many entries.
+    pub(super) fn tell_anchored(&mut self, size: u64) {
+        self.shared.anchored.send_replace(size);
+        self.mode(ModeEvent::Anchored { size });
+    }
+
     fn append_anchor(&mut self, size: u64, authorities: &[usize]) -> Result<u64, String> {
-        let proof = |authority: &usize| self.proofs.get(&(size, *authority)).cloned();
+        let proof = |authority: &usize| Some(self.proofs.get(&(size, *authority))?.proof.clone());
         let mut proofs: Vec<AnchorProof> = authorities.iter().filter_map(proof).collect();
         if proofs.len() != authorities.len() {
             return Err("a proof that was had is not there any more".to_owned());
@@ -95,7 +127,7 @@ impl Desk {
                 path: batch.path(0).iter().map(|hash| Octets32::new(hash.0)).collect(),
                 head,
                 proofs: part,
-                manifests: self.unanchored.iter().filter(|one| one.index < size).cloned().collect(),
+                manifests: self.reanchored(size),
             };
             body.check().map_err(|error| error.to_string())?;
             index = self.append(Kind::Anchor, der::encode(&body))?;
@@ -111,7 +143,7 @@ fn parts(proofs: Vec<AnchorProof>) -> Vec<Vec<AnchorProof>> {
     let mut room = 0;
     for proof in proofs {
         let bytes = der::encode(&proof).len();
-        if bytes > room {
+        if bytes > room || parts.last().is_some_and(|part| part.len() == PROOFS_MAX) {
             parts.push(Vec::new());
             room = ENTRY_BYTES_MAX - 2 * HEADER_BYTES;
         }

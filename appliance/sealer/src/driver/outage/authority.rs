@@ -17,7 +17,7 @@ use bulla_formats::trust::{Authorities, CERTIFICATES_MAX, TrustedTsa, TrustedWit
 use bulla_formats::witness::WitnessKey;
 use bulla_formats::witness::add_checkpoint::{PATH, WitnessRefusal, parse_answer, request};
 use bulla_protocol::authority::Failure;
-use bulla_timestamps::{Expected, Oid, Refusal, ReplyError, Request};
+use bulla_timestamps::{Expected, Oid, Refusal, ReplyError, Request, TimeStamp};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -29,6 +29,8 @@ pub struct Proof {
     pub proof: AnchorProof,
     /// Its time less and plus its accuracy, Unix milliseconds.
     pub bounds: (u64, u64),
+    /// The stamp, if it is one.
+    pub stamp: Option<TimeStamp>,
 }
 
 /// One authority.
@@ -244,7 +246,7 @@ impl Line {
         let bounds = (millis, millis + 1_000);
         let evidence = Evidence::Cosignature(said);
         let (authority, operator) = (self.name.clone(), self.operator.clone());
-        Ok(Proof { proof: AnchorProof { authority, operator, evidence }, bounds })
+        Ok(Proof { proof: AnchorProof { authority, operator, evidence }, bounds, stamp: None })
     }
 
     async fn stamp(
@@ -287,6 +289,7 @@ impl Line {
                 evidence: Evidence::Timestamp(answer.body.to_vec().into()),
             },
             bounds: (stamp.earliest_micros() / 1_000, stamp.latest_micros().div_ceil(1_000)),
+            stamp: Some(stamp),
         })
     }
 }

@@ -11,7 +11,7 @@ use super::http::Target;
 use super::{Handle, Message};
 use crate::config::CrlsConfig;
 use crate::driver::clock::boottime_millis;
-use crate::driver::crls::{KeptCrl, certificate_name};
+use crate::driver::crls::{KeptCrl, KeptRevocation, certificate_name};
 use bulla_formats::anchoring;
 use bulla_formats::body::anchor::{AnchorBody, Evidence};
 use bulla_formats::entry::{Entry, Kind};
@@ -125,6 +125,7 @@ impl Desk {
             // One of an authority that the box no longer asks.
             let Some(stamp) = stamp else { continue };
             let time = (stamp.earliest_micros(), stamp.latest_micros());
+            self.signed(&proof.authority, &stamp);
             for vouched in stamp.vouched() {
                 let certificate = certificate_name(vouched.certificate());
                 let trouble = self.crls.watched.get(&certificate).and_then(|known| known.trouble.clone());
@@ -178,10 +179,16 @@ impl Desk {
             Fetched::Failed(why) => Err(why),
         };
         let now = boottime_millis();
-        let Err(why) = kept else {
-            self.crls.fetched += 1;
-            self.crls.planner.fetched(now);
-            return;
+        let why = match kept {
+            Ok(news) => {
+                self.crls.fetched += 1;
+                self.crls.planner.fetched(now);
+                if let Some(revoked) = news {
+                    self.doubt(revoked.doubtful);
+                }
+                return;
+            }
+            Err(why) => why,
         };
         self.crls.failed += 1;
         let given_up = self.crls.planner.failed(now, random());
@@ -198,22 +205,23 @@ impl Desk {
         }
     }
 
-    fn keep_crl(&mut self, certificate: &Certificate, bytes: &[u8], word: &Word) -> Result<(), String> {
-        let Some(watched) = self.crls.watched.get_mut(certificate) else { return Ok(()) };
+    /// Keeps it; the revocation, where it says more of one than was known.
+    fn keep_crl(
+        &mut self,
+        certificate: &Certificate,
+        bytes: &[u8],
+        word: &Word,
+    ) -> Result<Option<KeptRevocation>, String> {
+        let Some(watched) = self.crls.watched.get_mut(certificate) else { return Ok(None) };
         if !self.shared.status.has_room() {
             return Err("there is no room to keep it".to_owned());
         }
         let (authority, subject) = (watched.authority.clone(), watched.vouched.subject());
-        let was_listed = self
-            .shared
-            .crls
-            .all()
-            .iter()
-            .any(|kept| kept.certificate == hex::encode(certificate) && kept.revoked.is_some());
+        let before = self.shared.crls.revocation(certificate);
         let new = self.shared.crls.keep(certificate, (&authority, subject.clone()), bytes, word)?;
         watched.trouble = None;
         match &word.revoked {
-            Some(revoked) if !was_listed => {
+            Some(revoked) if before.is_none() => {
                 let what = if revoked.reason.is_some_and(bulla_timestamps::Reason::leaves_earlier_stamps) {
                     "stamps from before that stay good"
                 } else {
@@ -225,7 +233,7 @@ impl Desk {
             _ if new => log::info!("a CRL for {subject} of {authority} is kept: {} bytes", bytes.len()),
             _ => {}
         }
-        Ok(())
+        Ok(self.shared.crls.revocation(certificate).filter(|now| before.as_ref() != Some(now)))
     }
 
     /// As status and telemetry show it.

@@ -4,6 +4,7 @@
 
 use super::authority::{Line, Proof};
 use super::crls::Fetching;
+use super::doubt::Signing;
 use super::facts::{AuthorityFacts, Facts};
 use super::files::Courier;
 use super::http::Trouble;
@@ -14,7 +15,6 @@ use super::{DrillError, DrillOrder, Handle, Inbox, Message};
 use crate::config::{CrlsConfig, OutageConfig};
 use crate::driver::clock::{boottime_millis, now_millis};
 use crate::driver::{Command, Shared};
-use bulla_formats::body::anchor::AnchorProof;
 use bulla_formats::entry::{EntryRef, TreeState};
 use bulla_keys::KeyService;
 use bulla_ledger::Control;
@@ -80,6 +80,7 @@ pub struct Desk {
     /// What was last seen of each authority that fails; empty while it does not.
     pub(super) details: Vec<String>,
     pub(super) counts: Vec<AuthorityFacts>,
+    pub(super) signing: Vec<Signing>,
     pub(super) lines: Arc<Vec<Line>>,
     pub(super) modes: ModeMachine,
     pub(super) planner: AnchorPlanner,
@@ -90,7 +91,7 @@ pub struct Desk {
     /// Closing manifests that no anchor covers yet.
     pub(super) unanchored: Vec<EntryRef>,
     /// Proofs over trees of a size, by authority.
-    pub(super) proofs: HashMap<(u64, usize), AnchorProof>,
+    pub(super) proofs: HashMap<(u64, usize), Proof>,
     /// Entries there were at this start.
     pub(super) first_of_run: u64,
     pub(super) outage_millis: u64,
@@ -132,6 +133,7 @@ impl Desk {
             own_limits: limits,
             lease: None,
             details: vec![String::new(); authorities.len()],
+            signing: vec![Signing::default(); authorities.len()],
             authorities,
             counts,
             lines: Arc::new(parts.lines),
@@ -162,8 +164,9 @@ impl Desk {
         self.mode(ModeEvent::Locked(self.seen.locked));
         self.resume_lease();
         self.resume_crls();
+        self.resume_doubt();
         let anchored = self.planner.anchored(self.planner.needed());
-        self.mode(ModeEvent::Anchored { size: anchored });
+        self.tell_anchored(anchored);
         self.look();
         loop {
             let now = boottime_millis();
@@ -211,11 +214,13 @@ impl Desk {
         self.look_at_log();
         match message {
             Message::Probed { authority, result, sent } => {
-                let result = result.map(|proof| {
-                    if let Some(proof) = proof {
-                        self.reading(&proof, sent);
-                    }
+                let result = result.and_then(|proof| match proof {
+                    Some(proof) => self.judged(authority, proof).map(Some),
+                    None => self.relied_on(authority).map(|()| None),
                 });
+                if let Ok(Some(proof)) = &result {
+                    self.reading(proof, sent);
+                }
                 self.seen_of(authority, result.err());
             }
             Message::Answered { ticket, authority, size, result, sent } => {
@@ -241,7 +246,7 @@ impl Desk {
     }
 
     /// An authority answered, or failed to.
-    fn seen_of(&mut self, authority: usize, trouble: Option<Trouble>) {
+    pub(super) fn seen_of(&mut self, authority: usize, trouble: Option<Trouble>) {
         let was_failing = !self.details[authority].is_empty();
         let result = match trouble {
             None => {
@@ -272,11 +277,12 @@ impl Desk {
         result: Result<Proof, Trouble>,
         sent: u64,
     ) {
+        let result = result.and_then(|proof| self.judged(authority, proof));
         self.counts[authority].answered(boottime_millis().saturating_sub(sent), result.is_ok());
         match result {
             Ok(proof) => {
                 self.reading(&proof, sent);
-                self.proofs.insert((size, authority), proof.proof);
+                self.proofs.insert((size, authority), proof);
                 self.seen_of(authority, None);
                 self.plan(AnchorEvent::Answered { ticket, result: Ok(()) });
             }

@@ -175,6 +175,16 @@ pub fn plan(control: &Control) -> Result<Option<Plan>, String> {
     get(control, PLAN)
 }
 
+/// What one log kept of quotas, for the one that follows it: an authority's own window knows nothing of incarnations.
+pub fn plan_of(predecessor: &Control) -> Result<Option<Vec<u8>>, String> {
+    predecessor.get(PLAN).map_err(|error| error.to_string())
+}
+
+/// Begins with what the log before kept of quotas.
+pub fn take_over_plan(control: &Control, plan: &[u8]) -> Result<(), String> {
+    control.put(PLAN, plan).map_err(|fault| fault.to_string())
+}
+
 /// Keeps quotas.
 pub fn keep_plan(control: &Control, plan: &Plan) -> Result<(), String> {
     put(control, PLAN, plan)

@@ -13,6 +13,7 @@ mod changes;
 mod clocks;
 mod crls;
 mod desk;
+mod doubt;
 mod facts;
 mod files;
 mod http;

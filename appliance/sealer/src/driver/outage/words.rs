@@ -13,7 +13,8 @@ pub fn failure(failure: Failure) -> Failed {
         Failure::Timeout => Failed::Timeout,
         Failure::Dns => Failed::Dns,
         Failure::Tls => Failed::Tls,
-        Failure::BadAnswer => Failed::BadAnswer,
+        // The detail says which.
+        Failure::BadAnswer | Failure::Revoked => Failed::BadAnswer,
         Failure::HttpStatus => Failed::HttpStatus,
         Failure::Unreachable => Failed::Unreachable,
         Failure::Quota => Failed::Quota,

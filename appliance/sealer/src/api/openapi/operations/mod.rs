@@ -3,9 +3,12 @@
 //! Refuses to do: name what every operation shares (`operation` adds it).
 
 pub mod acts;
+pub mod drops;
 pub mod log;
 pub mod outages;
 pub mod peers;
+pub mod reconciled;
 pub mod seals;
 pub mod system;
+pub mod tsa;
 pub mod verify;

@@ -4,6 +4,7 @@ use super::super::Operation;
 use super::super::schemas::reference;
 use super::log;
 use crate::api::access::Right;
+use crate::api::receipt::SEAL_MEDIA_TYPE;
 use crate::problem::Kind;
 use serde_json::{Value, json};
 
@@ -42,4 +43,31 @@ pub fn tile() -> Operation {
             json!({"schema": {"type": "string", "format": "binary"}}),
         )
         .problems(&[Kind::UnknownMirror, Kind::UnknownTile])
+}
+
+/// `GET /mirrors/{directory}/seals/{index}`.
+pub fn seal_file() -> Operation {
+    Operation::new("readMirrorSealFile", "log", "The .seal file of an entry of a mirrored log.")
+        .describe(
+            "Under the copy's newest head, and the first attested one. Without openings, which never left the other box, and \
+             without anchors, which a hub adds.",
+        )
+        .needs(Right::ReadSeals)
+        .parameter("path", "directory", directory(), "SHA-256 of the log's origin.")
+        .parameter("path", "index", json!({"type": "integer", "minimum": 0}), "Index of the entry.")
+        .answer(200, "The .seal file.", SEAL_MEDIA_TYPE, json!({"schema": reference("SealFile")}))
+        .problems(&[Kind::UnknownMirror, Kind::UnknownSeal])
+}
+
+/// `POST /v1/roster`.
+pub fn roster() -> Operation {
+    Operation::new("takeRoster", "box", "Hands in a roster: who the boxes of a fleet are.")
+        .describe(
+            "Of the box's own fleet, or of one that the configuration names with its root. Whoever left it is shut out at \
+             once. A roster that is older than the one seen before is refused. The log has an entry of each version.",
+        )
+        .needs(Right::Roster)
+        .body("application/json", json!({"schema": reference("RosterOrder")}))
+        .answer(200, "It counts.", "application/json", json!({"schema": reference("Roster")}))
+        .problems(&[Kind::RosterRefused, Kind::TooLarge, Kind::Locked])
 }

@@ -22,7 +22,7 @@ pub fn create() -> Operation {
         )
         .needs(Right::Seal)
         .parameter("query", "digest", json!({"type": "string", "enum": ["sha-256", "sha-512", "sha3-256"], "default": "sha-256"}), "How an uploaded document is hashed.")
-        .parameter("query", "wait", json!({"type": "string", "pattern": "^(sealed|attested|(mirrored|witnessed)\\([1-8]\\))$", "default": "sealed", "examples": ["attested", "mirrored(2)"]}), "Answer only when this fact holds, or the deadline has passed; the answer says which in `waited`.")
+        .parameter("query", "wait", json!({"type": "string", "pattern": "^(sealed|attested|anchored|(mirrored|witnessed)\\([1-8]\\))$", "default": "sealed", "examples": ["attested", "anchored", "mirrored(2)"]}), "Answer only when this fact holds, or the deadline has passed; the answer says which in `waited`.")
         .parameter("query", "deadlineSeconds", json!({"type": "integer", "minimum": 0, "maximum": 60, "default": 10}), "How long to wait for the fact. The seal is made all the same.")
         .parameter("header", "Idempotency-Key", once("^[!-~]([ -~]*[!-~])?$", 255), "Makes a retry safe: the same key with the same document and description is the same seal, also after a crash of the box. Scope: the client.")
         .parameter("header", "Content-Digest", json!({"type": "string"}), "RFC 9530, `sha-256` or `sha-512`; a mismatch seals nothing.")

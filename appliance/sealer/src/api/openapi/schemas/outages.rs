@@ -92,6 +92,7 @@ fn anchors() -> Value {
                 "operator": text("Who runs it."),
                 "proofs": number("Proofs it has given in this run."),
                 "failing": {"type": ["string", "null"], "description": "What was last seen of it, while it does not answer."},
+                "revoked": {"type": "boolean", "description": "Whether its newest stamp is by a revoked signer, so that no stamp of it counts until it has another certificate."},
                 "quotaLeft": nullable("Requests left in its quota; null: no quota."),
                 "askedAgainInSeconds": nullable("When it may be asked again; null: never."),
             })), 16, "As configured."),

@@ -1,12 +1,16 @@
 //! Components of neighbours and mirrors.
 
-use super::{list, number, object, one_of, text};
+use super::{closed, list, number, object, one_of, reference, text};
 use serde_json::{Value, json};
 
 /// All of them.
 pub fn all() -> Value {
     json!({
         "Peers": peers(),
+        "RosterOrder": closed("A roster to take.", json!({
+            "roster": {"type": "string", "contentEncoding": "base64", "maxLength": 16777000, "description": "DER of a roster."},
+        })),
+        "Roster": roster(),
         "Mirrors": object("Copies of the neighbours' logs.", json!({
             "mirrors": list(mirror(), 64, "One for each log."),
         })),
@@ -33,7 +37,49 @@ fn peers() -> Value {
                 })),
                 "leftAloneSeconds": {"type": ["integer", "null"], "description": "For how long it is not asked, because an answer of it did not hold."},
                 "trouble": {"type": ["string", "null"], "description": "What last went wrong."},
+                "attested": attested(),
+                "trust": one_of(&["roster", "by-hand"], "Why it is a neighbour."),
+                "exchanged": one_of(&["nothing", "heads", "entries"], "What is exchanged with it."),
             })), 64, "By origin."),
+            "keptOut": {"type": "array", "items": object("A box that would be a neighbour.", json!({
+                "origin": text("Origin of its log."),
+                "why": text("Why it is not."),
+            })), "description": "Whom a roster or the configuration shuts out."},
+            "rosters": list(reference("Roster"), 64, "The rosters that the box goes by."),
+            "rosterTroubles": list(object("A roster that does not count.", json!({
+                "fleet": text("Its fleet."),
+                "why": text("What is wrong."),
+            })), 64, "Until a newer one is taken."),
+            "foreign": list(object("Another fleet on this network.", json!({
+                "fleet": text("Fleet domain."),
+                "exchanged": one_of(&["nothing", "heads", "entries"], "What its boxes get."),
+            })), 1024, "As configured; a fleet that is not listed gets nothing."),
+        }),
+    )
+}
+
+fn roster() -> Value {
+    object(
+        "A roster in force.",
+        json!({
+            "fleet": text("Fleet domain."),
+            "version": number("Number of its version."),
+            "hash": {"type": "string", "pattern": "^[0-9a-f]{64}$", "description": "Hash of its version."},
+            "came": one_of(&["registrar", "file", "neighbour"], "How it came."),
+            "from": text("The registrar's address, the operator, or the neighbour's log."),
+            "thisBox": {"type": ["string", "null"], "description": "What this box is in it; null where it is not listed."},
+        }),
+    )
+}
+
+fn attested() -> Value {
+    object(
+        "Whether its TPM vouches for it.",
+        json!({
+            "state": one_of(&["never", "fresh", "stale", "refused"], "How it stands."),
+            "reason": {"type": ["string", "null"], "description": "Why it is refused: boot-changed, reset-went-back, other-key or not-genuine."},
+            "since": {"type": ["integer", "null"], "description": "Unix milliseconds since which it is fresh without a gap, or refused."},
+            "last": {"type": ["integer", "null"], "description": "Unix milliseconds of its last good answer."},
         }),
     )
 }

@@ -1,0 +1,170 @@
+//! `bulla-box restore --from-peers`.
+//!
+//! Refuses to do: work beside a running box; touch a disk that has everything the neighbours have; trust a foreign log's card
+//! whose fingerprint nobody has compared.
+
+use super::peers::{plain, read};
+use crate::config::Config;
+use crate::driver::neighbours::{MIRRORS, mirror_options};
+use crate::identity::{self, Identity};
+use crate::peers::{NeighbourStore, Own};
+use crate::retrieve::{Asking, Followed, Retrieved, copy, follow, survey};
+use anyhow::{Context as _, Result, bail, ensure};
+use bulla_formats::peer::card::PeerCard;
+use bulla_formats::witness::Role;
+use bulla_ledger::{DirShelf, DirStore, Ledger, Mirrors};
+use clap::Args;
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What belongs to `--from-peers`.
+#[derive(Debug, Args)]
+pub struct FromPeersArgs {
+    /// Fetches a lost log from the neighbours that mirror it, and begins the log that follows it. The box needs its
+    /// identity.json and keys/ (from the disk, or from a backup restored before), or is a new one and names the log with
+    /// --log.
+    #[arg(long, requires = "reason")]
+    from_peers: bool,
+    /// Why; it is in the log for ever.
+    #[arg(long, requires = "from_peers")]
+    reason: Option<String>,
+    /// Card of the lost box, for which this one stands in (`bulla-box peers card --of ORIGIN` at a neighbour).
+    #[arg(long, value_name = "CARD", requires = "from_peers", requires = "fingerprint")]
+    log: Option<PathBuf>,
+    /// Fingerprint of that card, as the operators of the neighbours read it.
+    #[arg(long, requires = "log")]
+    fingerprint: Option<String>,
+    /// A neighbour that is gone for good, by the name of its log; may be repeated. All others must answer.
+    #[arg(long, value_name = "ORIGIN", requires = "from_peers")]
+    without: Vec<String>,
+    /// Longest wait for the neighbours, in seconds.
+    #[arg(long, default_value_t = 30, requires = "from_peers")]
+    wait_seconds: u64,
+}
+
+impl FromPeersArgs {
+    /// Whether it was asked for.
+    pub fn wanted(&self) -> bool {
+        self.from_peers
+    }
+}
+
+/// Carries it out.
+pub fn execute(args: &FromPeersArgs, config: &Config, out: &mut impl Write) -> Result<()> {
+    let reason = args.reason.as_deref().unwrap_or_default().trim();
+    ensure!(!reason.is_empty() && reason.len() <= 700, "--reason says why in 1 to 700 bytes");
+    let settings = config.peers.as_ref();
+    let settings =
+        settings.context("this box has no neighbours: add a [peers] section to its configuration")?;
+    let own = identity::open(config).context(
+        "without identity.json and keys/ nobody can show that this box was the lost one: bring them back from a backup \
+         (`restore --from`), or make a new box and name the lost log with --log",
+    )?;
+    let directory = config.state_dir.join(MIRRORS);
+    let line = Own::open(&config.state_dir, settings, &own)?;
+    let of = match &args.log {
+        Some(path) => foreign(path, args.fingerprint.as_deref().unwrap_or_default(), &own)?,
+        None => line.card.clone(),
+    };
+    let shelf = DirShelf::open(&directory)
+        .with_context(|| format!("cannot open {}; stop the box first", directory.display()))?;
+    let mirrors = Mirrors::open(Arc::new(shelf), mirror_options(config.sealing.reserve_bytes))?;
+    let mut cards = NeighbourStore::new(&config.state_dir).list()?;
+    for origin in &args.without {
+        ensure!(
+            cards.iter().any(|card| card.origin().as_str() == origin),
+            "no neighbour has the log {origin}; see `bulla-box peers list`"
+        );
+    }
+    cards.retain(|card| !args.without.iter().any(|origin| card.origin().as_str() == origin));
+    ensure!(
+        !cards.is_empty(),
+        "this box has nobody's card: take the neighbours' with `bulla-box peers add`, and hand them this box's (`peers card`)"
+    );
+    let mut asking = Asking::begin(settings, &line.transport, &cards)?;
+    asking.wait_for(&cards, Duration::from_secs(args.wait_seconds));
+    let fetched = fetch(&mut asking, &of, &cards, config, &own, &mirrors);
+    asking.end();
+    let retrieved = fetched?;
+    // The next one who takes the mirrors up is the box.
+    drop(mirrors);
+    tell(&of, &retrieved, out)?;
+    match follow(config, own, of.origin(), &retrieved, reason)? {
+        Followed::Log(created) => writeln!(
+            out,
+            "the new log is {}, and names the old one; hand its card to the neighbours (`bulla-box peers card`), then \
+             bulla-box run",
+            created.origin
+        )?,
+        Followed::Entry(index) => {
+            writeln!(out, "entry {index} of this box's log names it; next: bulla-box run")?
+        }
+    }
+    Ok(())
+}
+
+fn foreign(path: &std::path::Path, fingerprint: &str, own: &Identity) -> Result<PeerCard> {
+    let card = read(path)?;
+    ensure!(
+        plain(fingerprint) == plain(&card.fingerprint()),
+        "the fingerprint is another one: this is not the card of that box; fetch it again"
+    );
+    ensure!(card.origin() != &own.origin, "this is the card of this box itself; leave --log away");
+    Ok(card)
+}
+
+fn fetch(
+    asking: &mut Asking,
+    of: &PeerCard,
+    cards: &[PeerCard],
+    config: &Config,
+    own: &Identity,
+    mirrors: &Mirrors,
+) -> Result<Retrieved> {
+    let survey = survey(asking, of, cards)?;
+    if of.origin() == &own.origin {
+        let log = identity::log_directory(&config.state_dir, &own.origin);
+        // What does not open is lost; that is what this command is for.
+        let disk = log.is_dir().then(|| {
+            let store = DirStore::open(&log).ok()?;
+            Ledger::open(Arc::new(store), own.origin.as_str(), identity::options(config)).ok()
+        });
+        if let Some((ledger, _)) = disk.flatten() {
+            survey.compare(&ledger.reader())?;
+            if ledger.size() >= survey.entries() {
+                bail!(
+                    "this disk has {} entries and the neighbours hold {}: nothing is to be fetched; start the box, and if \
+                     it then suspects a rollback all the same, `bulla-box succeed`",
+                    ledger.size(),
+                    survey.entries()
+                );
+            }
+        }
+    }
+    copy(asking, &survey, mirrors)
+}
+
+fn tell(of: &PeerCard, retrieved: &Retrieved, out: &mut impl Write) -> Result<()> {
+    let (size, root) = (retrieved.head.size, retrieved.head.root());
+    writeln!(out, "fetched {} with {size} entries, root {root}", of.origin())?;
+    for (origin, roles) in &retrieved.holders {
+        let roles: Vec<&str> = roles.iter().map(|role: &Role| role.name()).collect();
+        let said = if roles.is_empty() {
+            "knows an older head".to_owned()
+        } else {
+            format!("cosigned as {}", roles.join(" and "))
+        };
+        writeln!(out, "  held by {origin}: {said}")?;
+    }
+    if let Some(beyond) = retrieved.beyond {
+        writeln!(out, "  a head of {beyond} entries was signed; nobody holds those after {size}")?;
+    }
+    writeln!(
+        out,
+        "  entries that the box made after that and no neighbour had taken are lost; their receipts and .seal files still \
+         verify"
+    )?;
+    Ok(())
+}
