@@ -3,18 +3,19 @@
 //! Refuses to do: decide anything about evidence; that is the pull's, the verifier's and the fsck's.
 //! Invariant: with `--json` every line of stdout is one JSON value.
 
+pub mod audit;
+pub mod feed;
+pub mod find;
+
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
-use crate::finding::Severity;
 use crate::hub::{self, Hub};
 use crate::progress::{Progress, print};
 use crate::pull::Outcome;
-use crate::{fsck, run, seal};
-use bulla_formats::body::seal::{DigestAlgorithm, DocumentHasher};
+use crate::{fsck, run, seal, webhook};
 use bulla_formats::report::utc;
 use clap::Args;
 use serde_json::{Value, json};
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -29,34 +30,12 @@ pub struct PullArgs {
     watch: bool,
 }
 
-/// Arguments of `findings`.
-#[derive(Debug, Args)]
-pub struct FindingsArgs {
-    /// Begin with the finding of this number
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    from: u64,
-    /// Only findings at least so severe
-    #[arg(long, value_name = "SEVERITY", default_value = "info")]
-    severity: Severity,
-}
-
 /// Arguments of `fsck`.
 #[derive(Debug, Args)]
 pub struct FsckArgs {
     /// Examine this box only (its name or its origin)
     #[arg(value_name = "BOX")]
     only: Option<String>,
-}
-
-/// Arguments of `find`.
-#[derive(Debug, Args)]
-pub struct FindArgs {
-    /// The document's digest, e.g. sha-256:9f86d081...
-    #[arg(long, value_name = "ALGORITHM:HEX", required_unless_present = "document")]
-    digest: Option<String>,
-    /// The document itself; looked for under every algorithm
-    #[arg(long, value_name = "FILE", conflicts_with = "digest")]
-    document: Option<PathBuf>,
 }
 
 /// Arguments of `seal`.
@@ -88,7 +67,7 @@ pub fn pull(path: &Path, args: &PullArgs, json: bool) -> Result<Exit, Failure> {
     loop {
         let began = Instant::now();
         // Opened for each round: between two of them other commands have the index, and a changed configuration counts.
-        let hub = Hub::open(path)?;
+        let hub = Hub::open_judged(path, &progress)?;
         if let Some(only) = &args.only {
             hub.origin_of(only)?;
         }
@@ -98,11 +77,15 @@ pub fn pull(path: &Path, args: &PullArgs, json: bool) -> Result<Exit, Failure> {
             told(&progress, name, outcome);
             exit = worse(exit, outcome);
         }
+        let every = Duration::from_secs(hub.config.pull.every_seconds);
+        drop(hub);
+        // Once a round; `notify` is patient.
+        if let Err(failure) = webhook::deliver(path, 1) {
+            progress.complain(&failure.to_string());
+        }
         if !args.watch {
             return Ok(exit);
         }
-        let every = Duration::from_secs(hub.config.pull.every_seconds);
-        drop(hub);
         std::thread::sleep(every.saturating_sub(began.elapsed()));
     }
 }
@@ -136,7 +119,7 @@ fn told(progress: &Progress, name: &str, outcome: &Outcome) {
     }
 }
 
-fn sentence(finding: &Value) -> String {
+pub(crate) fn sentence(finding: &Value) -> String {
     let text = |member: &str| finding[member].as_str().unwrap_or_default().to_owned();
     let origin = finding["origin"].as_str().map_or_else(String::new, |origin| format!(" {origin}"));
     format!("[{}] {} {}{origin}: {}", finding["seq"], text("severity"), text("kind"), text("detail"))
@@ -169,23 +152,6 @@ pub fn status(path: &Path, json: bool) -> Result<Exit, Failure> {
         progress.say(&line, &value);
     }
     Ok(Exit::Ok)
-}
-
-/// `findings`.
-pub fn findings(path: &Path, args: &FindingsArgs, json: bool) -> Result<Exit, Failure> {
-    let hub = Hub::open(path)?;
-    let progress = Progress::new(json);
-    let wanted = |finding: &Value| {
-        [Severity::Info, Severity::Warning, Severity::Error, Severity::Critical]
-            .iter()
-            .any(|severity| *severity >= args.severity && finding["severity"] == severity.to_string())
-    };
-    let mut shown = 0;
-    for finding in hub.index.findings(args.from)?.iter().filter(|finding| wanted(finding)) {
-        progress.say(&sentence(finding), finding);
-        shown += 1;
-    }
-    Ok(if shown == 0 { Exit::Nothing } else { Exit::Ok })
 }
 
 /// `fsck`.
@@ -230,81 +196,6 @@ pub fn fsck(path: &Path, args: &FsckArgs, json: bool) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
-/// `find`.
-pub fn find(path: &Path, args: &FindArgs, json: bool) -> Result<Exit, Failure> {
-    let hub = Hub::open(path)?;
-    let progress = Progress::new(json);
-    let mut found = Vec::new();
-    for (algorithm, digest) in digests(args)? {
-        found.extend(hub.index.find(algorithm, &digest)?);
-    }
-    for seal in &found {
-        let verification = match seal::file(&hub, &seal.origin, seal.index) {
-            Ok((_, verification)) => verification,
-            // Of a log whose first pull has not come to its head yet.
-            Err(failure) if failure.exit == Exit::Nothing => {
-                let line = format!("{} {}: not under an archived head yet", seal.origin, seal.index);
-                let value = json!({"origin": seal.origin, "index": seal.index, "verdict": Value::Null});
-                progress.say(&line, &value);
-                continue;
-            }
-            Err(failure) => return Err(failure),
-        };
-        let report = &verification.report;
-        let time = |millis: Option<u64>| millis.map_or_else(|| "unknown".to_owned(), utc);
-        let (after, before) =
-            report.interval.map_or((None, None), |interval| (interval.after, interval.before));
-        let local = report.interval.map(|interval| interval.local.unix_millis);
-        let line = format!(
-            "{} {}: {}, not before {}, not after {}, local time {}",
-            seal.origin,
-            seal.index,
-            report.verdict.name(),
-            time(after),
-            time(before),
-            time(local)
-        );
-        let facts: Vec<&str> = report.facts.iter().map(|fact| fact.name()).collect();
-        let value = json!({
-            "origin": seal.origin, "index": seal.index, "verdict": report.verdict.name(), "facts": facts,
-            "notBeforeMillis": after, "notAfterMillis": before, "localMillis": local,
-        });
-        progress.say(&line, &value);
-    }
-    Ok(if found.is_empty() { Exit::Nothing } else { Exit::Ok })
-}
-
-fn digests(args: &FindArgs) -> Result<Vec<(DigestAlgorithm, Vec<u8>)>, Failure> {
-    if let Some(text) = &args.digest {
-        let parsed = text.split_once(':').and_then(|(name, digest)| {
-            let algorithm = DigestAlgorithm::from_name(name)?;
-            let digest = hex::decode(digest).ok()?;
-            (digest.len() == algorithm.digest_bytes()).then_some((algorithm, digest))
-        });
-        return parsed.map(|digest| vec![digest]).ok_or_else(|| {
-            Failure::usage(format!(
-                "--digest {text:?} is not sha-256:, sha-512: or sha3-256: and its hex digits"
-            ))
-        });
-    }
-    let Some(path) = &args.document else { return Ok(Vec::new()) };
-    let unreadable =
-        |error: std::io::Error| Failure::usage(format!("{} cannot be read ({error})", path.display()));
-    let algorithms = [DigestAlgorithm::Sha256, DigestAlgorithm::Sha512, DigestAlgorithm::Sha3_256];
-    let mut hashers = algorithms.map(DocumentHasher::new);
-    let mut file = std::fs::File::open(path).map_err(unreadable)?;
-    let mut piece = vec![0; 1 << 16];
-    loop {
-        let length = file.read(&mut piece).map_err(unreadable)?;
-        if length == 0 {
-            break;
-        }
-        hashers.iter_mut().for_each(|hasher| hasher.update(&piece[..length]));
-    }
-    let finished = hashers.into_iter().map(DocumentHasher::finish);
-    Ok(finished.map(|digest| (digest.algorithm, digest.value)).collect())
-}
-
 /// `seal`.
 pub fn seal(path: &Path, args: &SealArgs, json: bool) -> Result<Exit, Failure> {
     let hub = Hub::open(path)?;
@@ -323,5 +214,15 @@ pub fn seal(path: &Path, args: &SealArgs, json: bool) -> Result<Exit, Failure> {
     let facts: Vec<&str> = verification.report.facts.iter().map(|fact| fact.name()).collect();
     let line = format!("{}: {}", out.display(), facts.join(", "));
     Progress::new(json).say(&line, &json!({"file": out, "facts": facts}));
+    Ok(Exit::Ok)
+}
+
+/// `reindex`.
+pub fn reindex(path: &Path, json: bool) -> Result<Exit, Failure> {
+    let progress = Progress::new(json);
+    let (entries, kept) = hub::remake(path, &progress)?;
+    let from = if kept { "what was found is kept" } else { "there was none that could be read" };
+    let line = format!("the index is made from {entries} archived entries; {from}");
+    progress.say(&line, &json!({"entries": entries, "findingsKept": kept}));
     Ok(Exit::Ok)
 }

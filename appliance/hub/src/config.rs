@@ -4,6 +4,7 @@
 //! ranges are errors that say what to write instead. `docs/hub.toml` is the commented sample.
 //! Invariant: a [`Config`] has passed every check of [`Config::parse`]; later code does not check again.
 
+use crate::finding::Severity;
 use bulla_formats::hash::sha256;
 use bulla_formats::origin::Origin;
 use serde::Deserialize;
@@ -52,6 +53,8 @@ pub struct Config {
     /// When silence becomes a finding.
     #[serde(default)]
     pub watch: WatchConfig,
+    /// Who is told of findings.
+    pub webhook: Option<WebhookConfig>,
     /// The boxes.
     #[serde(default)]
     pub boxes: Vec<BoxConfig>,
@@ -98,6 +101,63 @@ impl Default for WatchConfig {
             anchor_after_seconds: 172_800,
             outage_after_seconds: 172_800,
         }
+    }
+}
+
+/// Section `[webhook]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WebhookConfig {
+    /// Where each finding is posted as JSON: `https://`, or `http://` on this machine. Required.
+    pub url: String,
+    /// CA certificate of that server (PEM); certificates of no other CA are accepted. Required with `https://`.
+    pub ca: Option<PathBuf>,
+    /// File that holds a token, sent as `Authorization: Bearer`.
+    pub token_file: Option<PathBuf>,
+    /// File that holds a secret of 32 bytes or more, by which every post is signed (HMAC-SHA256).
+    pub secret_file: Option<PathBuf>,
+    /// Only findings at least so severe. Default `info`.
+    #[serde(default = "all")]
+    pub severity: Severity,
+    /// Seconds to wait for an answer. Default 10.
+    #[serde(default = "ten")]
+    pub timeout_seconds: u64,
+    /// Seconds before `notify` tries again; doubles with each failure up to 5 minutes. Default 1.
+    #[serde(default = "one")]
+    pub retry_seconds: u64,
+}
+
+fn all() -> Severity {
+    Severity::Info
+}
+
+fn ten() -> u64 {
+    10
+}
+
+fn one() -> u64 {
+    1
+}
+
+impl WebhookConfig {
+    fn check(&self) -> Result<(), String> {
+        let local = ["http://127.0.0.1:", "http://127.0.0.1/", "http://[::1]:", "http://[::1]/"];
+        let https = self.url.starts_with("https://") && self.url.len() > "https://".len();
+        if !https && !local.iter().any(|prefix| self.url.starts_with(prefix)) {
+            return Err(format!("{:?} is neither https:// nor http:// at 127.0.0.1 or [::1]", self.url));
+        }
+        if https != self.ca.is_some() {
+            return Err("`ca` comes with https://, and only with it".to_owned());
+        }
+        if self.token_file.is_none() && self.secret_file.is_none() {
+            return Err(
+                "`token_file` or `secret_file` is needed: nobody shall have to believe a stranger".to_owned()
+            );
+        }
+        if self.timeout_seconds == 0 || self.retry_seconds == 0 {
+            return Err("timeout_seconds and retry_seconds are at least 1".to_owned());
+        }
+        Ok(())
     }
 }
 
@@ -183,6 +243,9 @@ impl Config {
         if pull.every_seconds == 0 || pull.timeout_seconds == 0 {
             return value("pull.every_seconds", "this and pull.timeout_seconds are at least 1".into());
         }
+        if let Some(webhook) = &self.webhook {
+            webhook.check().or_else(|reason| value("webhook", reason))?;
+        }
         let (mut names, mut origins) = (BTreeSet::new(), BTreeSet::new());
         for branch in &self.boxes {
             branch.origin()?;
@@ -245,6 +308,11 @@ mod tests {
     #[test]
     fn what_cannot_be_meant_is_refused() {
         assert!(with(BOX).is_ok());
+        assert!(
+            with("[webhook]\nurl = \"http://127.0.0.1:1/\"\ntoken_file = \"t\"\nseverity = \"error\"\n")
+                .is_ok()
+        );
+        assert!(with("[webhook]\nurl = \"https://a/\"\nca = \"c\"\nsecret_file = \"s\"\n").is_ok());
         for bad in [
             "unknown = 1\n".to_owned(),
             "[pull]\nat_once = 0\n".to_owned(),
@@ -256,6 +324,12 @@ mod tests {
             BOX.replace("[[boxes.sources]]\nurl = \"https://a:1\"\nca = \"a.pem\"\n", "sources = []\n"),
             format!("{BOX}certificate = \"c.pem\"\n"),
             format!("{BOX}tokenfile = \"x\"\n"),
+            "[webhook]\nurl = \"http://hooks.example/\"\ntoken_file = \"t\"\n".to_owned(),
+            "[webhook]\nurl = \"http://127.0.0.1.example/\"\ntoken_file = \"t\"\n".to_owned(),
+            "[webhook]\nurl = \"https://hooks.example/\"\ntoken_file = \"t\"\n".to_owned(),
+            "[webhook]\nurl = \"http://127.0.0.1:1/\"\n".to_owned(),
+            "[webhook]\nurl = \"http://127.0.0.1:1/\"\ntoken_file = \"t\"\nretry_seconds = 0\n".to_owned(),
+            "[webhook]\nurl = \"http://127.0.0.1:1/\"\ntoken_file = \"t\"\nseverity = \"loud\"\n".to_owned(),
         ] {
             assert!(with(&bad).is_err(), "{bad}");
         }

@@ -11,8 +11,8 @@ Exit codes:
   0  all is well
   1  something was found that speaks against a box or the archive: a fork, quarantined entries, damage
   2  wrong usage, or a file, the archive or the index cannot be read or written
-  4  nothing matches
-  7  a box could not be pulled: none of its sources gave what the hub can verify";
+  4  nothing matches; of `produce`: there are exceptions
+  7  a box could not be pulled: none of its sources gave what the hub can verify; or the webhook did not take a finding";
 
 /// Exit codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

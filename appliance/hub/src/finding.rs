@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use std::fmt;
 
 /// How bad it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Worth knowing.
     Info,
@@ -28,6 +29,14 @@ impl fmt::Display for Severity {
             Severity::Error => "error",
             Severity::Critical => "critical",
         })
+    }
+}
+
+impl Severity {
+    /// Whether a line of the feed is at least so severe.
+    pub fn admits(self, line: &Value) -> bool {
+        let all = [Severity::Info, Severity::Warning, Severity::Error, Severity::Critical];
+        all.into_iter().any(|severity| severity >= self && line["severity"] == severity.to_string())
     }
 }
 
@@ -54,6 +63,8 @@ pub enum Kind {
     AnchorOverdue,
     /// An outage without its closing manifest.
     OutageUnclosed,
+    /// The box's clock was further off than the box said it could be.
+    Clock,
     /// One document sealed by more than one log.
     Duplicate,
 }
@@ -72,6 +83,7 @@ impl Kind {
             Kind::StaleHead => "stale-head",
             Kind::AnchorOverdue => "anchor-overdue",
             Kind::OutageUnclosed => "outage-unclosed",
+            Kind::Clock => "clock",
             Kind::Duplicate => "duplicate",
         }
     }
@@ -82,7 +94,7 @@ impl Kind {
             Kind::Fork | Kind::RevokedKey => Severity::Critical,
             Kind::Quarantined | Kind::Gap | Kind::BadAnchor => Severity::Error,
             Kind::BadSource | Kind::Policy | Kind::StaleHead => Severity::Warning,
-            Kind::AnchorOverdue | Kind::OutageUnclosed => Severity::Warning,
+            Kind::AnchorOverdue | Kind::OutageUnclosed | Kind::Clock => Severity::Warning,
             Kind::Duplicate => Severity::Info,
         }
     }

@@ -5,7 +5,9 @@
 use crate::archive::{Archive, ArchiveError};
 use crate::config::Config;
 use crate::exit::Failure;
-use crate::index::{Index, IndexError};
+use crate::index::{self, Index, IndexError};
+use crate::progress::Progress;
+use crate::reindex;
 use bulla_formats::trust::TrustFile;
 use std::num::NonZero;
 use std::path::Path;
@@ -100,13 +102,62 @@ pub fn init(path: &Path) -> Result<Config, Failure> {
     Ok(config)
 }
 
+/// Makes the index again from the archive and puts it in the place of the old one. Returns the number of entries read, and
+/// whether the old one could be read.
+pub fn remake(path: &Path, progress: &Progress) -> Result<(u64, bool), Failure> {
+    let (config, trust) = configured(path)?;
+    let state_dir = config.state_dir.clone();
+    let old = match Index::open(&state_dir) {
+        Ok(old) => Some(old),
+        Err(error @ IndexError::Busy(_)) => return Err(error.into()),
+        Err(error) => {
+            progress.complain(&format!("{error}; what was found before is not known"));
+            None
+        }
+    };
+    let directory = state_dir.join("reindex");
+    let unusable = |error: std::io::Error| {
+        Failure::usage(format!("the directory {} cannot be used ({error})", state_dir.display()))
+    };
+    if directory.exists() {
+        std::fs::remove_dir_all(&directory).map_err(unusable)?;
+    }
+    std::fs::create_dir_all(&directory).map_err(unusable)?;
+    let hub = Hub::of(config, trust, Index::create(&directory)?)?;
+    let read = reindex::rebuild(&hub, old.as_ref(), progress)?;
+    drop(hub);
+    std::fs::rename(directory.join(index::FILE), state_dir.join(index::FILE)).map_err(unusable)?;
+    std::fs::remove_dir(&directory).map_err(unusable)?;
+    std::fs::File::open(&state_dir).and_then(|directory| directory.sync_all()).map_err(unusable)?;
+    Ok((read, old.is_some()))
+}
+
 impl Hub {
     /// Opens what `path` configures.
     pub fn open(path: &Path) -> Result<Self, Failure> {
         let (config, trust) = configured(path)?;
+        let index = Index::open(&config.state_dir)?;
+        if !index.is_catalogued()? {
+            let words = "the index was made by an earlier version; `bulla-hub reindex` makes it again from the archive";
+            return Err(Failure::usage(words));
+        }
+        Self::of(config, trust, index)
+    }
+
+    /// The same; anchors are judged again first, when the trust file believes others than it did.
+    pub fn open_judged(path: &Path, progress: &Progress) -> Result<Self, Failure> {
+        let hub = Self::open(path)?;
+        if reindex::refresh(&hub)? {
+            progress.complain(
+                "the trust file believes other authorities than before: all anchors were judged again",
+            );
+        }
+        Ok(hub)
+    }
+
+    fn of(config: Config, trust: TrustFile, index: Index) -> Result<Self, Failure> {
         let runtime = runtime()?;
         let archive = Archive::open(&config.archive, &runtime)?;
-        let index = Index::open(&config.state_dir)?;
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let threads = if config.pull.threads == 0 { cores } else { config.pull.threads };
         Ok(Hub { config, trust, archive, index, threads, _runtime: runtime })

@@ -4,10 +4,12 @@
 //! Integers big-endian. `origins-1`: origin -> id u32. `logs-1`: id -> JSON of [`LogState`]. `audits-1`: id -> the saved
 //! audit. `boundaries-1`: id, size u64 -> root. `digests-1`: algorithm u8, digest, id, index u64 -> nothing. `marks-1`: id, what u8, a
 //! u64, index u64 -> b u64. `erased-1`: id, leaf hash -> index. `quarantine-1`: id, index -> reason. `findings-1`: number ->
-//! JSON line. `found-1`: key of a finding -> number.
+//! JSON line. `found-1`: key of a finding -> number. What logs are asked by: `index/catalogue.rs`.
 //!
 //! Refuses to do: open an index of another version, or make one where none is expected.
 //! Invariant: a step of a pull is one transaction: all of it is there, or nothing.
+
+pub mod catalogue;
 
 use crate::finding::Finding;
 use bulla_formats::audit::BOUNDARIES_MAX;
@@ -51,6 +53,9 @@ pub enum IndexError {
         /// Why.
         reason: String,
     },
+    /// Another command has it open.
+    #[error("the index {0} is in use by another command; wait for it, then try again")]
+    Busy(PathBuf),
     /// There is one already.
     #[error("there is an index at {0} already; nothing was changed")]
     Exists(PathBuf),
@@ -84,6 +89,8 @@ pub enum Mark {
     Anchor = 3,
     /// A manifest; `a` is the size of its head, `b` its first entry.
     Manifest = 4,
+    /// What neighbours mirror; `a` is the size of a head that one of them holds.
+    Mirror = 5,
 }
 
 /// What is known of a log.
@@ -112,6 +119,8 @@ pub struct LogState {
     pub outage: Option<(u64, u64)>,
     /// Entries that were quarantined.
     pub quarantined: u64,
+    /// The time evidence that the newest entry names.
+    pub evidence: Option<u64>,
 }
 
 /// Rows of one step.
@@ -131,6 +140,8 @@ pub struct Rows {
     pub oldest_boundary: u64,
     /// Findings.
     pub findings: Vec<Finding>,
+    /// What logs are asked by.
+    pub catalogue: catalogue::Entries,
 }
 
 /// The index.
@@ -167,6 +178,7 @@ impl Index {
         write.open_table(QUARANTINE)?;
         write.open_table(FINDINGS)?;
         write.open_table(FOUND)?;
+        catalogue::create(&write)?;
         write.commit()?;
         Ok(Index { database })
     }
@@ -180,6 +192,7 @@ impl Index {
                 Err(DatabaseError::DatabaseAlreadyOpen) if Instant::now() < end => {
                     std::thread::sleep(Duration::from_millis(50));
                 }
+                Err(DatabaseError::DatabaseAlreadyOpen) => return Err(IndexError::Busy(path)),
                 opened => break opened,
             }
         };
@@ -291,6 +304,7 @@ impl Index {
                 boundaries.insert((id, *size), root.0)?;
             }
             boundaries.retain_in((id, 0)..(id, rows.oldest_boundary), |_, _| false)?;
+            catalogue::put(&write, id, &rows.catalogue)?;
             if let Some(audit) = audit {
                 write.open_table(AUDITS)?.insert(id, audit)?;
             }
@@ -334,12 +348,7 @@ impl Index {
     /// Seals of this digest, in the order of logs and indexes.
     pub fn find(&self, algorithm: DigestAlgorithm, digest: &[u8]) -> Result<Vec<Found>, IndexError> {
         let read = self.database.begin_read()?;
-        let origins = read.open_table(ORIGINS)?;
-        let mut names = std::collections::BTreeMap::new();
-        for row in origins.iter()? {
-            let (origin, id) = row?;
-            names.insert(id.value(), origin.value().to_owned());
-        }
+        let names = self.origins()?;
         let (first, last) =
             (digest_key(algorithm, digest, 0, 0), digest_key(algorithm, digest, u32::MAX, u64::MAX));
         let digests = read.open_table(DIGESTS)?;

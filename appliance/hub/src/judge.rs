@@ -5,12 +5,13 @@
 
 use crate::finding::{Finding, Kind as Found};
 use crate::index::{LogState, Mark, Rows};
-use bulla_formats::anchoring::{self, Judged};
+use bulla_formats::anchoring::{self, Attested, Judged};
 use bulla_formats::audit::{AuditError, LogAuditor};
 use bulla_formats::body::anchor::AnchorBody;
 use bulla_formats::body::attestation::AttestationBody;
 use bulla_formats::body::key_epoch::{Endorsement, KeyEpochBody};
 use bulla_formats::body::manifest::ManifestBody;
+use bulla_formats::body::mirror::MirrorBody;
 use bulla_formats::body::operator_action::OperatorActionBody;
 use bulla_formats::body::seal::SealBody;
 use bulla_formats::entry::{Entry, Kind, Residency};
@@ -90,6 +91,7 @@ impl<'a> Judge<'a> {
         let content = entry.content();
         state.newest_millis = content.time.unix_millis;
         let body = &content.body;
+        self.catalogue(index, entry, state);
         match entry.kind() {
             Some(Kind::Seal) => {
                 state.last_seal = Some((index, content.time.unix_millis));
@@ -97,6 +99,8 @@ impl<'a> Judge<'a> {
                 if let Ok(body) = SealBody::decode(body) {
                     let digest = body.document_digest();
                     self.rows.digests.push((digest.algorithm, digest.value, index));
+                    let said = body.relations.iter().map(|said| (Hash(*said.entry), said.kind as u8, index));
+                    self.rows.catalogue.relations.extend(said);
                 }
             }
             Some(Kind::KeyEpoch) => {
@@ -121,6 +125,13 @@ impl<'a> Judge<'a> {
                     self.rows.marks.push((Mark::Manifest, said.head.size, index, said.first));
                 }
             }
+            Some(Kind::Mirror) => {
+                if let Ok(body) = MirrorBody::decode(body) {
+                    let held = body.neighbours.iter().filter_map(|neighbour| neighbour.mirrored.as_ref());
+                    let marks = held.map(|held| (Mark::Mirror, held.head.size, index, 0));
+                    self.rows.marks.extend(marks);
+                }
+            }
             Some(Kind::OperatorAction) => {
                 if let Ok(body) = OperatorActionBody::decode(body) {
                     let leaves = erased_leaves(&body).unwrap_or_default();
@@ -135,6 +146,23 @@ impl<'a> Judge<'a> {
                 state.outage = Some((number, content.time.unix_millis));
             }
             Some(_) => {}
+        }
+    }
+
+    /// What the log is asked by.
+    fn catalogue(&mut self, index: u64, entry: &Entry, state: &mut LogState) {
+        let content = entry.content();
+        let rows = &mut self.rows.catalogue;
+        if index.is_multiple_of(256) {
+            rows.places.push((content.lamport, index));
+        }
+        if entry.kind() != Some(Kind::Seal) {
+            rows.others.push((index, content.kind));
+        }
+        let named = content.evidence.as_ref().map(|named| named.index);
+        if named != state.evidence {
+            rows.evidence.push((index, named));
+            state.evidence = named;
         }
     }
 
@@ -165,18 +193,14 @@ impl<'a> Judge<'a> {
     }
 
     fn anchor(&mut self, index: u64, body: &AnchorBody, state: &mut LogState) {
-        let mut holds = false;
-        for proof in &body.proofs {
-            // Boxes keep the CRLs of time stamps beside their logs, so there are none here.
-            match anchoring::judge(body, proof, self.origin, self.trust.authorities.as_ref(), &[]) {
-                Judged::Holds(_) => holds = true,
-                Judged::Unknown(_) => {}
-                Judged::Refused(why) => {
-                    let detail =
-                        format!("the proof of {} in entry {index} does not hold: {why}", proof.authority);
-                    self.find(Found::BadAnchor, format!("{index} {}", proof.authority), detail);
-                }
-            }
+        let (said, refused) = vouched(body, self.origin, self.trust);
+        for (authority, why) in &refused {
+            let detail = format!("the proof of {authority} in entry {index} does not hold: {why}");
+            self.find(Found::BadAnchor, format!("{index} {authority}"), detail);
+        }
+        let holds = !said.is_empty();
+        if holds && refused.is_empty() {
+            self.rows.catalogue.bounds.push((body.head.size, index, said));
         }
         self.rows.marks.push((Mark::Anchor, body.head.size, index, 0));
         if holds && body.head.size > state.anchored {
@@ -186,4 +210,18 @@ impl<'a> Judge<'a> {
             state.unanchored_since = last.map(|(_, millis)| millis);
         }
     }
+}
+
+/// What the proofs of an anchor say that hold by `trust`; and of those that do not though they should, whose and why.
+pub fn vouched(body: &AnchorBody, origin: &str, trust: &TrustFile) -> (Vec<Attested>, Vec<(String, String)>) {
+    let (mut said, mut refused) = (Vec::new(), Vec::new());
+    for proof in &body.proofs {
+        // Boxes keep the CRLs of time stamps beside their logs, so there are none here.
+        match anchoring::judge(body, proof, origin, trust.authorities.as_ref(), &[]) {
+            Judged::Holds(held) => said.push(held.said),
+            Judged::Unknown(_) => {}
+            Judged::Refused(why) => refused.push((proof.authority.clone(), why)),
+        }
+    }
+    (said, refused)
 }

@@ -8,24 +8,39 @@
 mod archive;
 mod commands;
 mod config;
+mod csv;
+mod dossier;
+mod drift;
 mod exit;
 mod finding;
 mod fsck;
 mod hub;
 mod index;
 mod judge;
+mod locate;
+mod order;
 mod overdue;
+mod produce;
 mod progress;
 mod pull;
+mod reindex;
 mod run;
 mod seal;
 mod shelf;
 mod source;
+mod statement;
+mod statement_page;
 mod tiles;
+mod timeline;
+mod timing;
+mod webhook;
 
 use bulla_manual::ManualCommand;
 use clap::{CommandFactory, Parser, Subcommand};
-use commands::{FindArgs, FindingsArgs, FsckArgs, PullArgs, SealArgs};
+use commands::audit::{DriftArgs, ProduceArgs, StatementArgs, TimelineArgs};
+use commands::feed::{FindingsArgs, NotifyArgs};
+use commands::find::FindArgs;
+use commands::{FsckArgs, PullArgs, SealArgs};
 use exit::{Exit, Failure};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -56,8 +71,21 @@ enum Command {
     Findings(FindingsArgs),
     /// Read the whole archive again and check every entry, tile and head
     Fsck(FsckArgs),
-    /// Find the seals of a document in all logs
+    /// Hand findings to the webhook of the configuration
+    Notify(NotifyArgs),
+    /// Find the seals of a document in all logs, or entries by box, kind and proven time
+    #[command(after_long_help = commands::find::ASKED)]
     Find(FindArgs),
+    /// State what the archive knows of a document: PDF for people, with the .seal files inside, and JSON
+    Statement(StatementArgs),
+    /// Show what happened to a document's seals, in the order of all logs
+    Timeline(TimelineArgs),
+    /// Write the .seal files of many documents, a load file and what could not be produced
+    Produce(ProduceArgs),
+    /// Compare the clocks of boxes with the times that authorities prove
+    Drift(DriftArgs),
+    /// Make the index again from the archive
+    Reindex,
     /// Write the .seal file of an entry out of the archive
     Seal(SealArgs),
     #[command(flatten)]
@@ -72,9 +100,15 @@ pub fn main() -> ExitCode {
         Command::Init => commands::init(config, json),
         Command::Pull(args) => commands::pull(config, args, json),
         Command::Status => commands::status(config, json),
-        Command::Findings(args) => commands::findings(config, args, json),
+        Command::Findings(args) => commands::feed::findings(config, args, json),
+        Command::Notify(args) => commands::feed::notify(config, args, json),
         Command::Fsck(args) => commands::fsck(config, args, json),
-        Command::Find(args) => commands::find(config, args, json),
+        Command::Find(args) => commands::find::find(config, args, json),
+        Command::Statement(args) => commands::audit::statement(config, args, json),
+        Command::Timeline(args) => commands::audit::timeline(config, args, json),
+        Command::Produce(args) => commands::audit::produce(config, args, json),
+        Command::Drift(args) => commands::audit::drift(config, args, json),
+        Command::Reindex => commands::reindex(config, json),
         Command::Seal(args) => commands::seal(config, args, json),
         Command::Manual(command) => command
             .execute(Cli::command(), "8")

@@ -38,6 +38,13 @@ impl Progress {
         self.quietly(|| print(&format!("{text}\n")));
     }
 
+    /// The head of a table, for people.
+    pub fn title(&self, line: &str) {
+        if !self.json {
+            self.quietly(|| print(&format!("{}\n", printable(line.trim_end()))));
+        }
+    }
+
     /// One line of trouble on stderr.
     pub fn complain(&self, line: &str) {
         self.quietly(|| {

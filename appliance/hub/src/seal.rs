@@ -7,6 +7,7 @@ use crate::exit::Failure;
 use crate::hub::{Hub, HubError};
 use crate::index::Mark;
 use crate::shelf::Shelf;
+use crate::timing::{ANCHORS, ANCHORS_TRIED};
 use bulla_formats::anchoring::{self, Judged};
 use bulla_formats::body::anchor::AnchorBody;
 use bulla_formats::body::attestation::AttestationBody;
@@ -16,10 +17,6 @@ use bulla_formats::hash::Hash;
 use bulla_formats::note::{SignedNote, checkpoint_text, log_line, quote_line};
 use bulla_formats::seal_file::{AnchorEvidence, Head, Placed, SealFile};
 use bulla_formats::verify::{Verification, verify};
-
-/// Most anchors that a file is given, and most that are looked at for them.
-const ANCHORS: usize = 4;
-const ANCHORS_TRIED: usize = 64;
 
 /// The file of the seal at `index` of the log named `origin`, and what a verifier says of it.
 pub fn file(hub: &Hub, origin: &str, index: u64) -> Result<(SealFile, Verification), Failure> {
@@ -78,6 +75,7 @@ fn assemble(hub: &Hub, shelf: &Shelf, id: u32, entry: &Entry) -> Result<SealFile
         },
         manifests: manifest(hub, shelf, id, index)?.into_iter().collect(),
         revocations: Vec::new(),
+        cosignatures: Vec::new(),
         unknown: serde_json::Map::new(),
     })
 }

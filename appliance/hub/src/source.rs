@@ -79,6 +79,11 @@ fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, SourceError> {
     Ok(found)
 }
 
+/// Only certificates by the CAs in this file are believed.
+pub fn roots(path: &Path) -> Result<RootCerts, SourceError> {
+    Ok(RootCerts::from(certificates(path)?))
+}
+
 impl Source {
     /// Reads certificates and token; connects to nothing yet.
     pub fn new(config: &SourceConfig, origin: &str, timeout: Duration) -> Result<Self, SourceError> {
@@ -91,10 +96,7 @@ impl Source {
             }
             _ => None,
         };
-        let tls = TlsConfig::builder()
-            .root_certs(RootCerts::from(certificates(&config.ca)?))
-            .client_cert(client)
-            .build();
+        let tls = TlsConfig::builder().root_certs(roots(&config.ca)?).client_cert(client).build();
         let agent = Agent::config_builder()
             .tls_config(tls)
             .https_only(true)
