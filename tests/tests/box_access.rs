@@ -63,6 +63,7 @@ fn every_route_lets_in_whom_the_table_says() -> Result<()> {
         ("GET", "/tile/0/000.p/1", "", b"", OPEN),
         ("GET", "/tile/entries/000.p/1", "", b"", OPEN),
         ("POST", "/v1/seals", "application/pdf", b"more", [401, 401, 401, 201, 403, 403]),
+        ("GET", "/v1/reconciled", "", b"", [401, 401, 401, 403, 200, 200]),
         ("GET", "/v1/seals", "", b"", any),
         ("GET", "/v1/seals?client=scanner-1", "", b"", [401, 401, 401, 200, 200, 200]),
         ("GET", "/v1/seals?client=scanner-2&limit=5", "", b"", [401, 401, 401, 403, 200, 200]),
@@ -109,7 +110,10 @@ fn every_route_lets_in_whom_the_table_says() -> Result<()> {
             [401, 401, 401, 403, 403, 409],
         ),
         ("POST", "/v1/drills/stop", "", b"", [401, 401, 401, 403, 403, 200]),
+        ("POST", "/v1/roster", "application/json", b"{\"roster\": \"MAA=\"}", [401, 401, 401, 403, 403, 422]),
         ("POST", "/v1/leases", "application/json", b"{\"lease\": \"MAA=\"}", [401, 401, 401, 403, 403, 422]),
+        ("POST", "/api/documents/post_document/", "", b"", [401, 401, 401, 404, 403, 403]),
+        ("GET", "/api/tasks/", "", b"", [401, 401, 401, 404, 404, 404]),
     ];
     for (method, path, media_type, body, wanted) in table {
         for ((caller, client), wanted) in callers.iter().zip(wanted) {
@@ -124,7 +128,9 @@ fn every_route_lets_in_whom_the_table_says() -> Result<()> {
             if wanted >= 400 {
                 let slug = match wanted {
                     401 => "unauthenticated",
+                    404 => "no-drop",
                     409 if path == "/v1/drills" => "drill-refused",
+                    422 if path == "/v1/roster" => "roster-refused",
                     422 => "lease-refused",
                     409 => "backup-unavailable",
                     _ => "forbidden",
@@ -133,7 +139,8 @@ fn every_route_lets_in_whom_the_table_says() -> Result<()> {
                 let path = path.split('?').next().unwrap();
                 assert_eq!(answer.json()?["instance"], path, "{what}");
             }
-            let challenge = answer.header("www-authenticate").starts_with("Bearer");
+            let scheme = if path.starts_with("/api/") { "Basic" } else { "Bearer" };
+            let challenge = answer.header("www-authenticate").starts_with(scheme);
             assert_eq!(challenge, wanted == 401, "{what}: WWW-Authenticate");
             if method == "GET" {
                 let head = client.send("HEAD", path, &[], ())?;
@@ -380,6 +387,11 @@ fn client_certificates_stand_for_registered_names() -> Result<()> {
     let (status, shown) = good.curl(&rig, "auditor", path, &[])?.context("refused")?;
     assert_eq!((status, &shown["document"]["clientMethod"]), (200, &json!("client-certificate")));
     assert_eq!(good.curl(&rig, "auditor", "/v1/seals", &seal)?.map(|found| found.0), Some(403));
+    // The reconciled view is for hubs, neighbours and auditors, by certificate too.
+    for (certificate, status) in [("auditor", 200), ("mfp", 403), ("stranger", 401)] {
+        let view = good.curl(&rig, certificate, "/v1/reconciled", &[])?;
+        assert_eq!(view.map(|found| found.0), Some(status), "{certificate}");
+    }
 
     // A good certificate of a name that nobody registered, and a good name under another CA.
     let (status, problem) = good.curl(&rig, "stranger", "/v1/status", &[])?.context("refused")?;

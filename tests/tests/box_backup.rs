@@ -5,6 +5,7 @@
 use anyhow::{Context, Result, ensure};
 use bulla_formats::backup::Manifest;
 use bulla_formats::hash::sha256;
+use bulla_formats::peer::card::PeerCard;
 use bulla_formats::report::Verdict;
 use bulla_formats::seal_file::SealFile;
 use bulla_tests::rig::{Keys, Response, Rig, RigOptions, Role, bulla_program};
@@ -194,6 +195,40 @@ fn g1_a_backup_that_was_the_last_word_continues_the_same_log() -> Result<()> {
     restore(&rig, &backup, &key)?;
     rig.sealer.start_unready()?;
     assert_eq!(condition(&rig)?["state"], "rollback-suspected");
+    Ok(())
+}
+
+/// Copies of neighbours' logs are in no backup, and so is not what the box cosigned of them.
+#[test]
+fn g9_a_restored_box_does_not_cosign_with_keys_whose_word_it_has_forgotten() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let (key, recipient) = age_key(directory.path(), "backup.key")?;
+    let backups = options(Keys::Tpm, &recipient);
+    let extra = format!("{}[peers]\nlisten = [\"/ip4/127.0.0.1/tcp/0\"]\nmdns = false\n", backups.extra);
+    let mut rig = Rig::start_with(&RigOptions { extra: &extra, ..backups })?;
+    let card = |rig: &Rig| -> Result<PeerCard> {
+        rig.run(&["peers", "card", "--out", "peer.card"])?;
+        Ok(PeerCard::decode(&fs::read(rig.file("peer.card"))?)?)
+    };
+    let before = card(&rig)?;
+    seal(&rig, "k1", "before the backup")?;
+    rig.sealer.stop()?;
+    let backup = directory.path().join("offline.bulla-backup");
+    rig.run(&["backup", "--out", backup.to_str().unwrap()])?;
+    lose_disk(&rig)?;
+    restore(&rig, &backup, &key)?;
+    assert!(!rig.state().join("mirrors").exists());
+    rig.sealer.start()?;
+    assert_eq!(condition(&rig)?["state"], "sealing", "it was the last word, and the same log goes on");
+    let after = card(&rig)?;
+    assert_ne!(before.content().witness_key, after.content().witness_key);
+    assert_ne!(before.content().mirror_key, after.content().mirror_key);
+    assert_eq!(before.content().transport_key, after.content().transport_key);
+    assert_eq!(before.fingerprint(), after.fingerprint());
+    assert!(after.replaces(&before));
+    rig.sealer.stop()?;
+    rig.sealer.start()?;
+    assert_eq!(card(&rig)?.bytes(), after.bytes(), "once");
     Ok(())
 }
 

@@ -9,64 +9,14 @@ use anyhow::{Context, Result, bail, ensure};
 use bulla_formats::body::seal::{ClientMethod, SealBody};
 use bulla_formats::entry::Entry;
 use bulla_formats::seal_file::SealFile;
+use bulla_tests::rig::Role;
+use bulla_tests::rig::branch::{Branch, until};
 use bulla_tests::rig::folder::{digest, pdf, seals_of, write_badly};
-use bulla_tests::rig::{Rig, RigOptions, Role};
-use serde_json::Value;
 use std::fs::{self, File};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-
-/// A box that watches a folder for the scanner `desk-1`.
-struct Branch {
-    rig: Rig,
-    folder: PathBuf,
-    _place: tempfile::TempDir,
-}
-
-impl Branch {
-    fn start(more: &str, before: &str) -> Result<Self> {
-        let place = tempfile::tempdir()?;
-        let folder = place.path().join("scans");
-        fs::create_dir(&folder)?;
-        let extra = format!(
-            "{before}\n[[ingest.folder]]\npath = {folder:?}\nclient = \"desk-1\"\nstability_seconds = 1\n{more}"
-        );
-        let mut rig = Rig::create(&RigOptions { extra: &extra, ..RigOptions::default() })?;
-        rig.add_client("desk-1", "scanner")?;
-        rig.sealer.start()?;
-        Ok(Branch { rig, folder, _place: place })
-    }
-
-    fn errors(&self) -> PathBuf {
-        self.folder.join("error")
-    }
-
-    fn status(&self) -> Result<Value> {
-        Ok(self.rig.client(Role::Reader).get("/v1/status")?.json()?["ingest"][0].clone())
-    }
-
-    fn receipt(&self, name: &str) -> Option<Value> {
-        let bytes = fs::read(self.folder.join(format!("{name}.receipt.json"))).ok()?;
-        serde_json::from_slice(&bytes).ok()
-    }
-
-    fn sealed(&self, name: &str) -> Result<Value> {
-        until(&format!("{name} is sealed"), || Ok(self.receipt(name)))
-    }
-}
-
-fn until<T>(what: &str, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-    let began = Instant::now();
-    loop {
-        if let Some(found) = look()? {
-            return Ok(found);
-        }
-        ensure!(began.elapsed() < Duration::from_secs(60), "not within a minute: {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
 
 #[test]
 fn g3_a_thousand_badly_written_files_are_sealed_once_each_though_the_box_is_killed() -> Result<()> {

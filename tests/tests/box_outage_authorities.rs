@@ -7,7 +7,7 @@ use bulla_formats::enrolment::Enrolment;
 use bulla_formats::entry::Kind;
 use bulla_formats::note::verifier_key;
 use bulla_tests::rig::outage::{
-    LOOK, QUICK, anchors, entries, id_of, software, start, wait_anchored, wait_for, wait_mode,
+    LOOK, QUICK, anchors, entries, id_of, seal_now, software, start, wait_anchored, wait_for, wait_mode,
 };
 use bulla_tests::rig::tsa::{Answer, Knobs, Quota, Stamps, Transport};
 use bulla_tests::rig::witness::Witness;
@@ -161,6 +161,65 @@ fn nobody_is_asked_beyond_its_quota() -> Result<()> {
     wait_anchored(&rig, PATIENCE)?;
     let counters = scarce.counters();
     ensure!(counters.beyond_quota == 0 && counters.stamps > 3, "{counters:?}");
+    Ok(())
+}
+
+/// An authority's window knows nothing of incarnations.
+#[test]
+fn a_log_that_succeeds_another_has_its_quotas() -> Result<()> {
+    let tsa = Stamps::start("Scarce")?;
+    const QUOTA: &str = "requests = 3\nperiod_seconds = 3600\ntimeout_seconds = 2";
+    let extra = format!("{QUICK}{}", anchors(&[(&tsa, QUOTA)]));
+    let mut rig = Rig::start_with(&RigOptions { extra: &extra, ..software() })?;
+    wait_anchored(&rig, PATIENCE)?;
+    rig.sealer.stop()?;
+    ensure!(tsa.counters().requests == 1, "{:?}", tsa.counters());
+    rig.run(&["succeed", "--reason", "a try"])?;
+    rig.sealer.start()?;
+    let id = id_of(&rig.client(Role::Scanner).seal(b"the first of the new log")?)?;
+    // Two are left in this hour, and are spread over it, whoever waits.
+    let waited = Instant::now();
+    let answer = rig.client(Role::Scanner).post(
+        "/v1/seals?wait=anchored&deadlineSeconds=3",
+        &[("content-type", "application/pdf")],
+        b"in a hurry",
+    )?;
+    ensure!(answer.json()?["waited"] == "timed-out", "{}", answer.json()?);
+    ensure!(waited.elapsed() >= Duration::from_secs(3));
+    let status = rig.client(Role::Operator).get("/v1/status")?.json()?;
+    let one = &status["anchors"]["authorities"][0];
+    ensure!(one["quotaLeft"] == 2 && one["askedAgainInSeconds"].as_u64() > Some(600), "{one}");
+    ensure!(tsa.counters().requests == 1 && seal_now(&rig, &id)?.anchors.is_empty());
+    Ok(())
+}
+
+/// `wait=anchored` does not wait for the window, and the answer's file has the anchors.
+#[test]
+fn whoever_waits_for_the_anchor_has_it_in_the_answer() -> Result<()> {
+    let (first, second) = (Stamps::start("Operator A")?, Stamps::start("Operator B")?);
+    let lines =
+        anchors(&[(&first, LOOK), (&second, LOOK)]).replace("window_seconds = 1", "window_seconds = 3600");
+    let rig = Rig::start_with(&RigOptions { extra: &format!("{QUICK}{lines}"), ..software() })?;
+    wait_anchored(&rig, PATIENCE)?;
+    let ask = |path: &str, document: &[u8]| {
+        let headers = [("content-type", "application/pdf"), ("accept", "application/json")];
+        rig.client(Role::Scanner).post(path, &headers, document)?.json()
+    };
+    let waited = ask("/v1/seals?wait=anchored&deadlineSeconds=30", b"needed today")?;
+    ensure!(waited["waited"] == "anchored", "{waited}");
+    let id = waited["id"].as_str().context("an id")?;
+    let operators = rig.client(Role::Operator).post(&format!("/v1/seals/{id}/anchor"), &[], b"")?.json()?;
+    ensure!(operators["operators"] == serde_json::json!(["Operator A", "Operator B"]), "{operators}");
+    ensure!(!seal_now(&rig, id)?.anchors.is_empty());
+    // Nobody waits for this one, and the window is an hour.
+    let other = ask("/v1/seals", b"not in a hurry")?;
+    std::thread::sleep(Duration::from_secs(3));
+    ensure!(seal_now(&rig, other["id"].as_str().context("an id")?)?.anchors.is_empty());
+
+    let alone = Rig::start_with(&software())?;
+    let headers = [("content-type", "application/pdf")];
+    let answer = alone.client(Role::Scanner).post("/v1/seals?wait=anchored", &headers, b"alone")?.json()?;
+    ensure!(answer["waited"] == "no-authorities", "{answer}");
     Ok(())
 }
 

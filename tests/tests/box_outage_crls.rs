@@ -1,15 +1,19 @@
 //! CRLs behind time stamps, as a box fetches, keeps and hands them out: what they prove years later, what becomes of a
-//! stamp whose signer was revoked, and that a CRL which does not come holds up nothing.
+//! stamp whose signer was revoked, that nobody relies on an authority then until it has another certificate, and that a
+//! CRL which does not come holds up nothing.
 //!
 //! Method: the authority, its CAs and its CRLs are stock OpenSSL; what the box hands out is judged by `bulla verify` with
 //! the trust file alone, and by `openssl`.
 
 use anyhow::{Context, Result, ensure};
 use bulla_formats::body::anchor::{AnchorBody, Evidence};
+use bulla_formats::body::manifest::Phase;
 use bulla_formats::report::{Fact, Outcome, Report, Verdict};
 use bulla_formats::seal_file::SealFile;
-use bulla_tests::rig::outage::{LOOK, QUICK, anchors, id_of, seal_now, software, wait_for, wait_mode};
-use bulla_tests::rig::tsa::{CrlAnswer, Knobs, Options, Stamps};
+use bulla_tests::rig::outage::{
+    LOOK, QUICK, anchors, changes, id_of, manifests, seal_now, software, wait_anchored, wait_for, wait_mode,
+};
+use bulla_tests::rig::tsa::{Answer, CrlAnswer, Knobs, Options, Stamps};
 use bulla_tests::rig::{Rig, RigOptions, Role, bulla_program};
 use std::fs;
 use std::path::Path;
@@ -38,11 +42,17 @@ fn anchored(rig: &Rig, document: &[u8]) -> Result<(String, Duration)> {
     let began = Instant::now();
     let id = id_of(&rig.client(Role::Scanner).seal(document)?)?;
     let took = began.elapsed();
-    while seal_now(rig, &id)?.anchors.is_empty() {
+    wait_anchor(rig, &id)?;
+    Ok((id, took))
+}
+
+fn wait_anchor(rig: &Rig, id: &str) -> Result<()> {
+    let began = Instant::now();
+    while seal_now(rig, id)?.anchors.is_empty() {
         ensure!(began.elapsed() < PATIENCE, "no anchor\n{}", rig.log());
         std::thread::sleep(Duration::from_millis(100));
     }
-    Ok((id, took))
+    Ok(())
 }
 
 /// Waits until what the status says of every certificate holds.
@@ -281,12 +291,105 @@ fn a_signer_that_was_superseded_later_keeps_its_word() -> Result<()> {
     };
     ensure!(said(&report).iter().any(counts), "{report}");
 
-    // What is stamped with it from now on is worth nothing.
-    let late = b"stamped after the key was changed";
-    let (id, _) = anchored(&rig, late)?;
+    // What is stamped with it from now on is worth nothing, and is not logged; its successor's stamps are.
+    let late = b"sealed after the key was changed";
+    let id = id_of(&rig.client(Role::Scanner).seal(late)?)?;
+    wait_for(&rig, "its stamps are refused", PATIENCE, |status| {
+        let one = &status["anchors"]["authorities"][0];
+        let waits = status["anchors"]["waitingSeconds"].as_u64() > Some(2);
+        let words = one["failing"].as_str().unwrap_or_default();
+        one["revoked"] == true && words.contains("(superseded)") && waits
+    })?;
+    ensure!(seal_now(&rig, &id)?.anchors.is_empty(), "no stamp that counts for nothing is logged");
+    tsa.set(&Knobs { crl: CrlAnswer::Superseded, answer: Answer::Successor, ..Knobs::default() })?;
+    wait_anchor(&rig, &id)?;
     let report = rig.judge(&seal_now(&rig, &id)?, late).report;
-    ensure!(report.verdict == Verdict::Valid && !report.facts.contains(&Fact::Anchored), "{report}");
-    ensure!(said(&report).iter().any(|(outcome, _)| *outcome == Outcome::NotJudged), "{report}");
+    ensure!(report.verdict == Verdict::Valid && report.facts.contains(&Fact::Anchored), "{report}");
+    rig.sealer.stop()?;
+    rig.fsck()?;
+    Ok(())
+}
+
+/// Two authorities, one of which is enough. The one whose stamps count is only looked at by connecting, so that nothing
+/// but the CRL says that it is worth nothing any more.
+#[test]
+fn what_a_compromised_signer_anchored_is_anchored_by_another_and_it_counts_again_by_itself() -> Result<()> {
+    let (tsa, other) = (authority(false)?, Stamps::start("Operator B")?);
+    let lines = anchors(&[(&tsa, "timeout_seconds = 2"), (&other, LOOK)]);
+    let lines = lines.replace("[anchors]\n", "[anchors]\noperators = 1\n");
+    let mut rig = Rig::start_with(&RigOptions { extra: &format!("{QUICK}{lines}{EAGER}"), ..software() })?;
+    let document = b"anchored by whoever lost its key";
+    let (id, _) = anchored(&rig, document)?;
+    wait_crls(&rig, "kept", |one| one["sha256"].is_string())?;
+    let status = wait_mode(&rig, "online", PATIENCE)?;
+    let proofs = |status: &serde_json::Value, place: usize| {
+        status["anchors"]["authorities"][place]["proofs"].as_u64().unwrap_or(0)
+    };
+    ensure!(proofs(&status, 0) > 0 && proofs(&status, 1) == 0, "{status:#}");
+
+    publish(&tsa, CrlAnswer::Compromised)?;
+    let is_revoked = |status: &serde_json::Value| {
+        let one = &status["anchors"]["authorities"][0];
+        one["revoked"] == true && one["failing"].as_str().is_some_and(|text| text.contains("(keyCompromise)"))
+    };
+    wait_for(&rig, "anchored by the other one", PATIENCE, |status| {
+        is_revoked(status) && status["anchors"]["unanchored"] == 0 && proofs(status, 1) > 0
+    })?;
+    wait_mode(&rig, "degraded", PATIENCE)?;
+    ensure!(metric(&rig, "bulla_authority_revoked{authority=\"tsa-0\"} 1")?);
+    ensure!(metric(&rig, "bulla_authority_up{authority=\"tsa-0\"} 0")?);
+    ensure!(rig.log().contains("stamps of a revoked signer count for nothing"), "{}", rig.log());
+    let told = changes(&rig)?.into_iter().flat_map(|change| change.findings);
+    let mut told = told.filter(|finding| finding.authority == "tsa-0");
+    ensure!(told.any(|finding| finding.detail.contains("was revoked")), "the log says why");
+    let answer = rig.client(Role::Operator).post(&format!("/v1/seals/{id}/anchor"), &[], b"")?.json()?;
+    ensure!(answer["operators"] == serde_json::json!(["Operator B"]), "{answer}");
+    let report = rig.judge(&seal_now(&rig, &id)?, document).report;
+    ensure!(report.verdict == Verdict::Valid && report.facts.contains(&Fact::Anchored), "{report}");
+
+    // Another process knows it still, though connections go through.
+    rig.sealer.stop()?;
+    rig.sealer.start()?;
+    wait_for(&rig, "still revoked", PATIENCE, |status| is_revoked(status) && status["mode"] == "degraded")?;
+    wait_anchored(&rig, PATIENCE)?;
+
+    // It has a new certificate: whoever is asked anyway asks it too, and that is all it takes.
+    tsa.set(&Knobs { crl: CrlAnswer::Compromised, answer: Answer::Successor, ..Knobs::default() })?;
+    let until = Instant::now() + 3 * PATIENCE;
+    while is_revoked(&rig.client(Role::Operator).get("/v1/status")?.json()?) {
+        ensure!(Instant::now() < until, "it never counts again\n{}", rig.log());
+        anchored(&rig, format!("{:?}", Instant::now()).as_bytes())?;
+    }
+    wait_mode(&rig, "online", PATIENCE)?;
+    ensure!(metric(&rig, "bulla_authority_revoked{authority=\"tsa-0\"} 0")?);
+    rig.sealer.stop()?;
+    rig.fsck()?;
+    Ok(())
+}
+
+/// The only authority loses its key: that is an outage, until it has another.
+#[test]
+fn an_authority_that_only_stamps_for_nothing_is_not_reachable() -> Result<()> {
+    let tsa = authority(false)?;
+    let mut rig = start(&tsa, &software())?;
+    let (id, _) = anchored(&rig, b"before")?;
+    wait_mode(&rig, "online", PATIENCE)?;
+    publish(&tsa, CrlAnswer::Compromised)?;
+    wait_mode(&rig, "emergency", PATIENCE)?;
+    let status = rig.client(Role::Operator).get("/v1/status")?.json()?;
+    ensure!(status["anchors"]["anchoredSize"] == 0, "nothing of it counts: {status:#}");
+    let answer = rig.client(Role::Operator).post(&format!("/v1/seals/{id}/anchor"), &[], b"")?.json()?;
+    ensure!(answer["anchored"] == false && answer["operators"] == serde_json::json!([]), "{answer}");
+    id_of(&rig.client(Role::Scanner).seal(b"sealed all the same")?)?;
+
+    tsa.set(&Knobs { crl: CrlAnswer::Compromised, answer: Answer::Successor, ..Knobs::default() })?;
+    wait_mode(&rig, "online", PATIENCE)?;
+    wait_anchor(&rig, &id)?;
+    wait_anchored(&rig, PATIENCE)?;
+    let closing = manifests(&rig)?.into_iter().filter(|said| said.phase == Phase::Close).count();
+    ensure!(closing == 1, "{closing} closing manifests");
+    let report = rig.judge(&seal_now(&rig, &id)?, b"before").report;
+    ensure!(report.facts.contains(&Fact::Anchored), "{report}");
     rig.sealer.stop()?;
     rig.fsck()?;
     Ok(())

@@ -5,8 +5,10 @@ use anyhow::{Context, Result, ensure};
 use bulla_formats::body::incident::IncidentBody;
 use bulla_formats::entry::{Entry, Kind};
 use bulla_formats::hash::leaf_hash;
+use bulla_formats::peer::card::PeerCard;
 use bulla_tests::rig::site::{Site, entries, until};
 use bulla_tests::rig::{Keys, Rig, Role};
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -168,6 +170,14 @@ fn a_clone_that_forks_the_log_is_proven_frozen_and_logged() -> Result<()> {
         assert_eq!(forks.count(), 1, "box {at} logs it once");
         let frozen = site.copy(at, 0)?.len();
         assert!(frozen > 0, "it is kept and served");
+        // In the merged order of all logs it is marked, and holds nothing up.
+        let view = site.boxes[at].client(Role::Reader).get("/v1/reconciled?limit=1")?;
+        let head: Value = serde_json::from_slice(view.body.split(|byte| *byte == b'\n').next().unwrap())?;
+        let logs = head["logs"].as_array().unwrap();
+        assert!(logs.iter().all(|log| log["frozen"] == (log["origin"] == site.origin(0))), "{head}");
+        let growing =
+            logs.iter().filter(|log| log["frozen"] == false).filter_map(|log| log["lamport"].as_u64());
+        assert_eq!(head["stable"].as_u64(), growing.min(), "{head}");
     }
     until("the clone learns it", || Ok(site.status(0)?["condition"]["state"] == "rollback-suspected"))?;
     assert_eq!(site.boxes[0].client(Role::Scanner).seal(b"no more")?.problem()?, "rollback-suspected");
@@ -233,5 +243,42 @@ fn cards_are_taken_only_when_they_are_meant() -> Result<()> {
     refused(&["peers", "add", other, "--yes"], "as new or newer")?;
     let listed = String::from_utf8(site.boxes[0].run(&["peers", "list"])?.stdout)?;
     assert!(listed.contains(site.origin(1)) && listed.contains(&site.cards[1].fingerprint()), "{listed}");
+    Ok(())
+}
+
+#[test]
+fn whoever_forgot_what_it_cosigned_cosigns_with_other_keys() -> Result<()> {
+    let mut site = Site::start(&[Keys::Software; 2])?;
+    site.mirrored(1, "held by the first", 1)?;
+    let card = |rig: &Rig| -> Result<PeerCard> {
+        rig.run(&["peers", "card", "--out", "peer.card"])?;
+        Ok(PeerCard::decode(&std::fs::read(rig.file("peer.card"))?)?)
+    };
+    let before = card(&site.boxes[0])?;
+    site.boxes[0].sealer.stop()?;
+    site.boxes[0].sealer.start()?;
+    assert_eq!(card(&site.boxes[0])?.bytes(), before.bytes(), "a restart changes nothing");
+
+    site.boxes[0].sealer.stop()?;
+    std::fs::remove_dir_all(site.boxes[0].state().join("mirrors"))?;
+    site.boxes[0].sealer.start()?;
+    let after = card(&site.boxes[0])?;
+    let keys = |card: &PeerCard| {
+        let content = card.content();
+        (content.witness_key, content.mirror_key, content.transport_key, content.log_key)
+    };
+    let ((witness, mirror, transport, log), now) = (keys(&before), keys(&after));
+    assert!(witness != now.0 && mirror != now.1, "what they have cosigned is not known any more");
+    assert_eq!((transport, log, before.fingerprint()), (now.2, now.3, after.fingerprint()));
+    assert!(after.replaces(&before));
+
+    // The neighbour lets it in, and counts nothing that its old card does not speak for.
+    site.mirrored(0, "the neighbour holds its log as before", 1)?;
+    let path = "/v1/seals?wait=mirrored(1)&deadlineSeconds=2";
+    let answer =
+        site.boxes[1].client(Role::Scanner).post(path, &[("Content-Type", "text/plain")], b"new keys")?;
+    assert_eq!((answer.status, &answer.json()?["waited"]), (201, &"timed-out".into()));
+    site.introduce(1, 0)?;
+    site.mirrored(1, "with the new card", 1)?;
     Ok(())
 }

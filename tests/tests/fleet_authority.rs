@@ -49,6 +49,7 @@ fn roots_and_witnesses_are_added_listed_and_refused() -> Result<()> {
         policy,
         roster: None,
         authorities: None,
+        cosigners: Vec::new(),
     };
     std::fs::write(directory.join("trust.json"), trust.encode())?;
     let first = added(directory, &["--operator", "Operator A", "--roots", &a_pem])?;

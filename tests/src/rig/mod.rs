@@ -5,6 +5,7 @@
 //! Refuses to do: skip. What cannot run, fails.
 
 pub mod account;
+pub mod branch;
 pub mod browser;
 mod client;
 pub mod cut;
@@ -24,7 +25,9 @@ pub mod netns;
 pub mod outage;
 pub mod peer;
 pub mod proxy;
+pub mod recipe;
 pub mod site;
+pub mod stamp;
 pub mod stick;
 pub mod strace;
 pub mod tsa;
@@ -208,6 +211,7 @@ impl Rig {
                 policy: Default::default(),
                 roster: None,
                 authorities: None,
+                cosigners: Vec::new(),
             },
             directory,
         })
@@ -221,6 +225,14 @@ impl Rig {
         for (slot, role) in ["scanner", "reader", "operator"].into_iter().enumerate() {
             self.tokens[slot] = self.add_client(&format!("{role}-1"), role)?;
         }
+        Ok(())
+    }
+
+    /// Has the clients of another box instead of its own, as when that box's `clients.json` was copied.
+    pub fn take_clients_of(&mut self, other: &Rig) -> Result<()> {
+        let file = |rig: &Rig| rig.state().join("clients.json");
+        std::fs::copy(file(other), file(self))?;
+        self.tokens = other.tokens.clone();
         Ok(())
     }
 

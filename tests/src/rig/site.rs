@@ -34,10 +34,15 @@ pub struct Site {
 impl Site {
     /// Boxes on loopback that do not run yet and have nobody's card.
     pub fn create(keys: &[Keys]) -> Result<Self> {
+        Self::create_with(keys, "")
+    }
+
+    /// The same with more lines in `[peers]`.
+    pub fn create_with(keys: &[Keys], peers: &str) -> Result<Self> {
         let mut site = Site { boxes: Vec::new(), cards: Vec::new(), lan: None };
         for keys in keys {
             let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-            site.add(*keys, &format!("/ip4/127.0.0.1/tcp/{port}"), None)?;
+            site.add(*keys, &format!("/ip4/127.0.0.1/tcp/{port}"), None, peers)?;
         }
         Ok(site)
     }
@@ -49,14 +54,15 @@ impl Site {
         for (member, keys) in keys.iter().enumerate() {
             let address = site.lan.as_ref().map(|lan| lan.address(member)).context("there is a LAN")?;
             let disk = disks.get(member).copied().flatten();
-            site.add(*keys, &format!("/ip4/{address}/tcp/{WIRE_PORT}"), disk)?;
+            site.add(*keys, &format!("/ip4/{address}/tcp/{WIRE_PORT}"), disk, "")?;
         }
         Ok(site)
     }
 
-    fn add(&mut self, keys: Keys, address: &str, disk: Option<&Path>) -> Result<()> {
+    fn add(&mut self, keys: Keys, address: &str, disk: Option<&Path>, peers: &str) -> Result<()> {
         let member = self.boxes.len();
-        let extra = format!("[peers]\nlisten = [\"{address}\"]\nadvertise = [\"{address}\"]\nmdns = false\n");
+        let extra =
+            format!("[peers]\nlisten = [\"{address}\"]\nadvertise = [\"{address}\"]\nmdns = false\n{peers}");
         let residency = if keys == Keys::Tpm { "tpm-endorsed-ram" } else { "software" };
         let tpm = if keys == Keys::Tpm { Some(Rig::manufacture_tpm()?) } else { None };
         let mut launcher = None;

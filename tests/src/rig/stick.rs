@@ -85,6 +85,13 @@ impl Stick {
         Ok(names)
     }
 
+    /// A directory and what is in it, as another computer reads it.
+    pub fn copy_out(&self, name: &str, to: &Path) -> Result<()> {
+        let directory = format!("::{name}");
+        run(Command::new("mcopy").arg("-s").arg("-i").arg(self.image()).arg(directory).arg(to), "mtools")
+            .map(drop)
+    }
+
     /// A file, as another computer reads it.
     pub fn read(&self, name: &str) -> Result<Vec<u8>> {
         let file = format!("::{name}");

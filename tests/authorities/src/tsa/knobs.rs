@@ -60,6 +60,8 @@ pub enum Answer {
     ExpiredCertificate,
     /// A stamp by a certificate for web servers.
     WrongPurpose,
+    /// A stamp by the signer's successor, whom no CRL lists.
+    Successor,
 }
 
 /// What is answered where certificates say that a CRL is.

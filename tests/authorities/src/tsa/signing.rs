@@ -21,6 +21,9 @@ pub(super) struct Signing {
     stranger: OnceLock<Desk>,
     expired: OnceLock<Desk>,
     server: OnceLock<Holder>,
+    successor: OnceLock<Desk>,
+    /// Of the signer's certificate, and its successor's.
+    extensions: String,
     /// What is replayed.
     first: Mutex<Option<Vec<u8>>>,
 }
@@ -54,6 +57,8 @@ impl Signing {
             stranger: OnceLock::new(),
             expired: OnceLock::new(),
             server: OnceLock::new(),
+            successor: OnceLock::new(),
+            extensions,
             first: Mutex::new(None),
         })
     }
@@ -86,6 +91,7 @@ impl Signing {
             }
             Answer::Stranger => self.stranger()?.reply(request, offset),
             Answer::ExpiredCertificate => self.expired()?.reply(request, offset),
+            Answer::Successor => self.successor()?.reply(request, offset),
             Answer::WrongPurpose => {
                 let content = content_of(&self.good.reply(request, offset)?)?;
                 signed(&content, self.server()?, &AS_STAMP)
@@ -134,6 +140,14 @@ impl Signing {
             _ => ca.crl(&[], 0, HOUR),
         };
         made.map(Some)
+    }
+
+    fn successor(&self) -> Result<&Desk> {
+        once(&self.successor, || {
+            let (name, extensions) = (&self.operator, &self.extensions);
+            let wish = Wish { name, key: self.key, extensions, ..Wish::default() };
+            Desk::open(&self.issuer.issue(&wish)?, &Manner::default())
+        })
     }
 
     fn expired(&self) -> Result<&Desk> {

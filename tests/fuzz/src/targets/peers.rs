@@ -1,23 +1,48 @@
-//! What peers say: cards, hints, questions, answers, fork proofs, and the bodies of mirror entries.
+//! What peers say: cards, hints, questions, answers, fork proofs, requests for rosters, bodies of entries; and what a box
+//! states about a medium.
 //!
-//! Holds: what decodes is encoded back to the same bytes; a card, a cosignature or a fork that verifies was signed in
-//! the vectors.
+//! Holds: what decodes is encoded back to the same bytes; a card, a cosignature, a fork or a statement that verifies was
+//! signed in the vectors.
 
 use super::{seed, split};
+use bulla_formats::body::key_epoch::PcrValue;
 use bulla_formats::body::mirror::{CosignedHead, MirrorBody, Neighbour};
-use bulla_formats::der::encode;
+use bulla_formats::body::revocation::RevocationBody;
+use bulla_formats::body::roster::RosterBody;
+use bulla_formats::der::{Octets32, encode};
+use bulla_formats::medium::{MediumId, MediumStatement};
 use bulla_formats::note::SignedNote;
 use bulla_formats::origin::Origin;
 use bulla_formats::peer::card::PeerCard;
+use bulla_formats::peer::challenge::Boot;
 use bulla_formats::peer::fork::{ForkProof, Shown};
 use bulla_formats::peer::message::{Answer, Asked, Hint, Question, Said};
+use bulla_formats::peer::roster::{RosterRequest, RosterSaid};
+use bulla_formats::report::Fact;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::sync::LazyLock;
 
-const KINDS: [&str; 6] = ["card", "hint", "question", "answer", "fork", "mirror"];
+const KINDS: [&str; 10] = [
+    "card",
+    "hint",
+    "question",
+    "answer",
+    "fork",
+    "mirror",
+    "roster",
+    "revocation",
+    "roster-request",
+    "medium",
+];
+
+/// Behind the kinds: what a box keeps of a neighbour's boot, what a registrar answers, and names.
+const BOOT: u8 = 10;
+const ROSTER_SAID: u8 = 11;
+const NAMES: u8 = 12;
+const CHOICES: u8 = 13;
 
 /// A vector of `tests/vectors-peers`.
 struct Vector {
@@ -51,6 +76,11 @@ struct Signed {
     cosigned: BTreeSet<Vec<u8>>,
     log_key: [u8; 32],
     origin: Origin,
+    channel: [u8; 32],
+    requests: BTreeSet<Vec<u8>>,
+    media: BTreeSet<String>,
+    medium_key: [u8; 32],
+    medium_origin: Origin,
 }
 
 static SIGNED: LazyLock<Signed> = LazyLock::new(|| {
@@ -63,7 +93,20 @@ static SIGNED: LazyLock<Signed> = LazyLock::new(|| {
         of(4).filter_map(|vector| ForkProof::decode(&vector.bytes).ok()).flat_map(|proof| notes(&proof));
     let bodies = of(5).filter(|vector| vector.valid);
     let bodies = bodies.map(|vector| MirrorBody::decode(&vector.bytes).expect("a valid body"));
+    let channel: [u8; 32] = hex::decode(more(8, "channel")).expect("hex").try_into().expect("32 bytes");
+    let requests = of(8).filter_map(|vector| RosterRequest::open(&vector.bytes, &channel).ok());
+    let stated = |vector: &Vector| {
+        let note = std::str::from_utf8(&vector.bytes).expect("a valid statement is text");
+        SignedNote::parse(note).expect("a valid statement is a note").text
+    };
+    let medium = of(9).find(|vector| vector.valid).expect("there is a valid one");
+    let medium_says = |name: &str| medium.more[name].as_str().expect("a vector says so").to_owned();
     Signed {
+        media: of(9).filter(|vector| vector.valid).map(stated).collect(),
+        medium_key: hex::decode(medium_says("logKey")).expect("hex").try_into().expect("32 bytes"),
+        medium_origin: Origin::parse(&medium_says("origin")).expect("an origin"),
+        requests: requests.map(|(content, _)| content.message()).collect(),
+        channel,
         cards: of(0).filter(|vector| vector.valid).map(|vector| vector.bytes.clone()).collect(),
         texts: notes.filter_map(|note| SignedNote::parse(&note).ok()).map(|note| note.text).collect(),
         cosigned: bodies.flat_map(|body| cosignatures(&body)).collect(),
@@ -89,7 +132,7 @@ fn cosignatures(body: &MirrorBody) -> Vec<Vec<u8>> {
 
 /// The first byte chooses what the rest is taken for.
 pub fn run(data: &[u8]) {
-    let Some((choice, data)) = split(data, 6) else { return };
+    let Some((choice, data)) = split(data, CHOICES) else { return };
     match choice {
         0 => {
             let Ok(card) = PeerCard::decode(data) else { return };
@@ -118,6 +161,45 @@ pub fn run(data: &[u8]) {
             }
         }
         4 => fork(data),
+        6 => {
+            let Ok(body) = RosterBody::decode(data) else { return };
+            assert_eq!(encode(&body), data);
+        }
+        7 => {
+            let Ok(body) = RevocationBody::decode(data) else { return };
+            assert_eq!(encode(&body), data);
+        }
+        8 => {
+            let Ok((content, card)) = RosterRequest::open(data, &SIGNED.channel) else { return };
+            assert!(SIGNED.requests.contains(&content.message()), "a request that nobody signed");
+            assert_eq!(card.bytes(), &content.card[..]);
+        }
+        9 => {
+            let Ok(text) = std::str::from_utf8(data) else { return };
+            if let Ok(statement) = MediumStatement::parse(text) {
+                assert_eq!(statement.text(), text);
+            }
+            let opened = MediumStatement::open(text, &SIGNED.medium_origin, &SIGNED.medium_key);
+            let Ok(statement) = opened else { return };
+            assert!(SIGNED.media.contains(&statement.text()), "a statement that nobody signed");
+        }
+        BOOT => {
+            let Ok(boot) = Boot::decode(data) else { return };
+            assert_eq!(boot.encode(), data);
+        }
+        ROSTER_SAID => {
+            let Ok(said) = RosterSaid::decode(data) else { return };
+            assert_eq!(encode(&said), data);
+        }
+        NAMES => {
+            let Ok(text) = std::str::from_utf8(data) else { return };
+            if let Some(id) = MediumId::parse(text) {
+                assert_eq!(id.to_string(), text);
+            }
+            if let Some(fact) = Fact::parse(text) {
+                assert_eq!(fact.name(), text);
+            }
+        }
         _ => {
             let Ok(body) = MirrorBody::decode(data) else { return };
             assert_eq!(encode(&body), data);
@@ -144,6 +226,16 @@ fn fork(data: &[u8]) {
 /// Every vector that holds, and some that do not.
 pub fn seeds() -> Vec<Vec<u8>> {
     let chosen = VECTORS.iter().enumerate().filter(|(place, vector)| vector.valid || place % 9 == 0);
-    let kind = |what: usize| u8::try_from(what).expect("there are six");
-    chosen.map(|(_, vector)| seed(kind(vector.what), &vector.bytes)).collect()
+    let kind = |what: usize| u8::try_from(what).expect("there are ten");
+    let vectors = chosen.map(|(_, vector)| seed(kind(vector.what), &vector.bytes));
+    let pcrs = vec![PcrValue { pcr: 7, value: Octets32::new([7; 32]) }];
+    let boot = Boot { pcrs, resets: 3, restarts: 1, clock: 1_000 };
+    let said = VECTORS.iter().filter(|vector| vector.what == 3 && vector.valid);
+    let said = said.filter_map(|vector| match Answer::decode(&vector.bytes).ok()?.said {
+        Said::Roster(said) => Some(seed(ROSTER_SAID, encode(&said))),
+        _ => None,
+    });
+    let names = ["00112233445566778899aabbccddeeff", "sealed", "mirrored(2)", "witnessed(8)"];
+    let names = names.into_iter().map(|name| seed(NAMES, name));
+    vectors.chain(said).chain(names).chain([seed(BOOT, boot.encode())]).collect()
 }

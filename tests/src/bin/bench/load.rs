@@ -34,6 +34,8 @@ pub enum Order {
     Document(usize),
     /// These documents, in turn.
     Files(Arc<Vec<Vec<u8>>>),
+    /// These requests for RFC 3161 time stamps, in turn.
+    Stamps(Arc<Vec<Vec<u8>>>),
 }
 
 /// Where to send it.
@@ -72,7 +74,7 @@ pub async fn run(target: Arc<Target>, order: Order, clients: usize, time: Durati
             let mut buffer = vec![0; 64 << 10];
             let mut document = match order {
                 Order::Document(size) => vec![0x41; size],
-                Order::Digest | Order::Files(_) => Vec::new(),
+                Order::Digest | Order::Files(_) | Order::Stamps(_) => Vec::new(),
             };
             loop {
                 let number = NEXT.fetch_add(1, Relaxed);
@@ -83,7 +85,7 @@ pub async fn run(target: Arc<Target>, order: Order, clients: usize, time: Durati
                 }
                 stream.write_all(&request).await?;
                 let sent = match &order {
-                    Order::Files(files) => &files[number as usize % files.len()],
+                    Order::Files(files) | Order::Stamps(files) => &files[number as usize % files.len()],
                     Order::Digest | Order::Document(_) => &document,
                 };
                 if !sent.is_empty() {
@@ -128,9 +130,13 @@ fn request(token: &str, order: &Order, number: u64, document: &mut [u8]) -> Vec<
             ("application/pdf", String::new(), *size)
         }
         Order::Files(files) => ("application/pdf", String::new(), files[number as usize % files.len()].len()),
+        Order::Stamps(queries) => {
+            ("application/timestamp-query", String::new(), queries[number as usize % queries.len()].len())
+        }
     };
+    let path = if matches!(order, Order::Stamps(_)) { "/tsa" } else { "/v1/seals" };
     format!(
-        "POST /v1/seals HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\
          Content-Type: {kind}\r\nContent-Length: {length}\r\n\r\n{body}"
     )
     .into_bytes()

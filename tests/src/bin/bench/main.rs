@@ -14,6 +14,7 @@ mod log;
 mod outage;
 mod plot;
 mod sizes;
+mod stamps;
 mod strangers;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -35,7 +36,8 @@ const CLIENTS: [usize; 3] = [1, 8, 64];
 /// Documents of the comparison, and the pages of each (50 kB).
 const DOCUMENTS: usize = 100;
 const PAGES: usize = 20;
-const PARTS: [&str; 8] = ["seals", "uploads", "verify", "strangers", "enrol", "outage", "heal", "sizes"];
+const PARTS: [&str; 9] =
+    ["seals", "uploads", "verify", "strangers", "stamps", "enrol", "outage", "heal", "sizes"];
 
 /// What to measure and where.
 struct Arguments {
@@ -112,6 +114,9 @@ fn main() -> Result<()> {
     }
     if arguments.wants("strangers") {
         rates = strangers(&runtime, &rig, &arguments.python)?;
+    }
+    if arguments.wants("stamps") {
+        stamps::measure(&runtime, target)?;
     }
     if arguments.wants("enrol") {
         enrol::measure()?;
