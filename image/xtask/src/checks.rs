@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::fuzz::{self, Plan};
+use crate::fuzz::{self, Counters, Plan};
 use crate::setup;
 use crate::workspace::Workspace;
 
@@ -65,7 +65,11 @@ pub fn run(workspace: &Workspace) -> Result<ExitCode> {
         "build of programs and tests",
         workspace.cargo().args(["build", "--locked", "--workspace", "--all-targets"]),
     )?;
-    fuzz_for(workspace, started, &Plan { target: None, seconds: FUZZ_SECONDS, jobs: 2 })?;
+    fuzz_for(
+        workspace,
+        started,
+        &Plan { target: None, seconds: FUZZ_SECONDS, jobs: 2, counters: Counters::OurCrates },
+    )?;
     run_tests(workspace, started)
 }
 
@@ -76,7 +80,7 @@ pub fn fuzz(workspace: &Workspace, plan: &Plan) -> Result<ExitCode> {
 }
 
 fn fuzz_for(workspace: &Workspace, started: Instant, plan: &Plan) -> Result<()> {
-    step(started, "build of fuzz targets", &mut fuzz::build(workspace)?)?;
+    step(started, "build of fuzz targets", &mut fuzz::build(workspace, plan.counters)?)?;
     announce(started, "fuzzing");
     fuzz::run(workspace, plan)
 }
@@ -119,12 +123,13 @@ pub fn soak(workspace: &Workspace, seconds: u64) -> Result<ExitCode> {
     step(started, "fault tests at full length", &mut soak)?;
     for (title, name) in [
         ("a hundred thousand simulated boxes", "simulation"),
-        ("fifty thousand simulated sites", "gossip_simulation"),
+        ("fifty thousand simulated sites, and two thousand of fifty boxes for weeks", "gossip_simulation"),
     ] {
-        let simulation = ["test", "--locked", "--release", "-p", "bulla-protocol", "--test", name];
+        let simulation =
+            ["test", "--locked", "--release", "-p", "bulla-protocol", "--test", name, "--", "--nocapture"];
         step(started, title, workspace.cargo().args(simulation).env("BULLA_SOAK", "1"))?;
     }
-    fuzz_for(workspace, started, &Plan { target: None, seconds, jobs: 2 })?;
+    fuzz_for(workspace, started, &Plan { target: None, seconds, jobs: 2, counters: Counters::Everywhere })?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -144,12 +149,18 @@ fn announce(started: Instant, title: &str) {
     println!("=== {title} (after {minutes}:{seconds:02})");
 }
 
+/// Tests mostly wait for boxes, so there are more of them at a time than processors.
+fn test_threads() -> usize {
+    2 * std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
 fn run_tests(workspace: &Workspace, started: Instant) -> Result<ExitCode> {
     announce(started, "tests");
     let debug = workspace.target.join("debug");
     let mut command = workspace.cargo();
     command
         .args(["test", "--locked", "--workspace", "--no-fail-fast"])
+        .env("RUST_TEST_THREADS", test_threads().to_string())
         .env("BULLA_BOX_BIN", debug.join("bulla-box"))
         .env("BULLA_BIN", debug.join("bulla"));
     let again = shell_line(&command);

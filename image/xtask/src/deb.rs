@@ -30,9 +30,11 @@ const PACKAGES: [Package; 3] = [
     Package { name: "bulla-fleet", section: 1 },
 ];
 /// Other files of the box package: from the root of the checkout, into the package.
-const BOX_FILES: [(&str, &str); 5] = [
+const BOX_FILES: [(&str, &str); 7] = [
     ("image/deb/bulla-box/box.toml", "etc/bulla/box.toml"),
     ("docs/box.toml", "usr/share/doc/bulla-box/examples/box.toml"),
+    ("docs/keepalived/check-ready", "usr/share/doc/bulla-box/examples/keepalived/check-ready"),
+    ("docs/keepalived/keepalived.conf", "usr/share/doc/bulla-box/examples/keepalived/keepalived.conf"),
     ("image/deb/bulla-box/bulla-box.service", "usr/lib/systemd/system/bulla-box.service"),
     ("image/deb/bulla-box/sysusers.conf", "usr/lib/sysusers.d/bulla-box.conf"),
     ("image/deb/bulla-box/tmpfiles.conf", "usr/lib/tmpfiles.d/bulla-box.conf"),

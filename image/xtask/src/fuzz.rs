@@ -2,12 +2,15 @@
 //!
 //! - Stable Rust: the counters are LLVM's own pass, asked for by flags that hold for this build alone, which has a
 //!   target directory of its own. `--target` keeps the flags away from build scripts and procedural macros.
+//! - CI cannot afford to compile every dependency twice: there only our own crates get counters, and everything else is
+//!   what the tests link ([`Counters`]).
 //! - What a target has learnt stays in `fuzz-corpus/<target>` below the target directory, and the next run goes on
 //!   from there. Seeds are written anew each time, by the target itself.
 //! - A target that fails does not stop the others. The end is then an error that names each input that was found and
 //!   the command that shows its panic again.
 
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -17,8 +20,17 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::workspace::Workspace;
 
-/// What the fuzzing program is compiled with: a counter per edge, and calls before comparisons.
-const RUSTFLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+/// What is compiled with [`COUNTERS`]. libFuzzer learns only from what counts, so `Everywhere` finds more an hour.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Counters {
+    /// Our crates and all they depend on, in the profile `fuzz`.
+    Everywhere,
+    /// Our crates alone, in the profile `dev` but optimised; dependencies are those of an ordinary build.
+    OurCrates,
+}
+
+/// Flags of the compiler: a counter per edge, and calls before comparisons.
+const COUNTERS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares";
 /// Seconds that one input may take before it is a find of its own.
@@ -34,23 +46,45 @@ pub struct Plan {
     pub seconds: u64,
     /// How many at a time.
     pub jobs: usize,
+    /// Which build runs.
+    pub counters: Counters,
 }
 
 /// The command that builds the fuzzing program.
-pub fn build(workspace: &Workspace) -> Result<Command> {
+pub fn build(workspace: &Workspace, counters: Counters) -> Result<Command> {
     let mut command = workspace.cargo();
-    command
-        .args(["build", "--locked", "--profile", "fuzz", "--target", &host()?, "--target-dir"])
-        .arg(workspace.target.join("fuzz"))
-        .args(["-p", "bulla-fuzz", "--features", "libfuzzer", "--bin", "fuzz"])
-        .env("RUSTFLAGS", RUSTFLAGS)
-        .env_remove("CARGO_ENCODED_RUSTFLAGS");
+    command.args(["build", "--locked", "-p", "bulla-fuzz", "--features", "libfuzzer", "--bin", "fuzz"]);
+    match counters {
+        Counters::Everywhere => command
+            .args(["--profile", "fuzz", "--target", &host()?, "--target-dir"])
+            .arg(workspace.target.join("fuzz"))
+            .env("RUSTFLAGS", COUNTERS)
+            .env_remove("CARGO_ENCODED_RUSTFLAGS"),
+        // `bulla-protocol` has an optimisation of its own in that profile, which would win over this one.
+        Counters::OurCrates => command
+            .args(["--config", "profile.dev.opt-level=2"])
+            .args(["--config", "profile.dev.package.bulla-protocol.opt-level=2"])
+            .env("RUSTC_WORKSPACE_WRAPPER", counting_compiler(workspace)?),
+    };
     Ok(command)
+}
+
+/// A script that cargo calls in place of the compiler, for crates of this workspace only.
+fn counting_compiler(workspace: &Workspace) -> Result<PathBuf> {
+    let script = workspace.target.join("counting-rustc");
+    fs::create_dir_all(&workspace.target)
+        .and_then(|()| fs::write(&script, format!("#!/bin/sh\nexec \"$@\" {COUNTERS}\n")))
+        .and_then(|()| fs::set_permissions(&script, fs::Permissions::from_mode(0o755)))
+        .with_context(|| format!("cannot write {}", script.display()))?;
+    Ok(script)
 }
 
 /// Runs what [`build`] built.
 pub fn run(workspace: &Workspace, plan: &Plan) -> Result<()> {
-    let program = workspace.target.join("fuzz").join(host()?).join("fuzz/fuzz");
+    let program = match plan.counters {
+        Counters::Everywhere => workspace.target.join("fuzz").join(host()?).join("fuzz/fuzz"),
+        Counters::OurCrates => workspace.target.join("debug/fuzz"),
+    };
     let all = targets(workspace)?;
     let mut waiting = match &plan.target {
         None => all,

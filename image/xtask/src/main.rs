@@ -159,7 +159,8 @@ fn main() -> ExitCode {
                 let target = given.and_then(|given| given.get_one::<String>("target")).cloned();
                 let number = |name: &str| given.and_then(|given| given.get_one::<u64>(name)).copied();
                 let (seconds, jobs) = (number("seconds").unwrap_or(60), number("jobs").unwrap_or(2));
-                let plan = fuzz::Plan { target, seconds, jobs: jobs as usize };
+                let plan =
+                    fuzz::Plan { target, seconds, jobs: jobs as usize, counters: fuzz::Counters::Everywhere };
                 prepare(setup::Purpose::Fuzz).and_then(|()| checks::fuzz(&workspace, &plan))
             }
             Some("soak") => {

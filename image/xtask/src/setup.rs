@@ -2,7 +2,7 @@
 //!
 //! - What is installed is what the dpkg database says, provided names included (Debian 13 renamed some libraries).
 //! - Packages come from the machine's own package sources through apt-get, toolchain components through rustup,
-//!   cargo-deny from crates.io, schemathesis from PyPI and axe-core from npm, at pinned versions, into the target directory.
+//!   cargo-deny from crates.io, schemathesis and pyHanko from PyPI and axe-core from npm, at pinned versions, into the target directory.
 //! - It refuses to go on half equipped: what it cannot install, it names.
 
 use std::collections::HashSet;
@@ -46,30 +46,34 @@ const FOR_BOXES: &[&str] = &[
 ];
 /// Packages only tests need.
 const FOR_TESTS: &[&str] = &[
-    "age",           // makes keys for backups and opens them without us
-    "chromium",      // opens the browser verifier as an auditor does
-    "dosfstools",    // a stick's file system, and whoever judges it
-    "e2fsprogs",     // small file systems to fill up
-    "fusefat",       // mounts it, whatever the kernel knows
-    "iproute2",      // networks of a box's own
-    "libfaketime",   // moves a box's clock by a year
-    "groff-base",    // reads the man pages
-    "libeatmydata1", // takes fsync away from a box, to see that the crash tests would notice
-    "mandoc",        // reads them too, and is stricter
-    "mtools",        // reads the stick as another computer does
-    "nftables",      // cuts them
-    "openssl",       // the stranger that has to agree with our verifier
-    "mount",         // mounts them
-    "nodejs",        // runs the browser verifier's script a hundred thousand times
-    "python3-venv",  // the environment of schemathesis, which holds the API against its OpenAPI document
-    "poppler-utils", // prints a page to a raster, and reads its words
-    "procps",        // kill, with signals other than the shell's
-    "samba",         // the file server that scanners write to
-    "smbclient",     // such a scanner
-    "strace",        // makes single system calls fail, kills a box at the flush it is told
-    "tpm2-tools",    // the other stranger
-    "xfsprogs",      // xfs_io, which cuts the power of a file system
-    "zbar-tools",    // reads the codes of a printed page
+    "age",            // makes keys for backups and opens them without us
+    "chromium",       // opens the browser verifier as an auditor does
+    "dosfstools",     // a stick's file system, and whoever judges it
+    "e2fsprogs",      // small file systems to fill up
+    "fusefat",        // mounts it, whatever the kernel knows
+    "iproute2",       // networks of a box's own
+    "keepalived",     // gives a branch's address to the standby
+    "libfaketime",    // moves a box's clock by a year
+    "groff-base",     // reads the man pages
+    "libeatmydata1",  // takes fsync away from a box, to see that the crash tests would notice
+    "mandoc",         // reads them too, and is stricter
+    "mtools",         // reads the stick as another computer does
+    "nftables",       // cuts them
+    "openssl",        // the stranger that has to agree with our verifier
+    "mount",          // mounts them
+    "nodejs",         // runs the browser verifier's script a hundred thousand times
+    "python3-venv",   // the environments of schemathesis and pyHanko
+    "poppler-utils",  // prints a page to a raster, and reads its words
+    "procps",         // kill, with signals other than the shell's
+    "openssh-client", // a scanner that knows SFTP
+    "openssh-server", // what it writes to
+    "rclone",         // a scanner that knows WebDAV
+    "samba",          // the file server that scanners write to
+    "smbclient",      // such a scanner
+    "strace",         // makes single system calls fail, kills a box at the flush it is told
+    "tpm2-tools",     // the other stranger
+    "xfsprogs",       // xfs_io, which cuts the power of a file system
+    "zbar-tools",     // reads the codes of a printed page
     // A reader of the hub's archive that shares no code with it, and what it is made of.
     "golang-go",
     "golang-golang-x-mod-dev",
@@ -103,8 +107,11 @@ const FOR_BENCHES: &[&str] = &[
     "postgresql",   // the audit table; the benchmark makes a cluster of its own
     "python3-venv", // where pyHanko is installed
 ];
-/// The pyHanko that boxes are measured against.
+/// The pyHanko that boxes are measured against, and that takes their time stamps.
 const PYHANKO: &str = "pyHanko==0.38.0";
+
+/// The python-zeroconf that finds boxes on a LAN.
+const ZEROCONF: &str = "zeroconf==0.154.0";
 
 /// The axe-core that judges pages.
 const AXE_VERSION: &str = "4.14.1";
@@ -115,7 +122,7 @@ const CARGO_DENY_VERSION: &str = "0.20.2";
 /// Makes sure that everything `purpose` needs is there.
 pub fn prepare(workspace: &Workspace, purpose: Purpose) -> Result<()> {
     packages(purpose)?;
-    if purpose == Purpose::Bench {
+    if matches!(purpose, Purpose::Bench | Purpose::Test) {
         pyhanko(workspace)?;
     }
     if purpose == Purpose::Test {
@@ -125,6 +132,8 @@ pub fn prepare(workspace: &Workspace, purpose: Purpose) -> Result<()> {
         }
         schemathesis(workspace)?;
         axe(workspace)?;
+        promtool(workspace)?;
+        zeroconf(workspace)?;
     }
     Ok(())
 }
@@ -200,9 +209,56 @@ fn axe(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
+/// promtool out of the machine's own package sources, unpacked and not installed: that would start a Prometheus.
+fn promtool(workspace: &Workspace) -> Result<()> {
+    let folder = workspace.tools().join("prometheus");
+    if folder.join("usr/bin/promtool").is_file() {
+        return Ok(());
+    }
+    println!("set-up: promtool into {}", folder.display());
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let fetch =
+        || Command::new("apt-get").args(["download", "-qq", "prometheus"]).current_dir(&folder).status();
+    if !fetch().is_ok_and(|status| status.success()) {
+        // The lists may never have been fetched.
+        if let Some(prefix) = privilege()? {
+            apt_get(prefix, &["update", "-qq"])?;
+        }
+        let status = fetch().context("cannot start apt-get")?;
+        ensure!(status.success(), "apt-get download prometheus failed ({status})");
+    }
+    let packages = fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let package = packages
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| path.extension().is_some_and(|extension| extension == "deb"));
+    let package = package.context("apt-get download left no package")?;
+    let status = Command::new("dpkg-deb").arg("-x").args([&package, &folder]).status();
+    ensure!(status.context("cannot start dpkg-deb")?.success(), "{} does not unpack", package.display());
+    fs::remove_file(&package).with_context(|| format!("cannot remove {}", package.display()))
+}
+
 /// The Python that has pyHanko, in an environment below the target directory.
 pub fn python(workspace: &Workspace) -> PathBuf {
     workspace.tools().join("pyhanko/bin/python")
+}
+
+/// python-zeroconf, which looks for boxes on a LAN as strangers do.
+fn zeroconf(workspace: &Workspace) -> Result<()> {
+    let environment = workspace.tools().join("zeroconf");
+    let python = environment.join("bin/python");
+    let version = ZEROCONF.split("==").nth(1).unwrap_or_default();
+    let ask = format!("import zeroconf; raise SystemExit(zeroconf.__version__ != '{version}')");
+    let there = Command::new(&python).args(["-c", &ask]).stderr(Stdio::null()).status();
+    if there.is_ok_and(|status| status.success()) {
+        return Ok(());
+    }
+    println!("set-up: {ZEROCONF} into {}", environment.display());
+    let made = Command::new("python3").args(["-m", "venv"]).arg(&environment).status();
+    ensure!(made.context("cannot start python3")?.success(), "python3 -m venv failed");
+    let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", ZEROCONF];
+    let installed = Command::new(&python).args(install).status().context("cannot start pip")?;
+    ensure!(installed.success(), "pip install {ZEROCONF} failed ({installed})");
+    Ok(())
 }
 
 fn pyhanko(workspace: &Workspace) -> Result<()> {

@@ -63,6 +63,11 @@ pub fn tell(story: &mut Story, programs: &Path, root: &Path) -> Result<String> {
     story.run(&hub, &line, 0, &Show::First(2))?;
     let line = "bulla verify deed.txt --trust trust.json";
     story.run(&hub, line, 0, &Show::Beginning(&["verdict", "facts"]))?;
+    let line = "bulla-hub statement --document deed.txt --pdf statement.pdf --config hub.toml";
+    story.run(&hub, line, 0, &Show::First(1))?;
+    story.run(&hub, "pdfdetach -save 1 -o inside.seal statement.pdf", 0, &Show::Nothing)?;
+    let line = "bulla verify deed.txt inside.seal --trust trust.json";
+    story.run(&hub, line, 0, &Show::Beginning(&["verdict"]))?;
 
     story.act("Somebody changes one byte of the archive");
     story.run(&hub, "bulla-hub fsck --config hub.toml", 0, &Show::First(3))?;
