@@ -42,8 +42,9 @@ fn random(bytes: &mut [u8]) {
 
 fn certificate(path: &Path) -> Vec<u8> {
     let text = fs::read_to_string(path).unwrap();
-    let lines = text.lines().skip_while(|line| !line.contains("BEGIN")).skip(1);
-    let body: String = lines.take_while(|line| !line.contains("END")).collect();
+    // With the dashes: base64 may hold the words alone.
+    let lines = text.lines().skip_while(|line| !line.starts_with("-----BEGIN")).skip(1);
+    let body: String = lines.take_while(|line| !line.starts_with("-----END")).collect();
     base64_decode(&body).unwrap()
 }
 
