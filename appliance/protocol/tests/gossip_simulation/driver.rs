@@ -72,6 +72,8 @@ pub struct Process {
     pub wake: u64,
     /// Notes at hand; those of cosigned heads are on the disk.
     notes: BTreeSet<(usize, Head)>,
+    /// How many were left when those that nobody needs were thrown away.
+    notes_kept: usize,
     asked: BTreeMap<u64, (usize, Ask)>,
     /// Verified entries that may be stored.
     verified: BTreeMap<u64, Vec<Entry>>,
@@ -120,6 +122,7 @@ impl World {
             machine: Gossip::new(self.weather.config.clone(), &start, self.now),
             wake: self.now,
             notes: BTreeSet::new(),
+            notes_kept: 0,
             asked: BTreeMap::new(),
             verified: BTreeMap::new(),
             shown: None,
@@ -222,16 +225,17 @@ impl World {
             }
         }
         let ticks = !self.breaks(Fault::NoTicks);
-        let (forgets, weeks) = (self.breaks(Fault::ForgetNotes), self.options.weeks);
+        let forgets = self.breaks(Fault::ForgetNotes);
+        // In weeks of a large site many are kept longer than they must be.
+        let spare = if self.options.weeks { 16 * self.names.len() } else { 0 };
         let (names, member) = (&self.names, &mut self.members[place]);
         let Some(process) = &mut member.process else { return Ok(()) };
         process.wake = process.machine.next_wakeup().filter(|_| ticks).map_or(u64::MAX, |at| at.max(now + 1));
         let machine = &process.machine;
-        // In weeks of a large site many are kept longer than they must be.
-        if weeks && process.notes.len() < 16 * names.len() {
-            return self.check_process(place);
+        if process.notes.len() > process.notes_kept + spare || forgets {
+            process.notes.retain(|note| !forgets && machine.heads(&names[note.0]).contains(&note.1));
+            process.notes_kept = if spare > 0 { process.notes.len() } else { 0 };
         }
-        process.notes.retain(|note| !forgets && machine.heads(&names[note.0]).contains(&note.1));
         self.check_process(place)
     }
 
