@@ -184,7 +184,7 @@ fn refused_is_refused_at_once() {
         let (seen, begun) = (branch.seen(), Instant::now());
         assert_eq!(branch.by_address(), NEVER_CONNECTED(NO_CONNECTION));
         assert_eq!(branch.connect().unwrap_err().kind(), ErrorKind::ConnectionRefused);
-        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
         assert_eq!(branch.by_name(), NEVER_CONNECTED(NO_SUCH_NAME), "the resolver refuses, too");
         assert_eq!(branch.seen(), seen);
     });
