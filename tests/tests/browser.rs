@@ -96,30 +96,11 @@ fn files(directory: &Path, vector: &str, name: &str) -> [PathBuf; 3] {
 
 /// Everything that axe-core finds wrong with what is shown.
 fn assert_accessible(browser: &mut Browser, what: &str) {
-    let axe = axe();
-    let found = browser
-        .evaluate(&format!(
-            "(async () => {{ if (!globalThis.axe) {{ {axe} }}
-               const found = await axe.run(document, {{ resultTypes: ['violations', 'incomplete'] }});
-               return found.violations.map((one) => [one.id, one.help, ...one.nodes.map((node) => node.html)]); }})()"
-        ))
-        .unwrap();
-    assert_eq!(found, json!([]), "{what}");
-}
-
-fn axe() -> String {
-    // .../debug/deps/test-binary -> .../tools
-    let binary = std::env::current_exe().unwrap();
-    let path = binary.ancestors().nth(3).unwrap().join("tools/axe-core/node_modules/axe-core/axe.min.js");
-    fs::read_to_string(&path)
-        .unwrap_or_else(|error| panic!("{}: {error}; cargo xtask setup fetches it", path.display()))
+    assert_eq!(browser.violations().unwrap(), json!([]), "{what}");
 }
 
 fn keep(browser: &mut Browser, name: &str) {
-    if let Some(directory) = std::env::var_os("BULLA_SCREENS") {
-        fs::create_dir_all(&directory).unwrap();
-        fs::write(Path::new(&directory).join(format!("{name}.png")), browser.picture().unwrap()).unwrap();
-    }
+    browser.keep(name).unwrap();
 }
 
 fn language(browser: &mut Browser, language: &str) {

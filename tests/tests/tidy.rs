@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Which crates of the workspace a crate may depend on, for whatever purpose.
-const EDGES: [(&str, &[&str]); 24] = [
+const EDGES: [(&str, &[&str]); 25] = [
     ("bulla-timestamps", &[]),
     ("bulla-formats", &["bulla-timestamps"]),
     ("bulla-protocol", &["bulla-formats"]),
@@ -21,9 +21,11 @@ const EDGES: [(&str, &[&str]); 24] = [
     ("bulla-page", &[]),
     ("bulla-intake", &["bulla-formats", "bulla-page"]),
     ("bulla-verifier-web", &[]),
+    ("bulla-console", &[]),
     (
         "bulla-box",
         &[
+            "bulla-console",
             "bulla-enrolment",
             "bulla-formats",
             "bulla-intake",

@@ -8,6 +8,9 @@
 //! Invariant: a [`RegisteredClient`] handed out was not revoked when the file was last looked at.
 
 use crate::driver::clock::now_millis;
+use crate::list_file::{Fault, ListFile, Stamp};
+use crate::people;
+use crate::random;
 use bulla_formats::body::seal::ClientMethod;
 use bulla_formats::body::self_test;
 use bulla_formats::checked_json;
@@ -16,17 +19,13 @@ use bulla_formats::report::utc;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroizing;
 
 /// What every token starts with, so that secret scanners find leaked ones.
 pub const TOKEN_PREFIX: &str = "bulla_";
-/// Characters after the prefix: 32 random bytes in lower-case base32 without padding.
-const TOKEN_CHARACTERS: usize = 52;
 /// Format of the file: clients with their limits, closed by a checksum.
 const FORMAT: &str = "clients/v2";
 
@@ -64,7 +63,9 @@ pub enum ClientsError {
     #[error("{0:?} is not a client name: use 1 to 64 of the characters a-z A-Z 0-9 . _ -")]
     Name(String),
     /// The name is the box's own.
-    #[error("the name {0:?} is the box's own: its self-tests are sealed under it; choose another")]
+    #[error(
+        "the name {0:?} is the box's own: its self-tests and its console seal under such names; choose another"
+    )]
     Reserved(String),
     /// The common name cannot be used.
     #[error("a certificate's common name has 1 to 255 characters")]
@@ -78,6 +79,12 @@ pub enum ClientsError {
     /// The operating system has no randomness.
     #[error("no random bytes for a token: {0}")]
     Random(String),
+}
+
+impl From<Fault> for ClientsError {
+    fn from(Fault { path, source }: Fault) -> Self {
+        ClientsError::Io { path, source }
+    }
 }
 
 /// What a client may do; `docs/api.md` has the table.
@@ -200,15 +207,6 @@ struct ClientsFile {
     clients: Vec<RegisteredClient>,
 }
 
-/// What tells one version of the file from the next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    inode: u64,
-    length: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
 #[derive(Default)]
 struct Snapshot {
     stamp: Option<Stamp>,
@@ -218,19 +216,14 @@ struct Snapshot {
 
 /// The clients of one box.
 pub struct ClientStore {
-    directory: PathBuf,
-    path: PathBuf,
+    file: ListFile,
     current: RwLock<Arc<Snapshot>>,
 }
 
 impl ClientStore {
     /// The clients in `state_dir`; nothing is read yet. No file means no clients.
     pub fn new(state_dir: &Path) -> Self {
-        ClientStore {
-            directory: state_dir.to_owned(),
-            path: state_dir.join("clients.json"),
-            current: RwLock::default(),
-        }
+        ClientStore { file: ListFile::new(state_dir, "clients"), current: RwLock::default() }
     }
 
     /// The unrevoked client with this token.
@@ -328,7 +321,7 @@ impl ClientStore {
         if name.is_empty() || name.len() > 64 || !name.bytes().all(allowed) {
             return Err(ClientsError::Name(name.chars().take(80).collect()));
         }
-        if name == self_test::CLIENT {
+        if name == self_test::CLIENT || people::is_reserved(name) {
             return Err(ClientsError::Reserved(name.to_owned()));
         }
         self.change(|clients| {
@@ -358,64 +351,30 @@ impl ClientStore {
         &self,
         edit: impl FnOnce(&mut Vec<RegisteredClient>) -> Result<(), ClientsError>,
     ) -> Result<(), ClientsError> {
-        // Two administrators at once must not undo each other.
-        let lock_path = self.directory.join("clients.lock");
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&lock_path);
-        let lock = lock.map_err(|source| ClientsError::Io { path: lock_path.clone(), source })?;
-        rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)
-            .map_err(|error| ClientsError::Io { path: lock_path, source: error.into() })?;
+        let lock = self.file.lock()?;
         let (_, mut clients) = self.read()?;
         edit(&mut clients)?;
         let text = text(clients).expect("strings and numbers always serialise");
-        self.replace(text.as_bytes())
-    }
-
-    fn replace(&self, bytes: &[u8]) -> Result<(), ClientsError> {
-        let fresh = self.directory.join("clients.json.new");
-        let attempt = || -> io::Result<()> {
-            let mut file =
-                OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&fresh)?;
-            file.write_all(bytes)?;
-            // The box may run as another user than the administrator who adds a client.
-            let owner = fs::metadata(&self.directory)?;
-            if file.metadata()?.uid() != owner.uid() {
-                std::os::unix::fs::fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
-            }
-            file.sync_all()?;
-            fs::rename(&fresh, &self.path)?;
-            File::open(&self.directory)?.sync_all()
-        };
-        attempt().map_err(|source| ClientsError::Io { path: fresh.clone(), source })
+        Ok(self.file.replace(&lock, text.as_bytes())?)
     }
 
     /// The stamp is taken before reading: a file replaced in between is read again next time.
     fn read(&self) -> Result<(Option<Stamp>, Vec<RegisteredClient>), ClientsError> {
-        let stamp = self.stamp()?;
+        let stamp = self.file.stamp()?;
         if stamp.is_none() {
             return Ok((None, Vec::new()));
         }
-        let bytes =
-            fs::read(&self.path).map_err(|source| ClientsError::Io { path: self.path.clone(), source })?;
-        let clients =
-            parse(&bytes).map_err(|reason| ClientsError::Damaged { path: self.path.clone(), reason })?;
+        let bytes = self.file.read()?;
+        let clients = parse(&bytes).map_err(|reason| self.damaged(reason))?;
         Ok((stamp, clients))
     }
 
-    fn stamp(&self) -> Result<Option<Stamp>, ClientsError> {
-        match fs::metadata(&self.path) {
-            Ok(meta) => Ok(Some(Stamp {
-                inode: meta.ino(),
-                length: meta.len(),
-                modified: (meta.mtime(), meta.mtime_nsec()),
-                changed: (meta.ctime(), meta.ctime_nsec()),
-            })),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(ClientsError::Io { path: self.path.clone(), source }),
-        }
+    fn damaged(&self, reason: String) -> ClientsError {
+        ClientsError::Damaged { path: self.file.path().to_owned(), reason }
     }
 
     fn snapshot(&self) -> Result<Arc<Snapshot>, ClientsError> {
-        let stamp = self.stamp()?;
+        let stamp = self.file.stamp()?;
         {
             let current = self.current.read().unwrap_or_else(std::sync::PoisonError::into_inner);
             if current.stamp == stamp {
@@ -429,9 +388,8 @@ impl ClientStore {
             match &client.method {
                 Method::Token { sha256 } => {
                     let mut hash = [0; 32];
-                    hex::decode_to_slice(sha256, &mut hash).map_err(|_| ClientsError::Damaged {
-                        path: self.path.clone(),
-                        reason: format!("the token hash of {:?} is not 64 hex digits", client.name),
+                    hex::decode_to_slice(sha256, &mut hash).map_err(|_| {
+                        self.damaged(format!("the token hash of {:?} is not 64 hex digits", client.name))
                     })?;
                     fresh.by_token.insert(hash, Arc::clone(&client));
                 }
@@ -462,25 +420,15 @@ pub fn text(clients: Vec<RegisteredClient>) -> Result<String, serde_json::Error>
     Ok(checked_json::with_checksum(&serde_json::to_string_pretty(&file)?))
 }
 
-/// `bulla_` and 32 random bytes in lower-case base32 (RFC 4648 alphabet, no padding).
+/// `bulla_` and 32 random bytes in lower-case base32.
 fn new_token() -> Result<Zeroizing<String>, ClientsError> {
-    const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
-    let mut random = [0u8; 32];
-    getrandom::fill(&mut random).map_err(|error| ClientsError::Random(error.to_string()))?;
-    let bit = |index: usize| random.get(index / 8).map_or(0, |byte| (byte >> (7 - index % 8)) & 1);
-    let mut token = Zeroizing::new(String::with_capacity(TOKEN_PREFIX.len() + TOKEN_CHARACTERS));
-    token.push_str(TOKEN_PREFIX);
-    for group in 0..TOKEN_CHARACTERS {
-        let value = (0..5).fold(0u8, |acc, i| (acc << 1) | bit(group * 5 + i));
-        token.push(char::from(ALPHABET[usize::from(value)]));
-    }
-    random.zeroize();
-    Ok(token)
+    random::text::<32>(TOKEN_PREFIX).map_err(ClientsError::Random)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
@@ -490,7 +438,7 @@ mod tests {
         let administrator = ClientStore::new(directory.path());
         assert!(running.by_token("bulla_nobody").unwrap().is_none());
         let token = administrator.add_token("mfp-1", Role::Scanner, ClientLimits::default()).unwrap();
-        assert_eq!(token.len(), TOKEN_PREFIX.len() + TOKEN_CHARACTERS);
+        assert_eq!(token.len(), TOKEN_PREFIX.len() + 52);
         let found = running.by_token(&token).unwrap().unwrap();
         assert_eq!((found.name.as_str(), found.role), ("mfp-1", Role::Scanner));
         assert_eq!(found.seal_method(), ClientMethod::BearerToken);

@@ -3,7 +3,7 @@
 //! Refuses to do: hand out types of the program. Nothing here is an interface; names follow the readers they call.
 
 use crate::backup::restore;
-use crate::{clients, config, identity, state_files, tls};
+use crate::{clients, config, identity, people, state_files, tls};
 use bulla_formats::hash::Hash;
 use std::path::Path;
 
@@ -23,6 +23,11 @@ pub fn configuration(text: &str) -> Result<(), String> {
 /// The list of clients in the bytes of its file, written again; `None` when the file is refused.
 pub fn client_list(bytes: &[u8]) -> Option<Vec<u8>> {
     clients::text(clients::parse(bytes).ok()?).ok().map(String::into_bytes)
+}
+
+/// The list of people in the bytes of its file, written again; `None` when the file is refused.
+pub fn people_list(bytes: &[u8]) -> Option<Vec<u8>> {
+    people::text(people::parse(bytes).ok()?).ok().map(String::into_bytes)
 }
 
 /// The identity in the bytes of its file, written again; `None` when the file is refused.

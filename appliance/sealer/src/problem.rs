@@ -6,6 +6,7 @@
 
 use crate::clients::ClientsError;
 use crate::driver::{LookupError, SealError, Sealer};
+use crate::people::PeopleError;
 use axum::extract::rejection::PathRejection;
 use axum::http::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, RETRY_AFTER, TRANSFER_ENCODING,
@@ -53,6 +54,8 @@ kinds! {
     Unauthenticated = 401, "unauthenticated", "Authentication is needed";
     /// The role does not allow this.
     Forbidden = 403, "forbidden", "The role does not allow this";
+    /// A request in a person's session that does not come from a page of the console.
+    ForeignRequest = 403, "foreign-request", "The request does not come from the console";
     /// A name that only the box writes.
     ReservedName = 403, "reserved-name", "The name belongs to the box";
     /// No such route.
@@ -90,6 +93,8 @@ kinds! {
     TooLarge = 413, "too-large", "The body is larger than this box accepts";
     /// Content-Encoding, or a form without boundary.
     UnsupportedMediaType = 415, "unsupported-media-type", "The body's form is not supported";
+    /// A new password is too easy to guess.
+    WeakPassword = 422, "weak-password", "The password is too weak";
     /// No lease for this box, or none that counts.
     LeaseRefused = 422, "lease-refused", "The lease does not count";
     /// A roster of another root or fleet, an older one, or one that was never approved.
@@ -272,7 +277,8 @@ impl Problem {
         }
         if self.kind == Kind::Unauthenticated {
             // Devices that know only Basic send it once they are asked.
-            let device = ["/dav/", "/api/"].iter().any(|start| instance.starts_with(start));
+            let device =
+                ["/dav/", "/api/"].iter().any(|start| instance.starts_with(start)) || instance == "/tsa";
             let challenge = if device { "Basic realm=\"bulla\"" } else { "Bearer realm=\"bulla\"" };
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
@@ -328,6 +334,24 @@ impl From<PathRejection> for Problem {
     }
 }
 
+impl From<PeopleError> for Problem {
+    fn from(error: PeopleError) -> Self {
+        if let PeopleError::Changed(_) = error {
+            return Problem::new(
+                Kind::Unauthenticated,
+                "what you log in with was changed at the same moment; log in again",
+            );
+        }
+        // The path is the operator's business, not the person's.
+        log::error!("people cannot be authenticated: {error}");
+        Problem::new(
+            Kind::Locked,
+            "the box cannot read its list of people, so it lets nobody in; ask the operator to look at its log",
+        )
+        .retry_after(30)
+    }
+}
+
 impl From<ClientsError> for Problem {
     fn from(error: ClientsError) -> Self {
         // The path is the operator's business, not the client's.
@@ -365,6 +389,15 @@ mod tests {
         assert_eq!(refused.status(), 401);
         assert!(refused.headers().contains_key(WWW_AUTHENTICATE));
         assert_eq!(refused.headers()[CONTENT_TYPE], "application/problem+json");
+        for (path, scheme) in [
+            ("/tsa", "Basic"),
+            ("/dav/a/b", "Basic"),
+            ("/api/tasks/", "Basic"),
+            ("/tsa/certificate", "Bearer"),
+        ] {
+            let refused = Problem::new(Kind::Unauthenticated, "x").render(path, Response::default());
+            assert_eq!(refused.headers()[WWW_AUTHENTICATE], format!("{scheme} realm=\"bulla\""), "{path}");
+        }
         let busy = Problem::new(Kind::Overloaded, "x").retry_after(1).render("/", Response::default());
         assert_eq!((busy.status().as_u16(), &busy.headers()[RETRY_AFTER]), (503, &HeaderValue::from(1)));
     }

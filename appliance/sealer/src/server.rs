@@ -66,6 +66,7 @@ pub async fn serve(
     let door = Door { acceptor, router, api, header_timeout, http2_idle };
     let door = Arc::new(door);
     let warnings = tokio::spawn(summaries(door.api.clone()));
+    let samples = tokio::spawn(api::sample(door.api.clone()));
     let mut last_warned: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
@@ -91,6 +92,7 @@ pub async fn serve(
     }
     drop(listener);
     warnings.abort();
+    samples.abort();
     // They would last as long as the box does.
     door.api.events.stop();
     let all = u32::try_from(most).unwrap_or(u32::MAX);

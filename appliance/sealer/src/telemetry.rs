@@ -174,6 +174,22 @@ impl HttpMetrics {
         self.seal_micros.fetch_add(micros, Relaxed);
     }
 
+    /// Seals by how long they took: by bucket, not cumulative; the last is beyond all of them.
+    pub fn seal_latencies(&self) -> [u64; BUCKETS.len() + 1] {
+        let mut counts = [0; BUCKETS.len() + 1];
+        for (count, bucket) in counts.iter_mut().zip(&self.seal_buckets) {
+            *count = bucket.load(Relaxed);
+        }
+        let within: u64 = counts.iter().sum();
+        counts[BUCKETS.len()] = self.seal_count.load(Relaxed).saturating_sub(within);
+        counts
+    }
+
+    /// Upper end of a bucket in microseconds; `None` beyond all of them.
+    pub fn latency_bound(bucket: usize) -> Option<u64> {
+        BUCKETS.get(bucket).map(|(end, _)| *end)
+    }
+
     /// Appends everything in the Prometheus text format.
     pub fn render(&self, out: &mut String) {
         family(out, "bulla_build_info", "gauge", "Version of bulla-box.");

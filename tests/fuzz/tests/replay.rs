@@ -59,6 +59,8 @@ fn hand_written_seeds_are_taken() {
             7 => of_box::kept_order(seed).is_ok(),
             8 => of_box::queue_id(&text(seed)).is_some(),
             9 => of_box::openings(seed).is_some(),
+            11 => of_box::people_list(seed).is_some(),
+            12 => of_box::people_list(&checked(seed)).is_some(),
             _ => of_box::common_name(seed).is_some(),
         };
         assert!(ok, "state, {choice}");

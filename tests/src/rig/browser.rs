@@ -145,6 +145,47 @@ impl Browser {
         Ok(BASE64_STANDARD.decode(answer["data"].as_str().context("no picture")?)?)
     }
 
+    /// Goes to boxes whose CA this browser was never told of.
+    pub fn trust_all(&mut self) -> Result<()> {
+        self.ask("Security.setIgnoreCertificateErrors", json!({"ignore": true}))?;
+        Ok(())
+    }
+
+    /// Types into the field that a selector names, in place of what is in it, and lets the page know.
+    pub fn write(&mut self, selector: &str, text: &str) -> Result<()> {
+        let (selector, text) = (json!(selector), json!(text));
+        self.evaluate(&format!(
+            "(() => {{ const one = document.querySelector({selector}); one.focus(); one.value = {text};
+               one.dispatchEvent(new Event('input', {{ bubbles: true }})); }})()"
+        ))?;
+        Ok(())
+    }
+
+    /// Clicks what a selector names.
+    pub fn click(&mut self, selector: &str) -> Result<()> {
+        self.evaluate(&format!("document.querySelector({}).click()", json!(selector)))?;
+        Ok(())
+    }
+
+    /// Everything that axe-core finds wrong with what is shown: an empty list when nothing.
+    pub fn violations(&mut self) -> Result<Value> {
+        let axe = axe()?;
+        self.evaluate(&format!(
+            "(async () => {{ if (!globalThis.axe) {{ {axe} }}
+               const found = await axe.run(document, {{ resultTypes: ['violations', 'incomplete'] }});
+               return found.violations.map((one) => [one.id, one.help, ...one.nodes.map((node) => node.html)]); }})()"
+        ))
+    }
+
+    /// Keeps a picture under this name in `$BULLA_SCREENS`, when that is set.
+    pub fn keep(&mut self, name: &str) -> Result<()> {
+        if let Some(directory) = std::env::var_os("BULLA_SCREENS") {
+            std::fs::create_dir_all(&directory)?;
+            std::fs::write(Path::new(&directory).join(format!("{name}.png")), self.picture()?)?;
+        }
+        Ok(())
+    }
+
     /// Addresses that were asked for so far.
     pub fn requests(&self) -> Vec<String> {
         let sent = self.events.iter().filter(|event| event["method"] == "Network.requestWillBeSent");
@@ -161,6 +202,15 @@ impl Browser {
         };
         self.events.iter().filter(complains).map(|event| event["params"].to_string()).collect()
     }
+}
+
+fn axe() -> Result<String> {
+    // .../debug/deps/test-binary -> .../tools
+    let binary = std::env::current_exe()?;
+    let target = binary.ancestors().nth(3).context("a test binary has a target directory")?;
+    let path = target.join("tools/axe-core/node_modules/axe-core/axe.min.js");
+    std::fs::read_to_string(&path)
+        .with_context(|| format!("{}; cargo xtask setup fetches it", path.display()))
 }
 
 impl Drop for Browser {

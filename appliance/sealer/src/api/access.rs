@@ -2,20 +2,25 @@
 //!
 //! Refuses to do: fall back. A token that is not known is a 401 even when the connection has a good client
 //! certificate, so that a mistyped token never acts as somebody else.
+//! People of the console are known by their session's cookie, after a token and before a certificate; what changes
+//! something in a session needs a proof besides, which only the console's own pages have (CSRF).
 //! Limits are the credential's second half: whoever is known is let in by `crate::limits` or gets a 429, and whoever is
 //! not known spends what its address may ask without a good credential.
 //! Invariant: a [`Caller`] was registered and not revoked when its request began.
 
+use super::session;
 use super::{Connection, Shared};
-use crate::clients::{RegisteredClient, Role};
+use crate::clients::{ClientLimits, RegisteredClient, Role};
 use crate::limits::Admission;
+use crate::people::sessions::Session;
+use crate::people::{CONSOLE, Duty};
 use crate::problem::{Kind, Problem};
 use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use bulla_formats::body::seal::Client;
+use bulla_formats::body::seal::{Client, ClientMethod};
 use std::sync::Arc;
 
 /// What a route asks for. Routes without a [`Caller`] are open to everybody.
@@ -61,6 +66,8 @@ pub enum Right {
     Roster,
     /// `POST /v1/seals/{id}/anchor`.
     Expedite,
+    /// Annuls or replaces seals that somebody else made.
+    AnnulAny,
 }
 
 /// The authorisation matrix.
@@ -77,7 +84,49 @@ fn allows(role: Role, right: Right) -> bool {
         }
         Right::Drill | Right::Lease | Right::Roster => role == Role::Operator,
         Right::Expedite => matches!(role, Role::Scanner | Role::Operator),
+        Right::AnnulAny => role == Role::Scanner,
     }
+}
+
+/// The same for people. What takes data away from the box or out of it (backups, erasures), and what decides for the
+/// fleet (leases, rosters), is for tokens only: a browser that was left open must not do it.
+fn lets(duty: Duty, right: Right) -> bool {
+    match right {
+        Right::ReadSeals
+        | Right::ReadOpenings
+        | Right::Verify
+        | Right::ReadStatus
+        | Right::ReadQueue
+        | Right::ReadAnyQueued
+        | Right::ReadEvents
+        | Right::ReadForeignEvents => true,
+        Right::Seal => matches!(duty, Duty::Clerk | Duty::Qa),
+        Right::AnnulAny => duty == Duty::Qa,
+        Right::Expedite => matches!(duty, Duty::Clerk | Duty::Qa | Duty::Ops),
+        Right::ReadMetrics | Right::ReadReconciled => matches!(duty, Duty::Ops | Duty::Auditor),
+        Right::Lock | Right::Rotate | Right::SelfTest | Right::Drill => duty == Duty::Ops,
+        Right::Backup | Right::Erase | Right::Lease | Right::Roster => false,
+    }
+}
+
+/// What a page of the console has to know of its person's rights.
+pub fn rights(duty: Duty) -> Vec<&'static str> {
+    let named = [
+        ("seal", Right::Seal),
+        ("annul-any", Right::AnnulAny),
+        ("anchor", Right::Expedite),
+        ("metrics", Right::ReadMetrics),
+        ("lock", Right::Lock),
+        ("self-test", Right::SelfTest),
+        ("rotate", Right::Rotate),
+        ("drill", Right::Drill),
+    ];
+    named.into_iter().filter(|(_, right)| lets(duty, *right)).map(|(name, _)| name).collect()
+}
+
+/// What people must be there for to have a right.
+pub fn duties(right: Right) -> Vec<Duty> {
+    Duty::ALL.into_iter().filter(|duty| lets(*duty, right)).collect()
 }
 
 /// The roles that have a right.
@@ -85,22 +134,43 @@ pub fn roles(right: Right) -> Vec<Role> {
     Role::ALL.into_iter().filter(|role| allows(*role, right)).collect()
 }
 
-/// An authenticated client.
+/// Who calls.
+#[derive(Debug, Clone)]
+enum Who {
+    Client(Arc<RegisteredClient>),
+    Person(Session),
+}
+
+/// An authenticated client, or a person in a session.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    client: Arc<RegisteredClient>,
+    who: Who,
     admission: Arc<Admission>,
 }
 
 impl Caller {
-    /// Its name.
+    /// What the log calls it: a client's name, a person's number.
     pub fn name(&self) -> &str {
-        &self.client.name
+        match &self.who {
+            Who::Client(client) => &client.name,
+            Who::Person(session) => &session.label,
+        }
     }
 
-    /// As seals name it.
+    /// As seals name it. A person is not named: that is personal data, and a commitment beside it.
     pub fn client(&self) -> Client {
-        Client { id: self.client.name.clone(), method: self.client.seal_method() }
+        match &self.who {
+            Who::Client(client) => Client { id: client.name.clone(), method: client.seal_method() },
+            Who::Person(_) => Client { id: CONSOLE.to_owned(), method: ClientMethod::Local },
+        }
+    }
+
+    /// The session that it is, if it is a person.
+    pub fn session(&self) -> Option<&Session> {
+        match &self.who {
+            Who::Client(_) => None,
+            Who::Person(session) => Some(session),
+        }
     }
 
     /// Its place among its requests, and what it may send.
@@ -108,14 +178,20 @@ impl Caller {
         &self.admission
     }
 
-    /// Its row in the list of clients.
-    pub fn registration(&self) -> &RegisteredClient {
-        &self.client
+    /// Whether it would still be let in, for answers that last.
+    pub fn is_current(&self, api: &Shared) -> bool {
+        match &self.who {
+            Who::Client(client) => api.clients.is_current(client).unwrap_or(false),
+            Who::Person(session) => session::is_current(api, session),
+        }
     }
 
     /// Whether its role has this right.
     pub fn has(&self, right: Right) -> bool {
-        allows(self.client.role, right)
+        match &self.who {
+            Who::Client(client) => allows(client.role, right),
+            Who::Person(session) => lets(session.person.duty, right),
+        }
     }
 
     /// 403 unless its role has this right.
@@ -123,11 +199,17 @@ impl Caller {
         if self.has(right) {
             return Ok(());
         }
-        let detail = format!(
-            "{:?} is registered as {}, which does not include this; use a client of another role",
-            self.client.name,
-            self.client.role.name()
-        );
+        let detail = match &self.who {
+            Who::Client(client) => format!(
+                "{:?} is registered as {}, which does not include this; use a client of another role",
+                client.name,
+                client.role.name()
+            ),
+            Who::Person(session) => format!(
+                "you are here as {}, which does not include this; ask somebody of another role",
+                session.person.duty.name()
+            ),
+        };
         Err(Problem::new(Kind::Forbidden, detail))
     }
 }
@@ -137,6 +219,11 @@ impl FromRequestParts<Shared> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, api: &Shared) -> Result<Self, Problem> {
         let told = "the Authorization header is not \"Bearer <token>\"; send the token of `scanner add`";
+        if !parts.headers.contains_key(AUTHORIZATION)
+            && let Some(session) = session::of(parts, api)?
+        {
+            return admitted(parts, api, Who::Person(session)).await;
+        }
         caller(parts, api, |value| Some((None, bearer_token(value)?.to_owned())), told).await
     }
 }
@@ -189,10 +276,20 @@ async fn caller(
         let detail = "the credential is not known here, or revoked; ask the operator to add this client";
         guessed(api, parts, detail)
     })?;
-    match api.limits.admit(&client) {
-        Ok(admission) => Ok(Caller { client, admission: Arc::new(admission) }),
+    admitted(parts, api, Who::Client(client)).await
+}
+
+/// Lets somebody known in, within the limits that it has.
+async fn admitted(parts: &Parts, api: &Shared, who: Who) -> Result<Caller, Problem> {
+    let usual = ClientLimits::default();
+    let (name, own): (&str, &ClientLimits) = match &who {
+        Who::Client(client) => (&client.name, &client.limits),
+        Who::Person(session) => (&session.label, &usual),
+    };
+    match api.limits.admit(name, own) {
+        Ok(admission) => Ok(Caller { who, admission: Arc::new(admission) }),
         Err(problem) => {
-            api.limits.slow_down(&client).await;
+            api.limits.slow_down(name, own).await;
             Err(problem.close_if_large(&parts.headers))
         }
     }
@@ -227,7 +324,7 @@ fn refused(detail: &'static str) -> Problem {
 }
 
 /// A wrong credential: 401, or 429 when too many come from the address.
-fn guessed(api: &Shared, parts: &Parts, detail: &'static str) -> Problem {
+pub fn guessed(api: &Shared, parts: &Parts, detail: &'static str) -> Problem {
     let connection = parts.extensions.get::<Arc<Connection>>();
     match connection.map(|connection| api.limits.addresses.anonymous(connection.peer)) {
         Some(Err(problem)) => problem.close_if_large(&parts.headers),
@@ -290,6 +387,28 @@ mod tests {
                 assert_eq!(allows(role, right), granted.contains(&right), "{role:?} {right:?}");
             }
         }
+    }
+
+    #[test]
+    fn people_may_what_the_documentation_says() {
+        use Right::{
+            AnnulAny, Backup, Drill, Erase, Expedite, Lease, Lock, ReadMetrics, ReadOpenings, ReadReconciled,
+            ReadSeals, ReadStatus, Roster, Rotate, Seal, SelfTest, Verify,
+        };
+        let all = [Seal, AnnulAny, Expedite, ReadMetrics, ReadReconciled, Lock, Rotate, SelfTest, Drill];
+        for (duty, granted) in [
+            (Duty::Clerk, [Seal, Expedite].to_vec()),
+            (Duty::Qa, [Seal, AnnulAny, Expedite].to_vec()),
+            (Duty::Ops, [Expedite, ReadMetrics, ReadReconciled, Lock, Rotate, SelfTest, Drill].to_vec()),
+            (Duty::Auditor, [ReadMetrics, ReadReconciled].to_vec()),
+        ] {
+            for right in all {
+                assert_eq!(lets(duty, right), granted.contains(&right), "{duty:?} {right:?}");
+            }
+            assert!([ReadSeals, ReadOpenings, ReadStatus, Verify].into_iter().all(|right| lets(duty, right)));
+            assert!(![Backup, Erase, Lease, Roster].into_iter().any(|right| lets(duty, right)));
+        }
+        assert_eq!(rights(Duty::Clerk), ["seal", "anchor"]);
     }
 
     #[test]

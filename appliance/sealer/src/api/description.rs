@@ -34,6 +34,15 @@ pub enum Target {
     Leaf(Hash),
 }
 
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::Id(id) => f.write_str(id),
+            Target::Leaf(leaf) => leaf.fmt(f),
+        }
+    }
+}
+
 /// What a client says about a document.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Description {
@@ -41,6 +50,8 @@ pub struct Description {
     pub media_type: String,
     /// The person at the scanner.
     pub user: Option<String>,
+    /// Whether the box knows that it is this person, because it is logged in.
+    pub user_is_authenticated: bool,
     /// The institution's id of the document.
     pub document_id: Option<String>,
     /// Names and values, in order of name.
@@ -243,15 +254,27 @@ impl Description {
         user.chain(id).chain(metadata)
     }
 
-    /// One opening per value, with a fresh salt each. The box verified none of them: all are asserted.
+    /// Names the person that is logged in; whoever is logged in seals in nobody else's name.
+    pub fn authenticate(&mut self, person: &str) -> Result<(), Problem> {
+        if self.user.as_ref().is_some_and(|user| user != person) {
+            return Err(Problem::invalid(
+                "in the console the user is whoever is logged in; leave the user out",
+            ));
+        }
+        (self.user, self.user_is_authenticated) = (Some(person.to_owned()), true);
+        Ok(())
+    }
+
+    /// One opening per value, with a fresh salt each. Whoever is logged in is known to the box; all else is asserted.
     pub fn openings(&self) -> Result<Vec<Opening>, Problem> {
         let make = |(field, name, value): (Field, &str, &str)| {
             let mut salt = [0; 32];
             getrandom::fill(&mut salt)
                 .map_err(|_| Problem::new(Kind::Internal, "the system has no randomness; try again"))?;
             let (name, value) = (name.to_owned(), value.to_owned());
-            let opening =
-                Opening { field, assurance: Assurance::Asserted, salt: Octets32::new(salt), name, value };
+            let known = field == Field::User && self.user_is_authenticated;
+            let assurance = if known { Assurance::Authenticated } else { Assurance::Asserted };
+            let opening = Opening { field, assurance, salt: Octets32::new(salt), name, value };
             opening.check().map_err(|error| Problem::new(Kind::InvalidSeal, error.to_string()))?;
             Ok(opening)
         };

@@ -8,6 +8,8 @@ mod access;
 mod anchor_metrics;
 mod backups;
 mod bulk;
+mod certificate;
+mod console;
 mod content_digest;
 mod dav;
 pub mod description;
@@ -15,6 +17,7 @@ mod epochs;
 mod erasures;
 mod events;
 pub mod fuzzing;
+mod history;
 mod leftover;
 mod lock;
 mod log;
@@ -30,6 +33,7 @@ mod rosters;
 mod seals;
 mod search;
 mod self_tests;
+mod session;
 mod system;
 mod tsa;
 mod upload;
@@ -41,6 +45,10 @@ use crate::config::Config;
 use crate::driver::{SealError, Sealer};
 use crate::ingest::Ingest;
 use crate::limits::{Limits, Warnings};
+use crate::people::PeopleStore;
+use crate::people::attempts::Attempts;
+use crate::people::password::Passwords;
+use crate::people::sessions::Sessions;
 use crate::problem::{Kind, Problem};
 use crate::telemetry::HttpMetrics;
 use crate::tls::Certificates;
@@ -73,6 +81,16 @@ pub struct Api {
     pub config: Config,
     /// Registered clients.
     pub clients: ClientStore,
+    /// People who use the console.
+    pub people: PeopleStore,
+    /// Those who are logged in.
+    pub sessions: Sessions,
+    /// How often passwords may be tried.
+    pub attempts: Attempts,
+    /// Checks them.
+    pub passwords: Passwords,
+    /// What charts are drawn from.
+    pub history: history::History,
     /// The listener's certificates; the CA is public.
     pub certificates: Arc<Certificates>,
     /// What is counted.
@@ -124,10 +142,17 @@ impl Api {
         let (limits, warnings) = (Limits::new(&config.limits), Warnings::default());
         let events = events::Events::new(sealer.clone(), config.limits.event_streams_max);
         let tsa = tsa::Tsa::new(&config.tsa);
+        let people = PeopleStore::new(&config.state_dir);
+        let sessions = Sessions::new(config.console.idle(), config.console.longest());
         Api {
             sealer,
             config,
             clients,
+            people,
+            sessions,
+            attempts: Attempts::default(),
+            passwords: Passwords::default(),
+            history: history::History::default(),
             certificates,
             metrics,
             limits,
@@ -182,6 +207,14 @@ fn routes() -> Routes {
         .get("/v1/mirrors", peers::mirrors, operations::peers::mirrors())
         .get("/v1/reconciled", reconciled::reconciled, operations::reconciled::reconciled())
         .get("/verify", verifier::page, operations::verify::page())
+        .get("/", console::home, operations::console::home())
+        .get("/console/{file}", console::file, operations::console::file())
+        .post("/v1/session", session::begin, operations::console::begin())
+        .get("/v1/session", session::read, operations::console::read())
+        .post("/v1/session/password", session::choose, operations::console::choose())
+        .post("/v1/session/end", session::end, operations::console::end())
+        .get("/v1/history", history::history, operations::console::history())
+        .get("/v1/seals/{id}/code", certificate::code, operations::console::code())
         .get("/v1/ca", system::ca, operations::system::ca("ca"))
         .get("/v1/ca.pem", system::ca, operations::system::ca("caFile"))
         .get("/v1/status", system::status, operations::system::status())
@@ -227,6 +260,11 @@ pub fn openapi() -> &'static str {
     openapi::text()
 }
 
+/// Takes the samples that charts are drawn from, for as long as the box runs.
+pub async fn sample(api: Shared) {
+    history::sample(api).await;
+}
+
 /// Answers one request.
 pub async fn handle(
     mut router: Router,
@@ -270,7 +308,9 @@ fn acceptable<B>(api: &Api, connection: &Connection, request: &hyper::Request<B>
         .iter()
         .any(|start| path.starts_with(start))
         || path == "/tsa";
-    let shown = headers.contains_key(AUTHORIZATION) || connection.common_name.is_some();
+    let shown = headers.contains_key(AUTHORIZATION)
+        || connection.common_name.is_some()
+        || (session::is_claimed(headers) && !session::is_open_to_all(path));
     if !(looked_at && shown) {
         api.limits.addresses.anonymous(connection.peer).map_err(|problem| problem.close_if_large(headers))?;
     }

@@ -11,6 +11,7 @@ mod from_peers;
 mod lease;
 mod owner;
 mod peers;
+mod people;
 mod roster;
 mod running;
 mod scanner;
@@ -74,6 +75,11 @@ enum Command {
     Scanner {
         #[command(subcommand)]
         command: scanner::ScannerCommand,
+    },
+    /// Adds, lists and removes people who use the console; a running box takes note at once.
+    People {
+        #[command(subcommand)]
+        command: people::PeopleCommand,
     },
     /// The trust file, for those who verify seals.
     Trust {
@@ -186,11 +192,13 @@ fn execute(command: Command, config: Config) -> Result<u8> {
             writeln!(out, "created {} ({:?})", created.origin, created.hardware)?;
             writeln!(
                 out,
-                "next: bulla-box scanner add --name NAME, bulla-box trust export --out FILE, bulla-box run"
+                "next: bulla-box people add --name NAME --role ops, bulla-box scanner add --name NAME, bulla-box trust export --out \
+                 FILE, bulla-box run"
             )?;
         }
         Command::Enroll(arguments) => return enroll::execute(&arguments, &config, &mut out),
         Command::Scanner { command } => scanner::execute(command, &config, &mut out)?,
+        Command::People { command } => people::execute(command, &config, &mut out)?,
         Command::Trust { command: Export::Export { out: path } } => {
             writeln!(out, "fingerprint {}", trust::export(&config, &path)?)?;
         }

@@ -4,6 +4,7 @@
 //! their ranges are errors that say what to write instead. `docs/box.toml` is the commented sample.
 //! Invariant: a [`Config`] has passed every check of [`Config::parse`]; later code does not check again.
 
+mod console;
 mod discovery;
 mod ingest;
 mod medium;
@@ -12,6 +13,7 @@ mod peers;
 mod sections;
 mod tsa;
 
+pub use console::*;
 pub use discovery::*;
 pub use ingest::*;
 pub use medium::*;
@@ -110,6 +112,9 @@ pub struct Config {
     /// Whether the box tells its LAN where it is.
     #[serde(default)]
     pub discovery: DiscoveryConfig,
+    /// Pages for people.
+    #[serde(default)]
+    pub console: ConsoleConfig,
     /// Time stamps for programs that speak RFC 3161.
     #[serde(default)]
     pub tsa: ResponderConfig,
@@ -232,6 +237,7 @@ impl Config {
         tsa::check(&self.tsa)?;
         self.peers.as_ref().map_or(Ok(()), peers::check)?;
         self.medium.as_ref().map_or(Ok(()), medium::check)?;
+        console::check(&self.console)?;
         self.check_ranges()
     }
 
@@ -354,6 +360,7 @@ mod tests {
         assert_eq!(format!("{:?}", sample.anchors), format!("{:?}", small.anchors));
         assert_eq!(format!("{:?}", sample.selfcheck), format!("{:?}", small.selfcheck));
         assert_eq!(format!("{:?}", sample.discovery), format!("{:?}", small.discovery));
+        assert_eq!(format!("{:?}", sample.console), format!("{:?}", small.console));
         assert_eq!(format!("{:?}", sample.tsa), format!("{:?}", small.tsa));
         assert_eq!(sample.sealing.batch_max, small.sealing.batch_max);
         assert_eq!(sample.sealing.reserve_bytes, small.sealing.reserve_bytes);

@@ -61,7 +61,11 @@ impl BoxDoor {
         let client = client.filter(|client| client.role == Role::Scanner).ok_or_else(|| {
             later(format!("no scanner named {name:?} is registered; `bulla-box scanner add --name {name}`"))
         })?;
-        let admission = self.api.limits.admit(&client).map_err(|problem| later(problem.to_string()))?;
+        let admission = self
+            .api
+            .limits
+            .admit(&client.name, &client.limits)
+            .map_err(|problem| later(problem.to_string()))?;
         let most = admission.document_bytes_max();
         if order.content.size > most {
             let reason = format!(

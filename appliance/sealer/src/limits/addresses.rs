@@ -128,7 +128,8 @@ impl Rate {
     }
 }
 
-fn key(address: IpAddr) -> IpAddr {
+/// What counts as one address.
+pub fn key(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         v4 @ IpAddr::V4(_) => v4,
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !0xffff_ffff_ffff_ffff)),

@@ -12,11 +12,11 @@ mod addresses;
 mod descriptors;
 mod warnings;
 
-pub use addresses::{Addresses, ConnectionPlace};
+pub use addresses::{Addresses, ConnectionPlace, key as one_address};
 pub use descriptors::fit_connections;
 pub use warnings::Warnings;
 
-use crate::clients::RegisteredClient;
+use crate::clients::ClientLimits;
 use crate::config::LimitsConfig;
 use crate::problem::{Kind, Problem};
 use governor::clock::{Clock as _, DefaultClock};
@@ -89,9 +89,9 @@ impl Limits {
         }
     }
 
-    /// Lets a request of `client` in, or refuses it with 429.
-    pub fn admit(&self, client: &RegisteredClient) -> Result<Admission, Problem> {
-        let budget = self.budget(client);
+    /// Lets a request of `client` with limits of its `own` in, or refuses it with 429.
+    pub fn admit(&self, client: &str, own: &ClientLimits) -> Result<Admission, Problem> {
+        let budget = self.budget(client, own);
         if let Some(limiter) = &budget.limiter {
             limiter.check().map_err(|refused| {
                 let detail = format!(
@@ -105,13 +105,13 @@ impl Limits {
         Ok(Admission {
             _request: place(budget.requests.as_ref(), "requests of this client are being answered")?,
             uploads: budget.uploads.clone(),
-            document_bytes_max: client.limits.document_bytes_max.unwrap_or(self.config.document_bytes_max),
+            document_bytes_max: own.document_bytes_max.unwrap_or(self.config.document_bytes_max),
         })
     }
 
     /// Holds a refusal back when its client has been refused too often; call it before the answer.
-    pub async fn slow_down(&self, client: &RegisteredClient) {
-        let budget = self.budget(client);
+    pub async fn slow_down(&self, client: &str, own: &ClientLimits) {
+        let budget = self.budget(client, own);
         if budget.refusals.as_ref().is_some_and(|refusals| refusals.check().is_err()) {
             tokio::time::sleep(HAMMERING_PAUSE).await;
         }
@@ -125,10 +125,10 @@ impl Limits {
     }
 
     /// Names are never given twice, so that a budget always belongs to the same client.
-    fn budget(&self, client: &RegisteredClient) -> Arc<Budget> {
-        let rate = client.limits.requests_per_second.unwrap_or(self.config.client_requests_per_second);
+    fn budget(&self, client: &str, own: &ClientLimits) -> Arc<Budget> {
+        let rate = own.requests_per_second.unwrap_or(self.config.client_requests_per_second);
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = clients.get(&client.name);
+        let known = clients.get(client);
         if let Some(budget) = known.filter(|budget| budget.rate == rate) {
             return budget.clone();
         }
@@ -154,7 +154,7 @@ impl Limits {
                 None => at_a_time(self.config.client_uploads_max),
             },
         });
-        clients.insert(client.name.clone(), budget.clone());
+        clients.insert(client.to_owned(), budget.clone());
         budget
     }
 }
@@ -186,18 +186,6 @@ fn seconds(pause: Duration) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clients::{ClientLimits, Method, Role};
-
-    fn client(name: &str, limits: ClientLimits) -> RegisteredClient {
-        RegisteredClient {
-            name: name.to_owned(),
-            role: Role::Scanner,
-            method: Method::Certificate { common_name: name.to_owned() },
-            created_millis: 0,
-            revoked_millis: None,
-            limits,
-        }
-    }
 
     fn limits(change: impl FnOnce(&mut LimitsConfig)) -> Limits {
         let mut config = LimitsConfig::default();
@@ -211,32 +199,32 @@ mod tests {
             // A second is long for a test: nothing comes back while it runs.
             (config.client_requests_per_second, config.client_requests_burst) = (1, 5);
         });
-        let (mad, calm) = (client("mad", ClientLimits::default()), client("calm", ClientLimits::default()));
+        let usual = ClientLimits::default();
         let mut refused = None;
         for _ in 0..20 {
-            refused = refused.or(limits.admit(&mad).err());
+            refused = refused.or(limits.admit("mad", &usual).err());
         }
         let refused = refused.unwrap();
         assert_eq!(refused.kind(), Kind::RateLimited);
-        assert!(limits.admit(&calm).is_ok());
+        assert!(limits.admit("calm", &usual).is_ok());
         // An operator's word counts from the next request on, and back.
         let free = ClientLimits { requests_per_second: Some(0), document_bytes_max: Some(7) };
-        let admitted = limits.admit(&client("mad", free)).unwrap();
+        let admitted = limits.admit("mad", &free).unwrap();
         assert_eq!(admitted.document_bytes_max(), 7);
-        assert_eq!(limits.admit(&calm).unwrap().document_bytes_max(), 1 << 30);
+        assert_eq!(limits.admit("calm", &usual).unwrap().document_bytes_max(), 1 << 30);
     }
 
     #[test]
     fn places_come_back_when_requests_end() {
         let limits = limits(|config| (config.client_requests_max, config.client_uploads_max) = (2, 1));
-        let client = client("a", ClientLimits::default());
-        let (first, second) = (limits.admit(&client).unwrap(), limits.admit(&client).unwrap());
-        assert_eq!(limits.admit(&client).unwrap_err().kind(), Kind::RateLimited);
+        let admit = || limits.admit("a", &ClientLimits::default());
+        let (first, second) = (admit().unwrap(), admit().unwrap());
+        assert_eq!(admit().unwrap_err().kind(), Kind::RateLimited);
         let upload = first.upload().unwrap();
         assert_eq!(second.upload().unwrap_err().kind(), Kind::RateLimited);
         drop((first, upload));
         assert!(second.upload().unwrap().is_some());
-        assert!(limits.admit(&client).is_ok());
+        assert!(admit().is_ok());
     }
 
     #[test]

@@ -6,14 +6,15 @@
 use super::{seed, split};
 use crate::genuine::{SEALS, SIGNED};
 use bulla_box::fuzzing::{
-    ca_certificate, client_list, common_name, erasure, identity_file, kept_order, lock, openings, queue_id,
+    ca_certificate, client_list, common_name, erasure, identity_file, kept_order, lock, openings,
+    people_list, queue_id,
 };
 use bulla_formats::checked_json::with_checksum;
 use bulla_formats::entry::Entry;
 use bulla_formats::json::base64_encode;
 use serde_json::{Value, json};
 
-const CHOICES: u8 = 11;
+const CHOICES: u8 = 13;
 
 fn again(read: fn(&[u8]) -> Option<Vec<u8>>, bytes: &[u8]) {
     if let Some(written) = read(bytes) {
@@ -34,6 +35,8 @@ pub fn run(data: &[u8]) {
         1 => again(client_list, &checked(data)),
         2 => again(identity_file, data),
         3 => again(identity_file, &checked(data)),
+        11 => again(people_list, data),
+        12 => again(people_list, &checked(data)),
         4 => drop(ca_certificate(data).map(|()| assert!(data.is_ascii()))),
         5 => {
             let found = lock(data);
@@ -69,6 +72,14 @@ fn clients() -> Value {
             "createdMillis": 2, "revokedMillis": 3}]})
 }
 
+fn people() -> Value {
+    json!({"bulla": "people/v1", "people": [
+        {"number": 1, "name": "o.frei", "duty": "ops", "credential": {"kind": "password", "phc": "$argon2id$v=19$m=19456,t=2,p=1$AA$AA"},
+            "createdMillis": 1},
+        {"number": 2, "name": "m.keller", "duty": "clerk", "credential": {"kind": "code", "sha256": "ab".repeat(32), "expiresMillis": 5},
+            "createdMillis": 2, "removedMillis": 3}]})
+}
+
 fn identity() -> Value {
     let (_, seal) = SEALS.first().expect("there are seals");
     json!({"version": 2, "origin": seal.origin, "enrolment": base64_encode(&seal.enrolment),
@@ -89,6 +100,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
         seed(1, clients().to_string()),
         seed(2, with_checksum(&identity().to_string())),
         seed(3, identity().to_string()),
+        seed(11, with_checksum(&people().to_string())),
+        seed(12, people().to_string()),
         seed(4, "-----BEGIN CERTIFICATE-----\nMAMCAQU=\n-----END CERTIFICATE-----\n"),
         seed(5, lock),
         seed(6, erasure),

@@ -12,7 +12,6 @@ mod event;
 
 use super::Shared;
 use super::access::{Caller, Right};
-use crate::clients::ClientStore;
 use crate::driver::{Condition, Sealer};
 use crate::problem::{Kind, Problem};
 use axum::body::Body;
@@ -291,7 +290,7 @@ impl EventStream {
             return true;
         }
         self.checked = Instant::now();
-        registered(&self.api.clients, &self.caller)
+        self.caller.is_current(&self.api)
     }
 
     fn tell_condition(&mut self, piece: &mut String) {
@@ -339,10 +338,6 @@ impl EventStream {
             }
         }
     }
-}
-
-fn registered(clients: &ClientStore, caller: &Caller) -> bool {
-    clients.is_current(caller.registration()).unwrap_or(false)
 }
 
 #[cfg(test)]

@@ -109,6 +109,12 @@ fn document(paths: Map<String, Value>) -> Value {
                     "scheme": "bearer",
                     "description": "A token of `bulla-box scanner add`. When it comes with a client certificate, it decides."
                 },
+                "session": {
+                    "type": "apiKey",
+                    "in": "cookie",
+                    "name": "__Host-bulla-session",
+                    "description": "A person's session in the console (`POST /v1/session`). Whatever is not GET or HEAD also needs the header `Bulla-Session-Proof` with the session's `proof`, and an `Origin`, if any, that is this box."
+                },
                 "mutualTLS": {
                     "type": "mutualTLS",
                     "description": "A certificate of `tls.client_ca` whose common name is registered with `bulla-box scanner add --certificate`."
@@ -118,6 +124,7 @@ fn document(paths: Map<String, Value>) -> Value {
             "responses": {
                 "NotFound": operation::problems_of(StatusCode::NOT_FOUND, &[Kind::NotFound]),
                 "MethodNotAllowed": operation::problems_of(StatusCode::METHOD_NOT_ALLOWED, &[Kind::MethodNotAllowed]),
+                "ForeignRequest": operation::problems_of(StatusCode::FORBIDDEN, &[Kind::ForeignRequest]),
                 "NoParent": operation::problems_of(StatusCode::CONFLICT, &[Kind::NoParent]),
                 "AlreadyThere": operation::problems_of(StatusCode::PRECONDITION_FAILED, &[Kind::AlreadyThere])
             }
@@ -129,7 +136,8 @@ const INTRODUCTION: &str = "HTTPS only; the certificate is issued by the box's o
 where `GET` does. Every refusal is a problem document (RFC 9457); programs decide by its `type`. Nothing is sealed when \
 the answer is a problem, except `urn:bulla:problem:internal`, where a retry with the same `Idempotency-Key` finds out. \
 A path without route is `components/responses/NotFound`, a method that a path does not have is \
-`components/responses/MethodNotAllowed`. Scanners' folders are WebDAV below `/dav/`, whose methods this document cannot \
+`components/responses/MethodNotAllowed`; a request in a person's session that another site made is \
+`components/responses/ForeignRequest`. Scanners' folders are WebDAV below `/dav/`, whose methods this document cannot \
 describe (docs/ingest.md); a PUT there may also be `NoParent` or `AlreadyThere`. Members may be added to answers; clients ignore what they do not know.";
 
 /// Answers where no route is.

@@ -3,7 +3,8 @@
 //! Refuses to do: describe a problem in words of its own; status, type and title come from [`Kind`].
 //! Invariant: what the connection, authentication or body reading can answer is added here and not by hand.
 
-use crate::api::access::{Right, roles};
+use crate::api::access::{Right, duties, roles};
+use crate::people::Duty;
 use crate::problem::{Kind, Problem};
 use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
@@ -12,6 +13,7 @@ use serde_json::{Map, Value, json};
 enum Access {
     Everybody,
     With(Right),
+    InASession,
 }
 
 /// Describes one method of one path.
@@ -68,9 +70,17 @@ impl Operation {
     pub fn needs(mut self, right: Right) -> Self {
         self.access = Access::With(right);
         self.problems.extend(OF_AUTHENTICATION);
-        if roles(right).len() < crate::clients::Role::ALL.len() {
+        if roles(right).len() < crate::clients::Role::ALL.len() || duties(right).len() < Duty::ALL.len() {
             self.problems.push(Kind::Forbidden);
         }
+        self
+    }
+
+    /// Needs a person's session.
+    pub fn needs_session(mut self) -> Self {
+        self.access = Access::InASession;
+        self.problems.extend(OF_AUTHENTICATION);
+        self.problems.push(Kind::Forbidden);
         self
     }
 
@@ -138,8 +148,16 @@ impl Operation {
             Access::Everybody => (json!([]), "Open to everybody.".to_owned()),
             Access::With(right) => {
                 let names: Vec<&str> = roles(right).iter().map(|role| role.name()).collect();
-                (json!([{"bearer": []}, {"mutualTLS": []}]), format!("Roles: {}.", names.join(", ")))
+                let people: Vec<&str> = duties(right).iter().map(|duty| duty.name()).collect();
+                let mut security = json!([{"bearer": []}, {"mutualTLS": []}]);
+                let mut words = format!("Roles: {}.", names.join(", "));
+                if let (false, Value::Array(ways)) = (people.is_empty(), &mut security) {
+                    ways.push(json!({"session": []}));
+                    words.push_str(&format!(" People: {}.", people.join(", ")));
+                }
+                (security, words)
             }
+            Access::InASession => (json!([{"session": []}]), "Whoever is logged in.".to_owned()),
         };
         let mut operation = Map::new();
         operation.insert("operationId".to_owned(), self.id.into());

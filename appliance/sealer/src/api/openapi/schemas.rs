@@ -5,6 +5,7 @@
 //! schema included.
 //! Refuses to do: close an answer to later members. Requests are closed, because the box refuses what it does not know.
 
+mod console;
 mod medium;
 mod outages;
 mod peers;
@@ -68,7 +69,7 @@ fn closed(description: &str, members: Value) -> Value {
 /// All components.
 pub fn all() -> Value {
     let mut all = of_the_box();
-    for more in [outages::all(), peers::all(), medium::all()] {
+    for more in [console::all(), outages::all(), peers::all(), medium::all()] {
         if let (Value::Object(all), Value::Object(more)) = (&mut all, more) {
             all.extend(more);
         }

@@ -3,6 +3,7 @@
 //! Refuses to do: name what every operation shares (`operation` adds it).
 
 pub mod acts;
+pub mod console;
 pub mod drops;
 pub mod log;
 pub mod outages;
