@@ -1,6 +1,6 @@
 //! The small files of a state directory, judged by what they carry themselves: no key and no TPM is needed.
 //!
-//! `identity.json`, `keys/keys.json`, `clients.json`, `fleet.json`, `peers.json` and `neighbours.json` end in a checksum over
+//! `identity.json`, `keys/keys.json`, `clients.json`, `people.json`, `fleet.json`, `peers.json` and `neighbours.json` end in a checksum over
 //! all of their bytes; `ca.pem` has one spelling and the CA's own signature. fsck and the scrub ask here.
 //! Refuses to do: judge what the files mean, or repair them.
 
@@ -16,10 +16,11 @@ use zeroize::Zeroizing;
 /// Longest file that is read, bytes; each is written far below.
 const FILE_BYTES_MAX: u64 = 64 << 20;
 /// File, and whether a box is none without it.
-const FILES: [(&str, bool); 7] = [
+const FILES: [(&str, bool); 8] = [
     ("identity.json", true),
     ("keys/keys.json", true),
     ("clients.json", false),
+    ("people.json", false),
     ("fleet.json", false),
     ("peers.json", false),
     ("neighbours.json", false),
