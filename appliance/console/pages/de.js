@@ -217,7 +217,7 @@ export default {
   holdsOurs: "Hält von uns",
   witnessedOurs: "Hat bezeugt",
   weHold: "Wir halten",
-  itsTpm: "Sein Sicherheitschip",
+  itsTpm: "Seine Bestätigung",
   attestedFresh: "bürgt",
   attestedStale: "schweigt seit einer Weile",
   attestedRefused: "nicht in Ordnung",

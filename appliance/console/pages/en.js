@@ -217,7 +217,7 @@ export default {
   holdsOurs: "Holds of our log",
   witnessedOurs: "Has witnessed",
   weHold: "We hold",
-  itsTpm: "Its security chip",
+  itsTpm: "Its attestation",
   attestedFresh: "vouches for it",
   attestedStale: "has not answered for a while",
   attestedRefused: "not in order",
