@@ -54,8 +54,12 @@ pub struct SealArgs {
 
 /// `init`.
 pub fn init(path: &Path, json: bool) -> Result<Exit, Failure> {
-    let Config { name, archive, state_dir, .. } = hub::init(path)?;
-    let line = format!("{name}: archive {}, index in {}", archive.display(), state_dir.display());
+    let Config { name, archive, s3, state_dir, .. } = hub::init(path)?;
+    let archive = match (archive, s3) {
+        (None, Some(s3)) => format!("{}/{}/{}", s3.endpoint.trim_end_matches('/'), s3.bucket, s3.prefix),
+        (directory, _) => directory.unwrap_or_default().display().to_string(),
+    };
+    let line = format!("{name}: archive {archive}, index in {}", state_dir.display());
     let value = json!({"name": name, "archive": archive, "stateDir": state_dir});
     Progress::new(json).say(&line, &value);
     Ok(Exit::Ok)
@@ -71,6 +75,7 @@ pub fn pull(path: &Path, args: &PullArgs, json: bool) -> Result<Exit, Failure> {
         if let Some(only) = &args.only {
             hub.origin_of(only)?;
         }
+        hub.archive.prove_locked()?;
         let outcomes = run::round(&hub, args.only.as_deref(), &progress)?;
         let mut exit = Exit::Ok;
         for (name, outcome) in &outcomes {

