@@ -76,6 +76,7 @@ pub fn pull(path: &Path, args: &PullArgs, json: bool) -> Result<Exit, Failure> {
             hub.origin_of(only)?;
         }
         hub.archive.prove_locked()?;
+        hub.index.exclusive()?;
         let outcomes = run::round(&hub, args.only.as_deref(), &progress)?;
         let mut exit = Exit::Ok;
         for (name, outcome) in &outcomes {

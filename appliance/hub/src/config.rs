@@ -23,8 +23,13 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// Not TOML, an unknown key, or a value of the wrong type.
-    #[error("the configuration is not understood: {0}")]
-    Syntax(#[from] toml::de::Error),
+    #[error("the configuration is not understood: line {line}: {reason}")]
+    Syntax {
+        /// The line; what stands there is not repeated, for it may be a secret in the wrong place.
+        line: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A value is out of range, or two values exclude each other.
     #[error("{key}: {reason}")]
     Value {
@@ -49,6 +54,8 @@ pub struct Config {
     pub archive: Option<PathBuf>,
     /// Bucket of the archive, where it is not a directory.
     pub s3: Option<BucketConfig>,
+    /// Database of the index, where it is not `hub.redb`.
+    pub postgres: Option<PostgresConfig>,
     /// How boxes are pulled.
     #[serde(default)]
     pub pull: PullConfig,
@@ -121,10 +128,76 @@ impl BucketConfig {
         }
         let part = |part: &str| !part.is_empty() && part != "." && part != ".." && part.bytes().all(plain);
         if !self.prefix.is_empty() && !self.prefix.split('/').all(part) {
-            return Err(format!("prefix: {:?} is not of letters, digits and -_. between single slashes", self.prefix));
+            return Err(format!(
+                "prefix: {:?} is not of letters, digits and -_. between single slashes",
+                self.prefix
+            ));
         }
         if self.region.is_empty() || self.timeout_seconds == 0 || self.patience_seconds == 0 {
             return Err("region is not empty, timeout_seconds and patience_seconds are at least 1".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// Section `[postgres]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PostgresConfig {
+    /// Name or address of the server; or a directory, whose socket is used. Required.
+    pub host: String,
+    /// Its port, also in the name of its socket. Default 5432.
+    #[serde(default = "postgres_port")]
+    pub port: u16,
+    /// CA certificates (PEM) by which the server must be certified; no others count. Required with a name or address, but
+    /// for 127.0.0.1 and ::1.
+    pub ca: Option<PathBuf>,
+    /// The database, which exists. Required.
+    pub database: String,
+    /// Who the hub is there. Required.
+    pub user: String,
+    /// File that holds the password, where one is asked for.
+    pub password_file: Option<PathBuf>,
+    /// Schema of the tables. Default `bulla`.
+    #[serde(default = "schema")]
+    pub schema: String,
+    /// Seconds to try again while the server is away. Default 120.
+    #[serde(default = "two_minutes")]
+    pub patience_seconds: u64,
+}
+
+fn postgres_port() -> u16 {
+    5432
+}
+
+fn schema() -> String {
+    "bulla".to_owned()
+}
+
+impl PostgresConfig {
+    fn check(&self) -> Result<(), String> {
+        let (socket, here) = (self.host.starts_with('/'), ["127.0.0.1", "::1"].contains(&self.host.as_str()));
+        if self.host.is_empty() || self.host.contains(',') {
+            return Err(format!("host: {:?} is no name, address or directory of one server", self.host));
+        }
+        if socket && self.ca.is_some() {
+            return Err("`ca` comes with a name or address: a socket has no TLS".to_owned());
+        }
+        if !socket && !here && self.ca.is_none() {
+            return Err("`ca` is needed: nothing but a socket and 127.0.0.1 goes without TLS".to_owned());
+        }
+        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        let begins = |byte: &u8| byte.is_ascii_lowercase() || *byte == b'_';
+        if self.schema.len() > 48
+            || !self.schema.as_bytes().first().is_some_and(begins)
+            || !self.schema.bytes().all(plain)
+            || self.schema.starts_with("pg_")
+        {
+            let words = "is not 1 to 48 small letters, digits and underscores, a letter first, not pg_";
+            return Err(format!("schema: {:?} {words}", self.schema));
+        }
+        if self.port == 0 || self.database.is_empty() || self.user.is_empty() || self.patience_seconds == 0 {
+            return Err("port, database and user are not empty, patience_seconds is at least 1".to_owned());
         }
         Ok(())
     }
@@ -289,7 +362,10 @@ impl Config {
 
     /// Reads and checks the text of a configuration.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
-        let config: Config = toml::from_str(text)?;
+        let config: Config = toml::from_str(text).map_err(|error| {
+            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+            ConfigError::Syntax { line: before.matches('\n').count() + 1, reason: error.message().to_owned() }
+        })?;
         config.check()?;
         Ok(config)
     }
@@ -300,10 +376,16 @@ impl Config {
             return value("name", "1 to 64 bytes".into());
         }
         if self.archive.is_some() == self.s3.is_some() {
-            return value("archive", "a directory (`archive = ...`) or a bucket (section `[s3]`), one of them".into());
+            return value(
+                "archive",
+                "a directory (`archive = ...`) or a bucket (section `[s3]`), one of them".into(),
+            );
         }
         if let Some(s3) = &self.s3 {
             s3.check().or_else(|reason| value("s3", reason))?;
+        }
+        if let Some(postgres) = &self.postgres {
+            postgres.check().or_else(|reason| value("postgres", reason))?;
         }
         let pull = &self.pull;
         if !(1..=256).contains(&pull.at_once) {
@@ -412,12 +494,16 @@ mod tests {
 
     #[test]
     fn an_archive_is_a_directory_or_a_bucket() {
-        let of = |lines: &str| Config::parse(&format!("name = \"hub\"\nstate_dir = \"s\"\ntrust = \"t\"\n{lines}{BOX}"));
+        let of = |lines: &str| {
+            Config::parse(&format!("name = \"hub\"\nstate_dir = \"s\"\ntrust = \"t\"\n{lines}{BOX}"))
+        };
         let bucket = "[s3]\nendpoint = \"https://s3.bank.example\"\nca = \"c\"\nbucket = \"a\"\ncredentials_file = \"f\"\n";
         let config = of(&format!("{bucket}prefix = \"hubs/north\"\n")).unwrap().s3.unwrap();
         assert_eq!((config.region.as_str(), config.object_lock), ("us-east-1", false));
         assert_eq!((config.timeout_seconds, config.patience_seconds), (30, 120));
-        assert!(of(&bucket.replace("https://s3.bank.example\"\nca = \"c\"", "http://127.0.0.1:9000\"")).is_ok());
+        assert!(
+            of(&bucket.replace("https://s3.bank.example\"\nca = \"c\"", "http://127.0.0.1:9000\"")).is_ok()
+        );
         for bad in [
             String::new(),
             format!("archive = \"a\"\n{bucket}"),
@@ -429,7 +515,33 @@ mod tests {
             format!("{bucket}prefix = \"a//b\"\n"),
             format!("{bucket}prefix = \"a/../b\"\n"),
             format!("{bucket}patience_seconds = 0\n"),
-            format!("{bucket}secret_access_key = \"k\"\n"),
+        ] {
+            assert!(of(&bad).is_err(), "{bad}");
+        }
+        let misplaced = of(&format!("{bucket}secret_access_key = \"hush\"\n")).unwrap_err().to_string();
+        assert!(misplaced.contains("line 9") && !misplaced.contains("hush"), "{misplaced}");
+    }
+
+    #[test]
+    fn an_index_in_postgresql_is_reached_by_a_socket_or_tls() {
+        let of = |lines: &str| with(&format!("{lines}{BOX}"));
+        let socket = "[postgres]\nhost = \"/run/postgresql\"\ndatabase = \"d\"\nuser = \"u\"\n";
+        let config = of(socket).unwrap().postgres.unwrap();
+        assert_eq!((config.port, config.schema.as_str(), config.patience_seconds), (5432, "bulla", 120));
+        let name = socket.replace("/run/postgresql", "db.bank.example");
+        assert!(of(&format!("{name}ca = \"c\"\n")).is_ok());
+        assert!(of(&socket.replace("/run/postgresql", "127.0.0.1")).is_ok());
+        for bad in [
+            name,
+            format!("{socket}ca = \"c\"\n"),
+            socket.replace("/run/postgresql", ""),
+            socket.replace("user = \"u\"\n", ""),
+            format!("{socket}schema = \"Bulla\"\n"),
+            format!("{socket}schema = \"a; DROP\"\n"),
+            format!("{socket}schema = \"pg_a\"\n"),
+            format!("{socket}schema = \"1a\"\n"),
+            format!("{socket}port = 0\n"),
+            format!("{socket}password = \"p\"\n"),
         ] {
             assert!(of(&bad).is_err(), "{bad}");
         }

@@ -55,7 +55,7 @@ pub struct Hub {
     /// The archive.
     pub archive: Archive,
     /// The index.
-    pub index: Index,
+    pub index: Box<dyn Index>,
     /// Threads that verify entries of one box.
     pub threads: usize,
     /// Kept because the archive's work runs on it.
@@ -102,7 +102,7 @@ pub fn init(path: &Path) -> Result<Config, Failure> {
     let archive = Archive::open(&config, &runtime)?;
     archive.prove_kept()?;
     archive.prove_locked()?;
-    Index::create(&config.state_dir)?;
+    index::create(&config)?;
     Ok(config)
 }
 
@@ -110,29 +110,22 @@ pub fn init(path: &Path) -> Result<Config, Failure> {
 /// whether the old one could be read.
 pub fn remake(path: &Path, progress: &Progress) -> Result<(u64, bool), Failure> {
     let (config, trust) = configured(path)?;
-    let state_dir = config.state_dir.clone();
-    let old = match Index::open(&state_dir) {
-        Ok(old) => Some(old),
-        Err(error @ IndexError::Busy(_)) => return Err(error.into()),
+    let old = match index::open(&config) {
+        Ok(old) => {
+            old.exclusive()?;
+            Some(old)
+        }
+        Err(error) if !error.is_loss() => return Err(error.into()),
         Err(error) => {
             progress.complain(&format!("{error}; what was found before is not known"));
             None
         }
     };
-    let directory = state_dir.join("reindex");
-    let unusable = |error: std::io::Error| {
-        Failure::usage(format!("the directory {} cannot be used ({error})", state_dir.display()))
-    };
-    if directory.exists() {
-        std::fs::remove_dir_all(&directory).map_err(unusable)?;
-    }
-    std::fs::create_dir_all(&directory).map_err(unusable)?;
-    let hub = Hub::of(config, trust, Index::create(&directory)?)?;
-    let read = reindex::rebuild(&hub, old.as_ref(), progress)?;
-    drop(hub);
-    std::fs::rename(directory.join(index::FILE), state_dir.join(index::FILE)).map_err(unusable)?;
-    std::fs::remove_dir(&directory).map_err(unusable)?;
-    std::fs::File::open(&state_dir).and_then(|directory| directory.sync_all()).map_err(unusable)?;
+    let new = index::begin_again(&config)?;
+    let hub = Hub::of(config, trust, new)?;
+    let read = reindex::rebuild(&hub, old.as_deref(), progress)?;
+    let Hub { config, index, .. } = hub;
+    index::take_over(&config, index)?;
     Ok((read, old.is_some()))
 }
 
@@ -140,7 +133,7 @@ impl Hub {
     /// Opens what `path` configures.
     pub fn open(path: &Path) -> Result<Self, Failure> {
         let (config, trust) = configured(path)?;
-        let index = Index::open(&config.state_dir)?;
+        let index = index::open(&config)?;
         if !index.is_catalogued()? {
             let words = "the index was made by an earlier version; `bulla-hub reindex` makes it again from the archive";
             return Err(Failure::usage(words));
@@ -159,7 +152,7 @@ impl Hub {
         Ok(hub)
     }
 
-    fn of(config: Config, trust: TrustFile, index: Index) -> Result<Self, Failure> {
+    fn of(config: Config, trust: TrustFile, index: Box<dyn Index>) -> Result<Self, Failure> {
         let runtime = runtime()?;
         let archive = Archive::open(&config, &runtime)?;
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);

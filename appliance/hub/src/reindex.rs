@@ -66,7 +66,7 @@ fn archived(log: &ArchivedLog, index: u64, size: u64) -> Result<Vec<u8>, HubErro
 
 /// Fills the empty index of `hub` from its archive; `old` is the one before, if it can be read. Returns the number of
 /// entries read.
-pub fn rebuild(hub: &Hub, old: Option<&Index>, progress: &Progress) -> Result<u64, HubError> {
+pub fn rebuild(hub: &Hub, old: Option<&dyn Index>, progress: &Progress) -> Result<u64, HubError> {
     let mut origins = match old {
         Some(old) => old.origins()?.into_values().collect(),
         None => Vec::new(),
@@ -77,7 +77,7 @@ pub fn rebuild(hub: &Hub, old: Option<&Index>, progress: &Progress) -> Result<u6
         }
     }
     if let Some(old) = old {
-        hub.index.adopt(old)?;
+        hub.index.adopt(&old.kept()?)?;
     }
     let mut read = 0;
     for origin in &origins {

@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub mod fault;
+pub mod postgres;
 pub mod weed;
 
 use crate::common::{Log, digest};
@@ -120,7 +121,7 @@ pub struct StandIn {
     _directory: TempDir,
 }
 
-fn authority(name: &str) -> (String, Issuer<'static, KeyPair>) {
+pub fn authority(name: &str) -> (String, Issuer<'static, KeyPair>) {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
