@@ -1,17 +1,11 @@
 //! `bulla-box lease`: hands a lease to the running box.
 
-use super::running::Running;
+use super::running::HandIn;
 use crate::config::Config;
-use anyhow::{Context as _, Result};
-use bulla_formats::json::base64_encode;
+use anyhow::Result;
 use bulla_formats::lease::LEASE_BYTES_MAX;
 use clap::{Args, Subcommand};
-use serde_json::json;
-use std::io::{Read as _, Write};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-const PATIENCE: Duration = Duration::from_secs(60);
+use std::io::Write;
 
 /// Leases.
 #[derive(Args)]
@@ -23,35 +17,17 @@ pub struct LeaseArgs {
 #[derive(Subcommand)]
 enum What {
     /// Hands in a lease of the fleet: while it holds, the box declares no emergency.
-    Take {
-        /// The lease, as `bulla-fleet lease issue` writes it.
-        file: PathBuf,
-        /// An operator's token, in a file.
-        #[arg(long, value_name = "FILE")]
-        token_file: PathBuf,
-    },
+    Take(HandIn),
 }
 
 /// Asks the running box.
 pub fn execute(args: &LeaseArgs, config: &Config, out: &mut impl Write) -> Result<()> {
-    let What::Take { file, token_file } = &args.what;
-    let lease = read(file)?;
-    let running = Running::new(token_file, config, PATIENCE)?;
-    let state = running.post("/v1/leases", &json!({"lease": base64_encode(&lease)}))?;
+    let What::Take(handed) = &args.what;
+    let state = handed.post(config, "/v1/leases", "lease", LEASE_BYTES_MAX)?;
     let issuer = state["issuer"].as_str().unwrap_or("?");
     match state["secondsLeft"].as_u64() {
         Some(left) => writeln!(out, "the lease of {issuer} holds for {left} s")?,
         None => writeln!(out, "the lease of {issuer} is used up; its limits hold")?,
     }
     Ok(())
-}
-
-fn read(path: &Path) -> Result<Vec<u8>> {
-    let file = std::fs::File::open(path).with_context(|| format!("{} cannot be opened", path.display()))?;
-    let mut bytes = Vec::new();
-    // One byte more shows the box that it is too long; more need not be read.
-    file.take(LEASE_BYTES_MAX as u64 + 1)
-        .read_to_end(&mut bytes)
-        .with_context(|| format!("{} cannot be read", path.display()))?;
-    Ok(bytes)
 }

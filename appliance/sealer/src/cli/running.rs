@@ -4,14 +4,55 @@
 
 use crate::config::Config;
 use anyhow::{Context as _, Result, bail};
-use serde_json::Value;
-use std::path::Path;
+use bulla_formats::json::base64_encode;
+use clap::Args;
+use serde_json::{Value, json};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use ureq::Agent;
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 
 /// Largest answer read, bytes.
 const ANSWER_BYTES_MAX: u64 = 8 << 20;
+/// How long the box may take over what is handed in.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The bytes of a file that is handed in. One byte more than `limit` shows the box that it is too long; more need not be
+/// read.
+///
+/// # Errors
+/// It cannot be opened or read.
+fn handed_in(path: &Path, limit: usize) -> Result<Vec<u8>> {
+    let file = std::fs::File::open(path).with_context(|| format!("{} cannot be opened", path.display()))?;
+    let mut bytes = Vec::new();
+    file.take(limit as u64 + 1)
+        .read_to_end(&mut bytes)
+        .with_context(|| format!("{} cannot be read", path.display()))?;
+    Ok(bytes)
+}
+
+/// What is handed in: a file, and who does.
+#[derive(Debug, Args)]
+pub struct HandIn {
+    /// The file, as `bulla-fleet` wrote it.
+    file: PathBuf,
+    /// An operator's token, in a file.
+    #[arg(long, value_name = "FILE")]
+    token_file: PathBuf,
+}
+
+impl HandIn {
+    /// Posts the file's bytes in base64 as the member `name` of an object to `path`; what the box answers.
+    ///
+    /// # Errors
+    /// A file cannot be read; the box does not answer, or refuses.
+    pub fn post(&self, config: &Config, path: &str, name: &str, limit: usize) -> Result<Value> {
+        let bytes = handed_in(&self.file, limit)?;
+        let running = Running::new(&self.token_file, config, PATIENCE)?;
+        running.post(path, &json!({name: base64_encode(&bytes)}))
+    }
+}
 
 /// A way to the running box.
 pub struct Running {
