@@ -276,7 +276,7 @@ fn given_up(desk: &Desk, good: &str, cause: Cause) -> Result<()> {
     };
     let signature = root.sign(&content.message()).to_bytes().to_vec().into();
     let revocations = vec![Revocation { content, chain: Vec::new(), signature }];
-    trust.roster = Some(FromRoster { version: 4, hash: [4; 32], revocations });
+    trust.roster = Some(FromRoster { version: 4, hash: [4; 32], revocations, successions: Vec::new() });
     Ok(fs::write(desk.path("trust.json"), trust.encode())?)
 }
 

@@ -75,24 +75,6 @@ fn copied(fleet: &Fleet, name: &str) -> Result<PathBuf> {
     Ok(copy)
 }
 
-/// A member that asks the registrar every second, and its log.
-fn member(fleet: &Fleet, serial: &str, first: Option<&Rig>) -> Result<(Rig, String)> {
-    let address = address()?;
-    let extra = format!(
-        "[peers]\nlisten = [\"{address}\"]\nadvertise = [\"{address}\"]\nmdns = false\nregistrar_seconds = 1\n"
-    );
-    let options = RigOptions { extra: &extra, ..RigOptions::default() };
-    let tpm = first.map_or_else(Rig::manufacture_tpm, Rig::manufacture_tpm_like)?;
-    let mut rig = Rig::unborn_on(&options, Some(tpm))?;
-    fleet.list(&fleet.enroll(&rig)?.after("TPM")?, serial)?;
-    fleet.admit(&fleet.enroll(&rig)?)?;
-    let said = fleet.enroll(&rig)?;
-    said.ends(0, "enrolled as")?;
-    let origin = said.after("enrolled as")?;
-    rig.furnish()?;
-    Ok((rig, origin))
-}
-
 #[test]
 fn a_roster_says_who_the_neighbours_are_and_who_is_not_one_any_more() -> Result<()> {
     let mut fleet = Fleet::found()?;
@@ -102,7 +84,7 @@ fn a_roster_says_who_the_neighbours_are_and_who_is_not_one_any_more() -> Result<
     fleet.serve(&[])?;
     let (mut boxes, mut origins) = (Vec::new(), Vec::new());
     for serial in ["S-1", "S-2", "S-3"] {
-        let (rig, origin) = member(&fleet, serial, Some(&maker))?;
+        let (rig, origin) = fleet.member(serial, Some(&maker))?;
         boxes.push(rig);
         origins.push(origin);
     }

@@ -28,6 +28,7 @@ pub mod report;
 pub mod revocation;
 pub mod seal_file;
 pub mod sig;
+pub mod succession;
 pub mod tile;
 pub mod tpm;
 pub mod trust;

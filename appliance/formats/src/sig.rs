@@ -15,6 +15,8 @@ pub mod label {
     pub const ENROLMENT: &str = "bulla/enrolment/v1";
     /// Revocation content, signed by the fleet root or a fleet CA.
     pub const REVOCATION: &str = "bulla/revocation/v1";
+    /// Succession content, signed by the fleet root or a fleet CA.
+    pub const SUCCESSION: &str = "bulla/succession/v1";
     /// Fleet certificate content, signed by its issuer.
     pub const FLEET_CERTIFICATE: &str = "bulla/fleet-certificate/v1";
     /// Epoch statement, endorsed by a quote of the attestation key.

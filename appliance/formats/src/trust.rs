@@ -1,4 +1,4 @@
-//! Trust file v1 to v4: whom the verifier believes. Everything in it counts, so unknown members are refused.
+//! Trust file v1 to v5: whom the verifier believes. Everything in it counts, so unknown members are refused.
 //!
 //! Refuses to do: merge, fetch or expire; whoever uses it decides when it is too old.
 //! Invariants: a [`TrustFile`] has at least one root and a well-formed fleet domain; one that was read has only revocations
@@ -6,6 +6,7 @@
 
 mod authorities;
 mod cosigners;
+mod successions;
 
 use crate::der;
 use crate::hash::{Hash, sha256};
@@ -16,6 +17,7 @@ use crate::report::Fact;
 use crate::revocation::{Revocation, RevocationError};
 use crate::seal_file::PcrWire;
 use crate::sig::label;
+use crate::succession::Succession;
 pub use authorities::{Authorities, CERTIFICATES_MAX, TrustedTsa, TrustedWitness};
 pub use cosigners::COSIGNERS_MAX;
 use serde::{Deserialize, Serialize};
@@ -31,7 +33,9 @@ pub const TRUST_VERSION_2: &str = "trust/v2";
 pub const TRUST_VERSION_3: &str = "trust/v3";
 /// The same, of a file that names cosigners.
 pub const TRUST_VERSION_4: &str = "trust/v4";
-/// Most revocations in one trust file.
+/// The same, of a file that says which log takes the place of which.
+pub const TRUST_VERSION_5: &str = "trust/v5";
+/// Most revocations, and most successions, in one trust file.
 pub const TRUST_REVOCATIONS_MAX: usize = 1024;
 
 /// Why a trust file is refused.
@@ -41,7 +45,7 @@ pub enum TrustError {
     #[error(transparent)]
     Json(#[from] JsonError),
     /// Not as the format says.
-    #[error("it is not a trust file of version 1 to 4: {0}")]
+    #[error("it is not a trust file of version 1 to 5: {0}")]
     Malformed(String),
     /// It holds something this version does not understand, and in a trust file everything counts.
     #[error("it needs a newer verifier: {0}")]
@@ -79,11 +83,12 @@ pub struct TrustFile {
     pub references: Vec<Reference>,
     /// Policy.
     pub policy: Policy,
-    /// What the fleet's roster said when the file was written; never in version 1, always in version 2.
+    /// What the fleet's roster said when the file was written; never in version 1, always in versions 2 and 5.
     pub roster: Option<FromRoster>,
-    /// Whose time is believed; always in version 3, and perhaps in version 4.
+    /// Whose time is believed; always in version 3, and perhaps in later ones.
     pub authorities: Option<Authorities>,
-    /// Cards of boxes whose cosignatures count, in ascending order of their origins; exactly in version 4.
+    /// Cards of boxes whose cosignatures count, in ascending order of their origins; always in version 4,
+    /// and perhaps in version 5.
     pub cosigners: Vec<PeerCard>,
 }
 
@@ -96,6 +101,8 @@ pub struct FromRoster {
     pub hash: [u8; 32],
     /// Logs that were given up, in ascending order of their origins.
     pub revocations: Vec<Revocation>,
+    /// Logs that take the place of others, in ascending order of those; some exactly in version 5.
+    pub successions: Vec<Succession>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -121,6 +128,8 @@ struct TrustWire {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     roster: Option<RosterWire>,
     revocations: Vec<Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    successions: Option<Vec<Value>>,
     policy: PolicyWire,
 }
 
@@ -149,6 +158,7 @@ impl TrustFile {
             Some(TRUST_VERSION_2) => 2,
             Some(TRUST_VERSION_3) => 3,
             Some(TRUST_VERSION_4) => 4,
+            Some(TRUST_VERSION_5) => 5,
             Some(other) if other.starts_with("trust/") => {
                 return Err(TrustError::NotUnderstood(format!("it is of version {other:?}")));
             }
@@ -158,8 +168,8 @@ impl TrustFile {
         if value.get("roster").is_some_and(|roster| !roster.is_object()) || of_roster && version == 1 {
             return Err(TrustError::Malformed("its roster is no object, or in a file of version 1".into()));
         }
-        if version == 2 && !of_roster {
-            return Err(TrustError::Malformed("it is of version 2 and names no roster".into()));
+        if (version == 2 || version == 5) && !of_roster {
+            return Err(TrustError::Malformed("it is of version 2 or 5 and names no roster".into()));
         }
         let references_ok = value.get("references").is_some_and(|references| {
             json::is_array_of_objects(references)
@@ -197,22 +207,33 @@ impl TrustFile {
         }
         let policy =
             Policy { accept_software: wire.policy.accept_software, require_facts: wire.policy.require_facts };
+        let successions = match (version, &wire.successions) {
+            (5, Some(all)) => successions::read(all, &wire.fleet, &roots)?,
+            (1..=4, None) => Vec::new(),
+            _ => return Err(malformed("successions belong to version 5, and only there")),
+        };
         let roster = wire
             .roster
             .map(|roster| read_roster(&roster, &wire.revocations, &wire.fleet, &roots))
-            .transpose()?;
+            .transpose()?
+            .map(|roster| FromRoster { successions, ..roster });
         let authorities = match (version, &wire.witnesses, wire.policy.operators) {
-            (4, Some(witnesses), Some(1)) if witnesses.is_empty() && wire.tsa_roots.is_empty() => None,
-            (3 | 4, Some(witnesses), Some(operators)) => {
+            (4 | 5, Some(witnesses), Some(1)) if witnesses.is_empty() && wire.tsa_roots.is_empty() => None,
+            (3..=5, Some(witnesses), Some(operators)) => {
                 Some(Authorities::read(&wire.tsa_roots, witnesses, operators)?)
             }
             (1 | 2, None, None) => None,
-            _ => return Err(malformed("witnesses and operators belong to versions 3 and 4, and only there")),
+            _ => {
+                return Err(malformed(
+                    "witnesses and operators belong to versions from 3 on, and only there",
+                ));
+            }
         };
         let cosigners = match (version, &wire.cosigners) {
-            (4, Some(cards)) => cosigners::read(cards)?,
+            (5, Some(cards)) if cards.is_empty() => Vec::new(),
+            (4 | 5, Some(cards)) => cosigners::read(cards)?,
             (1..=3, None) => Vec::new(),
-            _ => return Err(malformed("cosigners belong to version 4, and only there")),
+            _ => return Err(malformed("cosigners belong to versions 4 and 5, and only there")),
         };
         let provable = |fact: Fact| match fact {
             Fact::Anchored => authorities.is_some(),
@@ -239,10 +260,13 @@ impl TrustFile {
     /// The file as text, two-space indented, ending in a line feed.
     pub fn encode(&self) -> String {
         let revocations = self.roster.iter().flat_map(|roster| &roster.revocations);
-        let cosigns = !self.cosigners.is_empty();
+        let successions = self.roster.as_ref().map_or(&[][..], |roster| &roster.successions);
+        let succeeds = !successions.is_empty();
+        let cosigns = succeeds || !self.cosigners.is_empty();
         let operators = self.authorities.as_ref().map(|all| all.operators);
         let wire = TrustWire {
             bulla: match (&self.authorities, &self.roster) {
+                _ if succeeds => TRUST_VERSION_5,
                 _ if cosigns => TRUST_VERSION_4,
                 (Some(_), _) => TRUST_VERSION_3,
                 (None, Some(_)) => TRUST_VERSION_2,
@@ -258,12 +282,13 @@ impl TrustFile {
                 Some(all) => Some(all.write_witnesses()),
                 None => cosigns.then(Vec::new),
             },
-            cosigners: cosigners::write(&self.cosigners),
+            cosigners: cosigns.then(|| cosigners::write(&self.cosigners)),
             roster: self
                 .roster
                 .as_ref()
                 .map(|roster| RosterWire { version: roster.version, sha256: hex::encode(roster.hash) }),
             revocations: revocations.map(|said| base64_encode(&der::encode(said)).into()).collect(),
+            successions: successions::write(successions),
             policy: PolicyWire {
                 accept_software: self.policy.accept_software,
                 require_facts: self.policy.require_facts.clone(),
@@ -285,6 +310,19 @@ impl TrustFile {
         let revocations = &self.roster.as_ref()?.revocations;
         let at = revocations.binary_search_by(|said| said.content.origin.as_str().cmp(origin)).ok()?;
         revocations.get(at)
+    }
+
+    /// The step that ends with this log: which one it takes the place of.
+    pub fn succession_to(&self, origin: &str) -> Option<&Succession> {
+        let all = &self.roster.as_ref()?.successions;
+        all.iter().find(|said| said.content.successor == origin)
+    }
+
+    /// The step that begins with this log: which one takes its place.
+    pub fn succession_of(&self, origin: &str) -> Option<&Succession> {
+        let all = &self.roster.as_ref()?.successions;
+        let at = all.binary_search_by(|said| said.content.predecessor.as_str().cmp(origin)).ok()?;
+        all.get(at)
     }
 }
 
@@ -318,7 +356,7 @@ fn read_roster(
     if !ascending {
         return Err(malformed("its revocations are not in ascending order of their origins"));
     }
-    Ok(FromRoster { version: wire.version, hash, revocations: read })
+    Ok(FromRoster { version: wire.version, hash, revocations: read, successions: Vec::new() })
 }
 
 /// Fingerprint of a trust file, to be read out over the phone: [`spoken`] of

@@ -301,8 +301,10 @@ fn a_log_that_was_given_up_and_goes_on_is_told() {
         let root = ed25519_dalek::SigningKey::from_bytes(&[200; 32]);
         let signature = root.sign(&content.message()).to_bytes().to_vec().into();
         let revocations = vec![Revocation { content, chain: Vec::new(), signature }];
-        let trust =
-            TrustFile { roster: Some(FromRoster { version: 2, hash: [2; 32], revocations }), ..a.trust() };
+        let trust = TrustFile {
+            roster: Some(FromRoster { version: 2, hash: [2; 32], revocations, successions: Vec::new() }),
+            ..a.trust()
+        };
         std::fs::write(hub.path("trust.json"), trust.encode()).unwrap();
         assert_eq!(hub.pull().0, i32::from(told));
         assert_eq!(hub.kinds(), if told { vec!["revoked-key"] } else { vec![] }, "{cause:?} {good}");

@@ -255,6 +255,29 @@ const revocationType = sequence({
   signature: octets(),
 });
 
+const successionType = sequence({
+  content: sequence({
+    version: integer(1n, 1n),
+    fleet: fleetText,
+    predecessor: originText,
+    successor: originText,
+    head: treeState,
+    holders: listOf(text(1, 255), 32),
+    roster: integer(),
+    rosterHash: bytes32,
+    issuedAt: integer(),
+  }, ({ fleet, predecessor, successor, head, holders }) => {
+    const [from, to] = [parseOrigin(predecessor), parseOrigin(successor)];
+    demand(from.fleet === fleet && to.fleet === fleet && from.box !== to.box, "origins that are not of two boxes of the fleet");
+    demand(head.size > 0n, "a head of nothing");
+    const plain = (name) => !name.includes("+") && !WHITE_SPACE.test(name) && !/\p{Cc}/u.test(name);
+    const names = holders.map((name) => encoder.encode(name));
+    demand(names.length >= 1 && holders.every(plain) && names.every((name, n) => n === 0 || compare(names[n - 1], name) < 0), "holders that are not in ascending order");
+  }),
+  chain: listOf(fleetCertificate, 4),
+  signature: octets(),
+});
+
 // Whether a statement of the fleet is signed from one of the roots down its chain. Returns the number of certificates.
 async function verifyFleetSigned(label, statement, when, fleet, roots) {
   demand(statement.content.fleet === fleet, "it is of another fleet than the trust file");
@@ -281,4 +304,11 @@ async function decodeRevocation(bytes, fleet, roots) {
   const revocation = decode(revocationType, bytes);
   await verifyFleetSigned("bulla/revocation/v1", revocation, revocation.content.issuedAt, fleet, roots);
   return revocation.content;
+}
+
+async function decodeSuccession(bytes, fleet, roots) {
+  demand(bytes.length <= 16384, "a succession of more than 16,384 bytes");
+  const succession = decode(successionType, bytes);
+  await verifyFleetSigned("bulla/succession/v1", succession, succession.content.issuedAt, fleet, roots);
+  return succession.content;
 }

@@ -122,7 +122,7 @@ function demandDistinct(names, what) {
   demand(new Set(names).size === names.length, `${what} twice`);
 }
 
-const TRUST_FORMATS = ["trust/v1", "trust/v2", "trust/v3", "trust/v4"];
+const TRUST_FORMATS = ["trust/v1", "trust/v2", "trust/v3", "trust/v4", "trust/v5"];
 const COUNTED_FACT = /^(mirrored|witnessed)\(([1-9]|[12][0-9]|3[0-2])\)$/;
 
 async function parseTrust(bytes) {
@@ -133,6 +133,7 @@ async function parseTrust(bytes) {
   if (version >= 2) known.push("roster");
   if (version >= 3) known.push("witnesses");
   if (version >= 4) known.push("cosigners");
+  if (version >= 5) known.push("successions");
   jsonObject(file, "the trust file", known);
 
   const fleet = jsonString(file.get("fleet"), "fleet");
@@ -161,7 +162,7 @@ async function parseTrust(bytes) {
   } else if (jsonArray(file.get("tsaRoots"), "tsaRoots").length > 0) {
     throw new Newer("authorities in a trust file of this format");
   }
-  if (version === 2 || file.has("roster")) {
+  if (version === 2 || version === 5 || file.has("roster")) {
     const value = jsonObject(file.get("roster"), "roster", ["version", "sha256"]);
     fromHex(value.get("sha256"), 32);
     roster = jsonInteger(value.get("version"), "roster.version");
@@ -173,21 +174,28 @@ async function parseTrust(bytes) {
   const logs = revocations.map(({ origin }) => encoder.encode(origin));
   demand(logs.every((log, n) => n === 0 || compare(logs[n - 1], log) < 0), "revocations that are not in ascending order");
 
+  const successions = [];
+  if (version >= 5) {
+    for (const statement of jsonArray(file.get("successions"), "successions", 1024)) successions.push(await decodeSuccession(fromBase64(statement), fleet, roots));
+    const ended = successions.map(({ predecessor }) => encoder.encode(predecessor));
+    demand(ended.length >= 1 && ended.every((log, n) => n === 0 || compare(ended[n - 1], log) < 0), "no successions, or in another order");
+  }
+
   const members = ["acceptSoftware", "requireFacts"];
   if (version >= 3) members.push("operators");
   const policy = jsonObject(file.get("policy"), "policy", members);
-  const cosigners = version === 4 ? await readCosigners(file.get("cosigners")) : [];
+  const cosigners = version >= 4 ? await readCosigners(file.get("cosigners"), version) : [];
   const authorities = tsaRoots.length + witnesses.length;
   const facts = authorities > 0 ? ["sealed", "attested", "anchored"] : ["sealed", "attested"];
   const requireFacts = jsonArray(policy.get("requireFacts"), "requireFacts").map((fact) => {
-    const counted = COUNTED_FACT.test(jsonString(fact, "a required fact")) && version === 4;
+    const counted = COUNTED_FACT.test(jsonString(fact, "a required fact")) && cosigners.length > 0;
     demand(counted || facts.includes(fact), "an unknown fact is required");
     return fact;
   });
   const operators = version >= 3 ? Number(jsonInteger(policy.get("operators"), "policy.operators", 8n)) : 1;
   demand(operators >= 1 && (operators === 1 || authorities > 0), "policy.operators is 0, or more than 1 of none");
   return {
-    fleet, issuedMillis, roots, references, tsaRoots, witnesses, cosigners, roster, revocations, requireFacts, operators,
+    fleet, issuedMillis, roots, references, tsaRoots, witnesses, cosigners, roster, revocations, successions, requireFacts, operators,
     acceptSoftware: jsonBoolean(policy.get("acceptSoftware"), "policy.acceptSoftware"),
     fingerprint: fingerprint(bytes),
   };

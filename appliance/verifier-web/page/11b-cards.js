@@ -32,7 +32,7 @@ async function readCard(bytes) {
   return { origin, keys: keys.map(hex), roles: { witness: content.witnessKey, mirror: content.mirrorKey } };
 }
 
-async function readCosigners(value) {
+async function readCosigners(value, version) {
   const cards = [];
   for (const item of jsonArray(value, "cosigners", 32)) {
     const card = await readCard(fromBase64(item));
@@ -40,7 +40,7 @@ async function readCosigners(value) {
     demand(!before || compare(encoder.encode(before.origin), encoder.encode(card.origin)) < 0, "cosigners that are not in ascending order");
     cards.push(card);
   }
-  demand(cards.length >= 1, "a trust/v4 file without cosigners");
+  demand(cards.length >= 1 || version > 4, "a trust/v4 file without cosigners");
   demandDistinct(cards.flatMap(({ keys }) => keys), "a cosigner's key");
   return cards;
 }

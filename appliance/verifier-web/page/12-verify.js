@@ -335,11 +335,14 @@ async function judge(report, sealBytes, trust, documentDigest) {
   }, "indeterminate");
   // What weighs most is told, in one line; a trust file without a roster knows of none.
   const told = compromises[0] ?? stated[0];
+  const next = trust.successions.find(({ predecessor }) => predecessor === origin);
+  const past = trust.successions.find(({ successor }) => successor === origin);
+  const follows = { next: next?.successor, previous: past?.predecessor };
   if (told) {
     const how = told.cause !== "compromise" ? told.cause : isShown(told) ? "shown" : "in-time";
-    report.pass("revocation", how, { index: token.index, size: told.good.size, invalidFrom: told.invalidFrom });
+    report.pass("revocation", how, { index: token.index, size: told.good.size, invalidFrom: told.invalidFrom, ...follows });
   } else if (trust.roster !== null) {
-    report.pass("revocation", "none", { roster: trust.roster });
+    report.pass("revocation", "none", { roster: trust.roster, ...follows });
   }
 
   // 11h

@@ -46,6 +46,8 @@ pub enum Kind {
     Box = 7,
     /// Members are known by these cards from now on: keys for their neighbours, and where they are.
     Cards = 8,
+    /// A box is lost and another one takes its place; others hold its logs.
+    Replace = 9,
 }
 
 impl Kind {
@@ -61,6 +63,7 @@ impl Kind {
             Kind::Operators => "operators",
             Kind::Box => "box",
             Kind::Cards => "cards",
+            Kind::Replace => "replace",
         }
     }
 }

@@ -108,9 +108,13 @@ impl Electorate {
         let needed = match kind {
             Kind::Quarantine => 1,
             Kind::Enrol | Kind::Box => bench.needed,
-            Kind::Import | Kind::Release | Kind::Revoke | Kind::Pardon | Kind::Operators | Kind::Cards => {
-                bench.needed.max(2).min(bench.people.len())
-            }
+            Kind::Import
+            | Kind::Release
+            | Kind::Revoke
+            | Kind::Pardon
+            | Kind::Operators
+            | Kind::Cards
+            | Kind::Replace => bench.needed.max(2).min(bench.people.len()),
         };
         Ok((bench, needed))
     }

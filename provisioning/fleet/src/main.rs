@@ -22,6 +22,7 @@ mod lease;
 mod person;
 mod propose;
 mod reference;
+mod replace;
 mod roster;
 mod seen;
 mod serve;
@@ -68,6 +69,8 @@ enum Command {
     Propose(propose::ProposeCommand),
     /// Propose that a box leaves the fleet for ever
     Revoke(propose::RevokeArgs),
+    /// Propose that another box takes the place of a lost one, whose log others hold
+    Replace(replace::ReplaceArgs),
     /// Propose that a box that left may be enrolled once more
     Pardon(propose::BoxArgs),
     /// Approve what was proposed, at one's own machine with one's own directory
@@ -128,6 +131,7 @@ fn main() -> ExitCode {
         Command::Inventory(command) => inventory::run(command),
         Command::Propose(command) => propose::run(command),
         Command::Revoke(args) => propose::revoke(args),
+        Command::Replace(args) => replace::run(args),
         Command::Pardon(args) => propose::pardon(args),
         Command::Approve(args) => approve::run(args),
         Command::Apply(args) => apply::run(args),

@@ -1,4 +1,4 @@
-//! `bulla-fleet trust`: what the roster says of logs that were given up, for everybody who verifies.
+//! `bulla-fleet trust`: what the roster says of logs that were given up and of those that take their place, for everybody who verifies.
 //!
 //! Refuses to do: write a trust file from a roster that is older than the one the file at hand was written from, or of
 //! another root.
@@ -10,8 +10,14 @@ use crate::{files, init};
 use bulla_approvals::action::Version;
 use bulla_formats::der::Octets32;
 use bulla_formats::entry::TreeState;
+use bulla_formats::peer::card::PeerCard;
 use bulla_formats::revocation::{Cause, Revocation, RevocationContent};
-use bulla_formats::trust::{FromRoster, TRUST_BYTES_MAX, TRUST_REVOCATIONS_MAX, TrustFile, fingerprint};
+use bulla_formats::succession::{Succession, SuccessionContent};
+use bulla_formats::trust::{
+    COSIGNERS_MAX, FromRoster, TRUST_BYTES_MAX, TRUST_REVOCATIONS_MAX, TrustFile, fingerprint,
+};
+use bulla_roster::followed::Followed;
+use bulla_roster::inventory::State;
 use bulla_roster::roster::Roster;
 use clap::{Args, Subcommand};
 use ed25519_dalek::{Signer, SigningKey};
@@ -36,6 +42,10 @@ pub struct ExportArgs {
     /// Trust file whose roots, references and policy are kept; by default trust.json in the fleet directory
     #[arg(long, value_name = "FILE")]
     trust: Option<PathBuf>,
+    /// Names the boxes whose cosignatures count: those whose keys people have approved, but for compromised ones. Without,
+    /// the cosigners of the trust file stay as they are
+    #[arg(long)]
+    cosigners: bool,
     /// Where to write the trust file; it may be the same
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -60,7 +70,9 @@ fn export(args: &ExportArgs) -> Result<Exit, Failure> {
     if let Some(from) = &trust.roster {
         roster.check_seen(&Version { number: from.version, hash: Octets32::new(from.hash) })?;
     }
-    let revocations = revocations(&roster, &init::fleet_ca(&args.dir)?);
+    let fleet_ca = init::fleet_ca(&args.dir)?;
+    let revocations = revocations(&roster, &fleet_ca);
+    let successions = successions(&roster, &fleet_ca);
     if revocations.len() > TRUST_REVOCATIONS_MAX {
         return Err(Failure::usage(format!(
             "a trust file has room for {TRUST_REVOCATIONS_MAX} revocations, and the roster has {}",
@@ -71,20 +83,75 @@ fn export(args: &ExportArgs) -> Result<Exit, Failure> {
     let counts = [Cause::Compromise, Cause::Retirement, Cause::Replaced]
         .map(|cause| format!("{} for {}", count(cause), cause.name()));
     let version = roster.version();
-    trust.roster = Some(FromRoster { version: version.number, hash: *version.hash, revocations });
+    let followed = match successions.len() {
+        0 => String::new(),
+        count => format!(", and says of {count} which log takes their place"),
+    };
+    trust.roster =
+        Some(FromRoster { version: version.number, hash: *version.hash, revocations, successions });
+    if args.cosigners {
+        trust.cosigners = cosigners(&roster)?;
+    }
     trust.issued_millis = crate::now_millis()?;
     let text = trust.encode();
     // What nobody could read would help nobody.
     TrustFile::decode(text.as_bytes()).map_err(|error| refused(&error))?;
     files::write(&args.out, text.as_bytes())?;
     crate::say(&format!(
-        "{} gives up logs by version {} of the roster: {}. Its fingerprint: {}\n",
+        "{} gives up logs by version {} of the roster: {}{followed}. Its fingerprint: {}\n",
         args.out.display(),
         version.number,
         counts.join(", "),
         fingerprint(text.as_bytes())
     ));
     Ok(Exit::Ok)
+}
+
+/// Cards of everybody who may have cosigned something that counts, in ascending order of their logs. Who was retired or
+/// replaced was honest while it served.
+fn cosigners(roster: &Roster) -> Result<Vec<PeerCard>, Failure> {
+    let honest = roster.inventory().boxes().filter(|listed| listed.state != State::Revoked);
+    let mut cards: Vec<PeerCard> = honest.filter_map(|listed| listed.card.clone()).collect();
+    if cards.len() > COSIGNERS_MAX {
+        return Err(Failure::usage(format!(
+            "a trust file has room for {COSIGNERS_MAX} cosigners, and the roster has {}; leave --cosigners away, and let \
+             each branch hand out the trust file of its boxes (`bulla-box trust export`)",
+            cards.len()
+        )));
+    }
+    cards.sort_by(|a, b| a.origin().as_str().cmp(b.origin().as_str()));
+    Ok(cards)
+}
+
+/// Hash of a version of the roster, and when what it says is stated.
+fn version(roster: &Roster, number: u64) -> Option<(Octets32, u64)> {
+    let done = roster.history().get(usize::try_from(number).ok()?.checked_sub(1)?)?;
+    let version = roster.versions().get(usize::try_from(number).ok()?)?;
+    // Not now: the statement is the same however often it is written. Clocks of laptops differ.
+    let not_before = roster.founding().content.fleet_ca.content.not_before;
+    Some((version.hash, done.change.action.proposed_at.max(not_before)))
+}
+
+/// A statement for every log that takes the place of a lost one, signed by the fleet CA, in ascending order of the lost.
+fn successions(roster: &Roster, fleet_ca: &SigningKey) -> Vec<Succession> {
+    let stated = |(predecessor, step): (&str, Followed<'_>)| {
+        let (roster_hash, issued_at) = version(roster, step.version)?;
+        let content = SuccessionContent {
+            version: 1,
+            fleet: roster.fleet().to_owned(),
+            predecessor: predecessor.to_owned(),
+            successor: step.successor.to_owned(),
+            head: TreeState { size: step.held.tree.size, root: step.held.tree.root },
+            holders: step.held.holders.clone(),
+            roster: step.version,
+            roster_hash,
+            issued_at,
+        };
+        let signature = fleet_ca.sign(&content.message()).to_bytes().to_vec().into();
+        let chain = vec![roster.founding().content.fleet_ca.clone()];
+        Some(Succession { content, chain, signature })
+    };
+    roster.successions().into_iter().filter_map(stated).collect()
 }
 
 /// A statement for every log that was given up, signed by the fleet CA, in ascending order of the origins.
@@ -94,12 +161,7 @@ fn revocations(roster: &Roster, fleet_ca: &SigningKey) -> Vec<Revocation> {
     for listed in roster.inventory().boxes() {
         for log in &listed.logs {
             let Some((stone, good)) = listed.revocation_of(&log.origin) else { continue };
-            let (Some(done), Some(version)) = (
-                roster.history().get((stone.version - 1) as usize),
-                roster.versions().get(stone.version as usize),
-            ) else {
-                continue;
-            };
+            let Some((version_hash, issued_at)) = version(roster, stone.version) else { continue };
             let content = RevocationContent {
                 version: 1,
                 fleet: roster.fleet().to_owned(),
@@ -108,9 +170,8 @@ fn revocations(roster: &Roster, fleet_ca: &SigningKey) -> Vec<Revocation> {
                 good: TreeState { size: good.size, root: good.root },
                 invalid_from: stone.revocation.invalid_from,
                 roster: stone.version,
-                roster_hash: version.hash,
-                // Not now: the statement is the same however often it is written. Clocks of laptops differ.
-                issued_at: done.change.action.proposed_at.max(certificate.content.not_before),
+                roster_hash: version_hash,
+                issued_at,
             };
             let signature = fleet_ca.sign(&content.message()).to_bytes().to_vec().into();
             revocations.push(Revocation { content, chain: vec![certificate.clone()], signature });

@@ -84,6 +84,28 @@ struct Operators {
     needed: u64,
 }
 
+/// A log of a lost box, and the last head of it that others hold.
+#[derive(AsnType, Decode, Encode, Debug, Clone, PartialEq, Eq, Hash)]
+pub struct HeldLog {
+    /// The log.
+    pub origin: String,
+    /// A checkpoint of it with the lines of who cosigned it; `None` when nobody holds anything.
+    pub head: Option<String>,
+}
+
+/// Parameters of a replacement.
+#[derive(AsnType, Decode, Encode, Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Replacement {
+    /// The box that is lost.
+    pub ek_spki_sha256: Octets32,
+    /// The box that takes its place.
+    pub successor: Octets32,
+    /// When its service ended (Unix milliseconds).
+    pub invalid_from: u64,
+    /// Every log of the lost box that is not given up yet, in the order they were enrolled; the last one has a head.
+    pub logs: Vec<HeldLog>,
+}
+
 /// What an action does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Deed {
@@ -108,6 +130,8 @@ pub enum Deed {
     },
     /// Members are known by these cards from now on.
     Cards(Vec<PeerCard>),
+    /// A box leaves because it is lost, and another one takes its place.
+    Replace(Replacement),
 }
 
 impl Deed {
@@ -138,6 +162,7 @@ impl Deed {
                 let cards = cards.collect::<std::result::Result<_, _>>();
                 Deed::Cards(cards.map_err(RosterRefusal::parameters)?)
             }
+            Kind::Replace => Deed::Replace(read(parameters)?),
             Kind::Box => return Err(RosterRefusal::NotHere),
         };
         deed.check()?;
@@ -151,6 +176,7 @@ impl Deed {
             Deed::Enrol(enrolments) => der::encode(enrolments),
             Deed::Quarantine(named) | Deed::Release(named) | Deed::Pardon(named) => der::encode(named),
             Deed::Revoke(revocation) => der::encode(revocation),
+            Deed::Replace(replacement) => der::encode(replacement),
             Deed::Operators { cards, needed } => {
                 let cards = cards.iter().map(|card| der::encode(card).into()).collect();
                 der::encode(&Operators { cards, needed: *needed })
@@ -173,6 +199,7 @@ impl Deed {
             Deed::Pardon(_) => Kind::Pardon,
             Deed::Operators { .. } => Kind::Operators,
             Deed::Cards(_) => Kind::Cards,
+            Deed::Replace(_) => Kind::Replace,
         }
     }
 
@@ -196,6 +223,7 @@ impl Deed {
             Deed::Revoke(revocation) => revocation.check(),
             Deed::Operators { cards, needed } => bench(cards, *needed).map(drop),
             Deed::Cards(cards) => count("cards", cards.len(), CARDS_MAX),
+            Deed::Replace(replacement) => replacement.check(),
         }
     }
 }
@@ -236,6 +264,28 @@ impl Revocation {
             return refused("it names a successor exactly when the box is replaced");
         }
         if self.successor == Some(self.ek_spki_sha256) {
+            return refused("a box does not take its own place");
+        }
+        Ok(())
+    }
+}
+
+impl Replacement {
+    fn check(&self) -> Result<()> {
+        let refused = |why: &str| Err(RosterRefusal::parameters(why));
+        if self.invalid_from > NUMBER_MAX {
+            return refused("a number is larger than 2^63 - 1");
+        }
+        if self.logs.is_empty() || self.logs.len() > LOGS_MAX {
+            return refused("it names no log, or more than 256");
+        }
+        if self.logs.iter().any(|log| Origin::parse(&log.origin).is_err()) {
+            return refused("an origin is none");
+        }
+        if self.logs.last().is_none_or(|log| log.head.is_none()) {
+            return refused("it shows no head of the last log");
+        }
+        if self.successor == self.ek_spki_sha256 {
             return refused("a box does not take its own place");
         }
         Ok(())

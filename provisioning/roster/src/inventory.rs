@@ -4,8 +4,9 @@
 //! Invariants: one entry for each endorsement key; of boxes that have not left, one for each serial number; no log has
 //! two boxes, and no key two logs; a card is of the last log of its box, and no key on it was ever another box's.
 
-use crate::deed::{Cause, Deed, GoodTree, Revocation, Row};
+use crate::deed::{Cause, Deed, GoodTree, Replacement, Revocation, Row};
 use crate::refusal::{Result, RosterRefusal};
+use crate::vouched::{Held, held};
 use bulla_formats::der::Octets32;
 use bulla_formats::enrolment::EnrolmentContent;
 use bulla_formats::origin::Origin;
@@ -57,6 +58,8 @@ pub struct Tombstone {
     pub revocation: Revocation,
     /// Version that pardoned it, if one did.
     pub pardoned: Option<u64>,
+    /// What others hold of the logs that it names, where the box was replaced and they vouch for that.
+    pub held: Vec<Option<Held>>,
 }
 
 /// A box in the inventory.
@@ -70,6 +73,8 @@ pub struct Listed {
     pub since: u64,
     /// Its logs in the order they were enrolled.
     pub logs: Vec<EnrolmentContent>,
+    /// Versions of the roster that enrolled them.
+    pub enrolled_by: Vec<u64>,
     /// Times that it left.
     pub tombstones: Vec<Tombstone>,
     /// The card of its last log, once people have approved one.
@@ -184,6 +189,10 @@ impl Inventory {
             }
             Deed::Operators { .. } => Ok(()),
             Deed::Cards(cards) => self.check_cards(cards),
+            Deed::Replace(replacement) => {
+                self.check_revoke(&replacement.as_revocation(&[]))?;
+                self.held(replacement).map(drop)
+            }
         }
     }
 
@@ -212,6 +221,19 @@ impl Inventory {
             Some(before) if !card.replaces(before) => Err(RosterRefusal::OlderCard(name.to_owned())),
             _ => Ok(listed),
         }
+    }
+
+    /// What others hold of each log that a replacement names.
+    ///
+    /// # Errors
+    /// `not-vouched`, `unknown-box`.
+    pub fn held(&self, replacement: &Replacement) -> Result<Vec<Option<Held>>> {
+        let lost = self.known(&replacement.ek_spki_sha256)?;
+        let outside = [&replacement.ek_spki_sha256, &replacement.successor];
+        let others = self.boxes().filter(|listed| !outside.contains(&&listed.row.ek_spki_sha256));
+        let cards: Vec<&PeerCard> = others.filter_map(Listed::member_card).collect();
+        let of = |origin: &str| lost.logs.iter().find(|log| log.origin == origin);
+        replacement.logs.iter().map(|log| held(log, of(&log.origin), &cards)).collect()
     }
 
     /// Whether `card` only says where a member is now: newer than the one there, with the same keys.
@@ -311,6 +333,7 @@ impl Inventory {
                         state: State::Expected,
                         since: version,
                         logs: Vec::new(),
+                        enrolled_by: Vec::new(),
                         tombstones: Vec::new(),
                         card: None,
                         before_quarantine: None,
@@ -325,6 +348,7 @@ impl Inventory {
                     self.origins.insert(content.origin.clone());
                     self.set(&content.ek_spki_sha256, version, |listed| {
                         listed.logs.push(content.clone());
+                        listed.enrolled_by.push(version);
                         // It was of the log before.
                         listed.card = None;
                         State::Enrolled
@@ -338,22 +362,10 @@ impl Inventory {
             Deed::Release(named) => self.set(&named.ek_spki_sha256, version, |listed| {
                 listed.before_quarantine.take().unwrap_or(State::Expected)
             }),
-            Deed::Revoke(revocation) => {
-                let mut free = None;
-                self.set(&revocation.ek_spki_sha256, version, |listed| {
-                    // One that had left before may share its number with a box that has not.
-                    free = (!listed.state.has_left()).then(|| listed.row.serial.clone());
-                    listed.before_quarantine = None;
-                    let stone = Tombstone { version, revocation: revocation.clone(), pardoned: None };
-                    listed.tombstones.push(stone);
-                    match revocation.cause {
-                        Cause::Compromise => State::Revoked,
-                        Cause::Retirement | Cause::Replaced => State::Retired,
-                    }
-                });
-                if let Some(serial) = free {
-                    self.serials.remove(&serial);
-                }
+            Deed::Revoke(revocation) => self.give_up(revocation.clone(), Vec::new(), version),
+            Deed::Replace(replacement) => {
+                let held = self.held(replacement).unwrap_or_default();
+                self.give_up(replacement.as_revocation(&held), held, version);
             }
             Deed::Pardon(named) => {
                 let mut serial = None;
@@ -380,6 +392,24 @@ impl Inventory {
                     }
                 }
             }
+        }
+    }
+
+    fn give_up(&mut self, revocation: Revocation, held: Vec<Option<Held>>, version: u64) {
+        let mut free = None;
+        self.set(&revocation.ek_spki_sha256.clone(), version, |listed| {
+            // One that had left before may share its number with a box that has not.
+            free = (!listed.state.has_left()).then(|| listed.row.serial.clone());
+            listed.before_quarantine = None;
+            let state = match revocation.cause {
+                Cause::Compromise => State::Revoked,
+                Cause::Retirement | Cause::Replaced => State::Retired,
+            };
+            listed.tombstones.push(Tombstone { version, revocation, pardoned: None, held });
+            state
+        });
+        if let Some(serial) = free {
+            self.serials.remove(&serial);
         }
     }
 

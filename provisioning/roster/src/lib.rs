@@ -12,10 +12,12 @@
 pub mod backup;
 pub mod deed;
 pub mod delivery;
+pub mod followed;
 pub mod inventory;
 mod refusal;
 pub mod roster;
 pub mod rows;
+pub mod vouched;
 mod words;
 
 pub use bulla_approvals as approvals;

@@ -54,6 +54,14 @@ pub enum RosterRefusal {
     /// A revocation that does not name the logs of the box.
     #[error("a revocation names every log of the box that is not given up yet, in order, and nothing else")]
     LogsDiffer,
+    /// A head of a lost log that is not that log's, or that nobody else of the fleet has cosigned.
+    #[error("the head of {log} is not vouched for: {why}")]
+    NotVouched {
+        /// The log.
+        log: String,
+        /// What is wrong.
+        why: String,
+    },
     /// An action for a box.
     #[error("a box carries it out, not the roster")]
     NotHere,
@@ -76,6 +84,7 @@ impl RosterRefusal {
             RosterRefusal::KnownKey(_) => "known-key",
             RosterRefusal::OlderCard(_) => "older-card",
             RosterRefusal::LogsDiffer => "logs-differ",
+            RosterRefusal::NotVouched { .. } => "not-vouched",
             RosterRefusal::NotHere => "not-here",
         }
     }

@@ -79,6 +79,29 @@ pub(crate) fn describe(roster: &Roster, action: &Action, deed: &Deed) -> String 
                 line(format_args!("  successor {}", named(successor)));
             }
         }
+        Deed::Replace(replacement) => {
+            line(format_args!("  box       {}", named(&replacement.ek_spki_sha256)));
+            line(format_args!("  successor {}", named(&replacement.successor)));
+            line(format_args!(
+                "  lost      {}; everything it sealed stays good",
+                utc(replacement.invalid_from)
+            ));
+            // Who vouches is judged with the roster as it is; what does not hold is refused before anybody is asked.
+            for (log, held) in
+                replacement.logs.iter().zip(roster.inventory().held(replacement).unwrap_or_default())
+            {
+                line(format_args!("  log       {}", log.origin));
+                let Some(held) = held else {
+                    line(format_args!("    nobody holds anything of it"));
+                    continue;
+                };
+                let root = hex::encode(*held.tree.root);
+                line(format_args!("    last head {} entries, root {root}", held.tree.size));
+                for holder in &held.holders {
+                    line(format_args!("    cosigned  {holder}"));
+                }
+            }
+        }
         Deed::Cards(cards) => {
             for card in cards {
                 let (name, content) = (card.origin().as_str(), card.content());

@@ -73,6 +73,8 @@ pub struct Signed {
     pub openings: BTreeSet<Vec<u8>>,
     /// DER of revocations.
     pub revocations: BTreeSet<Vec<u8>>,
+    /// DER of successions.
+    pub successions: BTreeSet<Vec<u8>>,
 }
 
 /// The one list of it.
@@ -86,6 +88,8 @@ pub static SIGNED: LazyLock<Signed> = LazyLock::new(|| {
         if let Ok(trust) = serde_json::from_slice::<Value>(&vector.trust) {
             let said = trust["revocations"].as_array().into_iter().flatten().filter_map(Value::as_str);
             signed.revocations.extend(said.filter_map(|text| base64_decode(text).ok()));
+            let said = trust["successions"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            signed.successions.extend(said.filter_map(|text| base64_decode(text).ok()));
         }
     }
     signed

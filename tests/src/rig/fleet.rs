@@ -2,10 +2,11 @@
 //!
 //! Refuses to do: anything that `bulla-fleet` does not do by itself.
 
-use super::{Rig, fleet_program};
+use super::{Rig, RigOptions, fleet_program};
 use anyhow::{Context as _, Result, ensure};
 use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::Duration;
@@ -123,6 +124,25 @@ impl Fleet {
         fs::write(self.path("rows.csv"), rows)?;
         self.ok(&["inventory", "import", "rows.csv", "--dir", "fleet", "--reason", "a delivery"])?;
         self.carry_out()
+    }
+
+    /// A member of the branch Zug that asks the registrar every second, and its log. `first`: whose maker made its TPM, too.
+    pub fn member(&self, serial: &str, first: Option<&Rig>) -> Result<(Rig, String)> {
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let address = format!("/ip4/127.0.0.1/tcp/{port}");
+        let extra = format!(
+            "[peers]\nlisten = [\"{address}\"]\nadvertise = [\"{address}\"]\nmdns = false\nregistrar_seconds = 1\n"
+        );
+        let options = RigOptions { extra: &extra, ..RigOptions::default() };
+        let tpm = first.map_or_else(Rig::manufacture_tpm, Rig::manufacture_tpm_like)?;
+        let mut rig = Rig::unborn_on(&options, Some(tpm))?;
+        self.list(&self.enroll(&rig)?.after("TPM")?, serial)?;
+        self.admit(&self.enroll(&rig)?)?;
+        let said = self.enroll(&rig)?;
+        said.ends(0, "enrolled as")?;
+        let origin = said.after("enrolled as")?;
+        rig.furnish()?;
+        Ok((rig, origin))
     }
 
     /// Starts the registrar.

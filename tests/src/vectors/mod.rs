@@ -20,6 +20,7 @@ mod plan;
 mod revocations;
 mod shapes;
 mod stamps;
+mod successions;
 mod tokens;
 mod valid;
 
@@ -101,6 +102,7 @@ pub fn all() -> Vec<Vector> {
     all.extend(packaging::all());
     all.extend(erasures::all());
     all.extend(revocations::all());
+    all.extend(successions::all());
     all.extend(anchors::all());
     all.extend(crls::all());
     all.extend(outages::all());

@@ -24,7 +24,7 @@ pub(super) fn all() -> Vec<Vector> {
 }
 
 /// Token 2 of a log of 12 entries, under a checkpoint of 4: the file that a client got when it sealed.
-fn sealed() -> Plan {
+pub(super) fn sealed() -> Plan {
     Plan::software().tree(2, 12).heads(vec![(4, None)])
 }
 
@@ -78,7 +78,7 @@ fn by_ca(cause: Cause, size: u64, change: fn(&mut FleetCertificateContent)) -> R
 }
 
 /// A log that is not the token's.
-fn other_origin(incarnation: u64) -> String {
+pub(super) fn other_origin(incarnation: u64) -> String {
     let origin = Origin::derive(FLEET, &sha256(&[b"another endorsement key"]), incarnation);
     origin.expect("the fleet is a domain").to_string()
 }
@@ -86,7 +86,12 @@ fn other_origin(incarnation: u64) -> String {
 /// With a trust file that was written from a roster which says this.
 pub(super) fn by(plan: Plan, revocations: Vec<Revocation>) -> Plan {
     plan.trust(move |trust| {
-        trust.roster = Some(FromRoster { version: 7, hash: [3; 32], revocations: revocations.clone() });
+        trust.roster = Some(FromRoster {
+            version: 7,
+            hash: [3; 32],
+            revocations: revocations.clone(),
+            successions: Vec::new(),
+        });
     })
 }
 

@@ -16,7 +16,7 @@ pub const COSIGNERS_MAX: usize = 32;
 pub(super) fn read(items: &[Value]) -> Result<Vec<PeerCard>, TrustError> {
     let malformed = |what: String| TrustError::Malformed(what);
     if items.is_empty() || items.len() > COSIGNERS_MAX {
-        return Err(malformed("it is of version 4 and names no cosigner, or more than 32".into()));
+        return Err(malformed("it names no cosigner, or more than 32".into()));
     }
     let mut cards: Vec<PeerCard> = Vec::with_capacity(items.len());
     for item in items {
@@ -35,7 +35,6 @@ pub(super) fn read(items: &[Value]) -> Result<Vec<PeerCard>, TrustError> {
     Ok(cards)
 }
 
-pub(super) fn write(cards: &[PeerCard]) -> Option<Vec<Value>> {
-    let all = cards.iter().map(|card| base64_encode(card.bytes()).into());
-    (!cards.is_empty()).then(|| all.collect())
+pub(super) fn write(cards: &[PeerCard]) -> Vec<Value> {
+    cards.iter().map(|card| base64_encode(card.bytes()).into()).collect()
 }

@@ -13,6 +13,8 @@ use crate::merkle::verify_inclusion;
 use crate::note::Checkpoint;
 use crate::report::{Verdict, utc};
 use crate::revocation::{Cause, Revocation, RevocationContent, RevocationError};
+use crate::succession::SuccessionContent;
+use crate::trust::TrustFile;
 use std::sync::Arc;
 
 impl Walk<'_> {
@@ -73,18 +75,39 @@ impl Walk<'_> {
                 let from = utc(said.invalid_from);
                 self.pass(NAME, format!("compromised, invalid from {from}, but entry {index} {why}"));
             }
-            (Some(said), _) => self.pass(
-                NAME,
-                format!("{} from {}: what it sealed stays good", past(said.cause), utc(said.invalid_from)),
-            ),
+            (Some(said), _) => {
+                let (past, from) = (past(said.cause), utc(said.invalid_from));
+                self.pass(
+                    NAME,
+                    format!("{past} from {from}: what it sealed stays good{}", follows(trust, origin)),
+                );
+            }
             (None, Some(roster)) => {
-                self.pass(NAME, format!("none of this log by version {} of the roster", roster.version));
+                let version = roster.version;
+                let follows = follows(trust, origin);
+                self.pass(NAME, format!("none of this log by version {version} of the roster{follows}"));
             }
             // A trust file of version 1 says nothing of revocations.
             (None, None) => {}
         }
         Ok(())
     }
+}
+
+/// Which log takes this one's place, and whose place it takes.
+fn follows(trust: &TrustFile, origin: &str) -> String {
+    let held = |said: &SuccessionContent| {
+        format!(
+            "its last known tree of {} entries is cosigned by {}",
+            said.head.size,
+            said.holders.join(", ")
+        )
+    };
+    let next = trust.succession_of(origin).map(|said| &said.content);
+    let next = next.map(|said| format!("; {} takes its place, {}", said.successor, held(said)));
+    let before = trust.succession_to(origin).map(|said| &said.content);
+    let before = before.map(|said| format!("; it takes the place of {}, {}", said.predecessor, held(said)));
+    next.into_iter().chain(before).collect()
 }
 
 /// What became of a log for that cause.

@@ -7,7 +7,7 @@ use super::peers::{plain, read};
 use crate::config::Config;
 use crate::driver::neighbours::{MIRRORS, mirror_options};
 use crate::identity::{self, Identity};
-use crate::peers::{NeighbourStore, Own};
+use crate::peers::{self, OnDisk, Own};
 use crate::retrieve::{Asking, Followed, Retrieved, copy, follow, survey};
 use anyhow::{Context as _, Result, bail, ensure};
 use bulla_formats::peer::card::PeerCard;
@@ -24,7 +24,7 @@ use std::time::Duration;
 pub struct FromPeersArgs {
     /// Fetches a lost log from the neighbours that mirror it, and begins the log that follows it. The box needs its
     /// identity.json and keys/ (from the disk, or from a backup restored before), or is a new one and names the log with
-    /// --log.
+    /// --log, or its box with --lost.
     #[arg(long, requires = "reason")]
     from_peers: bool,
     /// Why; it is in the log for ever.
@@ -33,9 +33,15 @@ pub struct FromPeersArgs {
     /// Card of the lost box, for which this one stands in (`bulla-box peers card --of ORIGIN` at a neighbour).
     #[arg(long, value_name = "CARD", requires = "from_peers", requires = "fingerprint")]
     log: Option<PathBuf>,
+    /// The same, in a fleet: the lost box by its serial number, endorsement key or log, as the roster on this disk has it.
+    #[arg(long, value_name = "BOX", requires = "from_peers", conflicts_with = "log")]
+    lost: Option<String>,
     /// Fingerprint of that card, as the operators of the neighbours read it.
     #[arg(long, requires = "log")]
     fingerprint: Option<String>,
+    /// Writes the newest head that they hold, with their cosignatures: `bulla-fleet replace` asks for it.
+    #[arg(long, value_name = "FILE", requires = "from_peers")]
+    head: Option<PathBuf>,
     /// A neighbour that is gone for good, by the name of its log; may be repeated. All others must answer.
     #[arg(long, value_name = "ORIGIN", requires = "from_peers")]
     without: Vec<String>,
@@ -64,14 +70,18 @@ pub fn execute(args: &FromPeersArgs, config: &Config, out: &mut impl Write) -> R
     )?;
     let directory = config.state_dir.join(MIRRORS);
     let line = Own::open(&config.state_dir, settings, &own)?;
-    let of = match &args.log {
-        Some(path) => foreign(path, args.fingerprint.as_deref().unwrap_or_default(), &own)?,
-        None => line.card.clone(),
+    let known = peers::allowed_on_disk(&config.state_dir, &line.card, settings)?;
+    let of = match (&args.log, &args.lost) {
+        (Some(path), _) => foreign(path, args.fingerprint.as_deref().unwrap_or_default(), &own)?,
+        (None, Some(lost)) => of_roster(lost, &known, &own)?,
+        (None, None) => line.card.clone(),
     };
     let shelf = DirShelf::open(&directory)
         .with_context(|| format!("cannot open {}; stop the box first", directory.display()))?;
     let mirrors = Mirrors::open(Arc::new(shelf), mirror_options(config.sealing.reserve_bytes))?;
-    let mut cards = NeighbourStore::new(&config.state_dir).list()?;
+    let neighbours = known.allowed.neighbours.into_values().map(|neighbour| neighbour.card);
+    // The lost one does not answer.
+    let mut cards: Vec<PeerCard> = neighbours.filter(|card| card.origin() != of.origin()).collect();
     for origin in &args.without {
         ensure!(
             cards.iter().any(|card| card.origin().as_str() == origin),
@@ -81,7 +91,8 @@ pub fn execute(args: &FromPeersArgs, config: &Config, out: &mut impl Write) -> R
     cards.retain(|card| !args.without.iter().any(|origin| card.origin().as_str() == origin));
     ensure!(
         !cards.is_empty(),
-        "this box has nobody's card: take the neighbours' with `bulla-box peers add`, and hand them this box's (`peers card`)"
+        "this box has nobody's card: take the neighbours' with `bulla-box peers add`, and hand them this box's (`peers \
+         card`); in a fleet, hand in the roster with `bulla-box roster take` while the box runs"
     );
     let mut asking = Asking::begin(settings, &line.transport, &cards)?;
     asking.wait_for(&cards, Duration::from_secs(args.wait_seconds));
@@ -91,6 +102,10 @@ pub fn execute(args: &FromPeersArgs, config: &Config, out: &mut impl Write) -> R
     // The next one who takes the mirrors up is the box.
     drop(mirrors);
     tell(&of, &retrieved, out)?;
+    if let Some(path) = &args.head {
+        std::fs::write(path, retrieved.note.encode())
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
     match follow(config, own, of.origin(), &retrieved, reason)? {
         Followed::Log(created) => writeln!(
             out,
@@ -113,6 +128,35 @@ fn foreign(path: &std::path::Path, fingerprint: &str, own: &Identity) -> Result<
     );
     ensure!(card.origin() != &own.origin, "this is the card of this box itself; leave --log away");
     Ok(card)
+}
+
+/// The card of a box that the fleet's roster names: people have approved its keys.
+fn of_roster(lost: &str, known: &OnDisk, own: &Identity) -> Result<PeerCard> {
+    let held = known.rosters.get(own.origin.fleet()).with_context(|| {
+        format!(
+            "this box has no roster of {}: hand it in with `bulla-box roster take` while it runs",
+            own.origin.fleet()
+        )
+    })?;
+    let found = match held.listed(lost) {
+        Some(listed) => vec![listed],
+        None => held.roster.inventory().find(lost),
+    };
+    let [listed] = found[..] else {
+        bail!(
+            "the roster lists {} boxes as {lost:?}; name one by its endorsement key or its log",
+            found.len()
+        );
+    };
+    let card = listed.card.as_ref().with_context(|| {
+        format!(
+            "the roster has no card of the last log of {}: fetch it from a neighbour (`bulla-box peers card --of`) and \
+             name it with --log",
+            listed.row.serial
+        )
+    })?;
+    ensure!(card.origin() != &own.origin, "this is this box itself; leave --lost away");
+    Ok(card.clone())
 }
 
 fn fetch(

@@ -108,23 +108,15 @@ fn list(
     settings: &PeersConfig,
     out: &mut impl std::io::Write,
 ) -> Result<()> {
-    let by_hand = store.list()?;
     let (_, origin) = identity::enrolment(config)?;
     let Some(own) = peers::stored_card(&config.state_dir, &origin)? else {
         // It has not been started with [peers] yet.
-        return by_hand.iter().try_for_each(|card| Ok(show(card, out)?));
+        return store.list()?.iter().try_for_each(|card| Ok(show(card, out)?));
     };
-    let foreign = settings.foreign.iter().map(|foreign| foreign.fleet.as_str());
-    let mut rosters = std::collections::BTreeMap::new();
-    for fleet in foreign.chain([origin.fleet()]) {
-        let held = peers::on_disk(&config.state_dir, fleet);
-        let held = held.map_err(|why| anyhow::anyhow!("the roster of {fleet} cannot be used: {why}"))?;
-        rosters.extend(held.map(|held| (fleet.to_owned(), held)));
-    }
+    let peers::OnDisk { rosters, allowed: all } = peers::allowed_on_disk(&config.state_dir, &own, settings)?;
     for (fleet, held) in &rosters {
         writeln!(out, "roster of {fleet}: version {}", held.roster.version().number)?;
     }
-    let all = peers::allowed(&own, settings, &by_hand, &rosters);
     for neighbour in all.neighbours.values() {
         show(&neighbour.card, out)?;
         let (source, level) = (neighbour.source, neighbour.level.name());

@@ -1,15 +1,17 @@
 //! Who is a neighbour now: the rosters, the cards handed in by hand, and what the configuration allows, put together.
 //!
-//! Refuses to do: I/O; let a card that was handed in bring back whom a roster does not list as a member.
+//! Refuses to do: let a card that was handed in bring back whom a roster does not list as a member.
 //! Invariants: where there is a roster of a fleet, its word on that fleet's boxes counts; no two neighbours share a key; no
 //! more of them than the configuration says.
 
-use super::rosters::Held;
+use super::neighbours::NeighbourStore;
+use super::rosters::{Held, on_disk};
 use crate::config::{FromRoster, Level, PeersConfig};
 use bulla_formats::origin::Origin;
 use bulla_formats::peer::card::PeerCard;
 use bulla_roster::inventory::State;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// Where trust in a neighbour comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +69,31 @@ impl Allowed {
             self.neighbours.insert(origin, Neighbour { card: card.clone(), level, source });
         }
     }
+}
+
+/// What a stopped box, or a command beside a running one, knows of its neighbours.
+pub struct OnDisk {
+    /// The rosters that are there, by fleet.
+    pub rosters: BTreeMap<String, Held>,
+    /// Everybody.
+    pub allowed: Allowed,
+}
+
+/// The same as [`allowed`], of what lies on the disk.
+///
+/// # Errors
+/// A roster or the list of cards is there and cannot be used.
+pub fn allowed_on_disk(state_dir: &Path, own: &PeerCard, config: &PeersConfig) -> anyhow::Result<OnDisk> {
+    let by_hand = NeighbourStore::new(state_dir).list()?;
+    let foreign = config.foreign.iter().map(|foreign| foreign.fleet.as_str());
+    let mut rosters = BTreeMap::new();
+    for fleet in foreign.chain([own.origin().fleet()]) {
+        let held = on_disk(state_dir, fleet);
+        let held = held.map_err(|why| anyhow::anyhow!("the roster of {fleet} cannot be used: {why}"))?;
+        rosters.extend(held.map(|held| (fleet.to_owned(), held)));
+    }
+    let allowed = allowed(own, config, &by_hand, &rosters);
+    Ok(OnDisk { rosters, allowed })
 }
 
 /// Who is a neighbour of the box with the card `own`. `by_hand`: cards that an operator handed in.
@@ -147,7 +174,6 @@ fn standing<'a>(held: &'a Held, origin: &Origin, card: &'a PeerCard) -> Result<O
 
 #[cfg(test)]
 mod tests {
-    use super::super::on_disk;
     use super::*;
     use crate::config::ForeignConfig;
     use bulla_formats::der::Octets32;

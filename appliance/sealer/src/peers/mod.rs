@@ -8,7 +8,7 @@ mod neighbours;
 mod own;
 mod rosters;
 
-pub use allowed::{Allowed, Neighbour, Source, allowed};
+pub use allowed::{Allowed, Neighbour, OnDisk, Source, allowed, allowed_on_disk};
 pub use neighbours::{NeighbourStore, Rules, Stamp, refused};
 pub use own::{Own, current_card, stored_card};
-pub use rosters::{Held, Learnt, RosterFault, Rosters, on_disk};
+pub use rosters::{Held, Learnt, RosterFault, Rosters};

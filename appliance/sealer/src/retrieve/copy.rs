@@ -41,6 +41,8 @@ pub struct Survey {
 pub struct Retrieved {
     /// The newest head that is covered.
     pub head: TreeState,
+    /// That head, signed by the log and by everybody who cosigned it.
+    pub note: SignedNote,
     /// Who holds it, and which of them have cosigned that head.
     pub holders: Vec<(String, Vec<Role>)>,
     /// A larger head that somebody knows, and whose entries nobody holds.
@@ -163,7 +165,7 @@ pub fn copy(asking: &mut Asking, survey: &Survey, mirrors: &Mirrors) -> Result<R
     let beyond =
         survey.holders.iter().map(|holder| holder.head.size()).max().filter(|size| *size > tree.size());
     let counter = counter(&reader)?;
-    Ok(Retrieved { head: TreeState::new(head.size(), head.root()), holders, beyond, counter })
+    Ok(Retrieved { head: TreeState::new(head.size(), head.root()), note, holders, beyond, counter })
 }
 
 /// One answer's worth of entries: proven, then durable.

@@ -70,7 +70,7 @@ fn all() -> BTreeMap<String, Vec<u8>> {
         ("malformed--unknown-kind", {
             let mut bytes = good.clone();
             let at = bytes.windows(3).position(|three| three == [0x0a, 1, Kind::Revoke as u8]).unwrap();
-            bytes[at + 2] = 9;
+            bytes[at + 2] = 99;
             bytes
         }),
         ("malformed--no-reason", with(record, |action| action.reason = String::new())),

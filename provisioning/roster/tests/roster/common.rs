@@ -7,10 +7,12 @@ use bulla_ceremony::wire::{Card, Duty, Message, Plan, ResultBody, Step};
 use bulla_formats::der::Octets32;
 use bulla_formats::enrolment::{EnrolmentContent, FleetCertificate, Hardware};
 use bulla_formats::hash::{Hash, empty_root, sha256};
+use bulla_formats::note::{SignedNote, checkpoint_text, log_line};
 use bulla_formats::origin::Origin;
 use bulla_formats::peer::card::{CardContent, CardSignatures, PeerCard};
+use bulla_formats::witness::{Role, cosigned};
 use bulla_roster::Result;
-use bulla_roster::deed::{Cause, Deed, GoodTree, Named, Revocation, Row};
+use bulla_roster::deed::{Cause, Deed, GoodTree, HeldLog, Named, Replacement, Revocation, Row};
 use bulla_roster::roster::Roster;
 use ed25519_dalek::{Signer, SigningKey};
 
@@ -175,4 +177,51 @@ pub fn peer_card(number: u8, incarnation: u64, whose: &str, sequence: u64) -> Pe
     let [log, witness, mirror, transport] =
         keys.map(|key| key.sign(&content.message()).to_bytes().to_vec().into());
     PeerCard::assemble(content, CardSignatures { log, witness, mirror, transport }).unwrap()
+}
+
+/// Boxes 1, 2 and 3 are members, and of 2 and 3 the neighbours know the cards.
+pub fn neighbours() -> Roster {
+    let mut roster = busy();
+    for deed in [
+        Deed::Release(named(3)),
+        Deed::Enrol(vec![enrolment(2, 1), enrolment(3, 1)]),
+        Deed::Cards(vec![peer_card(2, 1, "two", 1), peer_card(3, 1, "three", 1)]),
+    ] {
+        apply(&mut roster, &deed).unwrap();
+    }
+    roster
+}
+
+/// A checkpoint of a log of box 1 with so many entries, cosigned by boxes with these cards in these roles.
+pub fn head(incarnation: u64, size: u64, by: &[(u8, &str, Role)]) -> SignedNote {
+    let tree = good(1, incarnation, size);
+    let text = checkpoint_text(&tree.origin, size, &Hash(*tree.root));
+    let log = key(&format!("log {incarnation} of 1"));
+    let signature = log.sign(text.as_bytes()).to_bytes();
+    let mut lines = vec![log_line(&tree.origin, &log.verifying_key().to_bytes(), &signature)];
+    for (number, whose, role) in by {
+        let seconds = NOW / 1_000;
+        let secret = key(&format!("{} {whose}", role.name()));
+        let signature = secret.sign(&cosigned(&text, seconds)).to_bytes();
+        lines.push(peer_card(*number, 1, whose, 1).cosigner(*role).line(seconds, &signature));
+    }
+    SignedNote { text, lines }
+}
+
+/// Box 2 takes the place of box 1, of whose last log this head is known.
+pub fn replacement(head: Option<SignedNote>) -> Replacement {
+    Replacement {
+        ek_spki_sha256: ek(1),
+        successor: ek(2),
+        invalid_from: NOW - 5_000,
+        logs: vec![
+            HeldLog { origin: origin(1, 1), head: None },
+            HeldLog { origin: origin(1, 2), head: head.map(|head| head.encode()) },
+        ],
+    }
+}
+
+/// The same, as box 3 vouches for it.
+pub fn vouched() -> Replacement {
+    replacement(Some(head(2, 60, &[(3, "three", Role::Witness), (3, "three", Role::Mirror)])))
 }

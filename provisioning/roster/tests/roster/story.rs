@@ -1,13 +1,13 @@
 //! What boxes and people go through, each told as a story.
 
 use crate::common::{
-    FLEET, NOW, action, apply, approved, busy, card, ek, enrolment, founded, good, key, minutes, named,
-    origin, peer_card, revocation, row,
+    FLEET, NOW, action, apply, approved, busy, card, ek, enrolment, founded, good, head, key, minutes, named,
+    neighbours, origin, peer_card, replacement, revocation, row, vouched,
 };
 use bulla_approvals::action::{Action, Change, Kind};
 use bulla_formats::der::Octets32;
 use bulla_formats::trust::{Policy, TrustFile};
-use bulla_roster::deed::{Cause, Deed, Revocation, Row};
+use bulla_roster::deed::{Cause, Deed, Replacement, Revocation, Row};
 use bulla_roster::inventory::State;
 use bulla_roster::roster::Roster;
 
@@ -120,6 +120,48 @@ fn a_card_counts_while_its_box_is_a_member_with_that_log() {
     let last = peer_card(1, 3, "three", 1);
     apply(&mut roster, &Deed::Cards(vec![last.clone()])).unwrap();
     assert_eq!(card_of(&Roster::decode(&roster.encode()).unwrap()), Some(last));
+}
+
+#[test]
+fn who_takes_the_place_of_a_lost_box_follows_it() {
+    let mut roster = neighbours();
+    assert!(roster.successions().is_empty());
+    // A larger head that fewer hold would do, too; which one is proposed is for people to say.
+    apply(&mut roster, &Deed::Replace(vouched())).unwrap();
+    let check = |roster: &Roster, successor: &str| {
+        let all = roster.successions();
+        let (ended, step) = all.first_key_value().unwrap();
+        assert_eq!((all.len(), *ended, step.successor), (1, origin(1, 2).as_str(), successor));
+        assert_eq!(step.held.tree, good(1, 2, 60));
+        let holder = origin(3, 1);
+        assert_eq!(step.held.holders, [format!("{holder}/mirror"), format!("{holder}/witness")]);
+        step.version
+    };
+    assert_eq!(check(&roster, &origin(2, 1)), roster.version().number);
+    // It left with honour, and its first log, of which nobody held anything, with it.
+    let lost = roster.inventory().get(&ek(1)).unwrap();
+    assert_eq!(lost.state, State::Retired);
+    assert_eq!(lost.revocation_of(&origin(1, 1)).unwrap().1, &good(1, 1, 0));
+    assert_eq!(refused(&roster, &Deed::Replace(vouched())), "wrong-state");
+    // What comes later changes nothing of it.
+    let read = Roster::decode(&roster.encode()).unwrap();
+    apply(&mut roster, &Deed::Quarantine(named(3))).unwrap();
+    apply(&mut roster, &Deed::Enrol(vec![enrolment(2, 2)])).unwrap();
+    assert_eq!(check(&roster, &origin(2, 1)), read.version().number);
+
+    // One that is expected follows with the first log it gets.
+    let mut roster = neighbours();
+    apply(&mut roster, &Deed::Import(vec![row(9)])).unwrap();
+    apply(&mut roster, &Deed::Replace(Replacement { successor: ek(9), ..vouched() })).unwrap();
+    assert!(roster.successions().is_empty());
+    apply(&mut roster, &Deed::Enrol(vec![enrolment(9, 4)])).unwrap();
+    assert_eq!(check(&roster, &origin(9, 4)), roster.version().number);
+
+    // Who is held back vouches for nothing.
+    let mut roster = neighbours();
+    apply(&mut roster, &Deed::Quarantine(named(3))).unwrap();
+    assert_eq!(refused(&roster, &Deed::Replace(vouched())), "not-vouched");
+    assert_eq!(refused(&roster, &Deed::Replace(replacement(Some(head(2, 60, &[]))))), "not-vouched");
 }
 
 #[test]

@@ -4,14 +4,16 @@
 //! Every expectation is the name of the file, before the two hyphens: `valid`, or the code of the refusal.
 
 use crate::common::{
-    FLEET, action, apply, approved, busy, card, ek, enrolment, founded, good, minutes, named, peer_card,
-    revocation, row,
+    FLEET, action, apply, approved, busy, card, ek, enrolment, founded, good, head, minutes, named,
+    neighbours, peer_card, replacement, revocation, row, vouched,
 };
 use bulla_approvals::action::{Action, Change, Kind, Target};
 use bulla_ceremony::transcript::Transcript;
 use bulla_formats::der::{self, Octets32};
+use bulla_formats::note::SignedNote;
 use bulla_formats::peer::card::PeerCard;
-use bulla_roster::deed::{Cause, Deed, Revocation, Row};
+use bulla_formats::witness::Role;
+use bulla_roster::deed::{Cause, Deed, Replacement, Revocation, Row};
 use bulla_roster::roster::Roster;
 use rasn::types::OctetString;
 use rasn::{AsnType, Encode};
@@ -113,6 +115,60 @@ fn cards() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
+/// Boxes 1 to 3 are members; then this replacement.
+fn replaced(replacement: Replacement) -> Vec<u8> {
+    let roster = neighbours();
+    let last = approved(&action(&roster, &Deed::Replace(replacement)), &["olga", "omar"]);
+    der::encode(&wire(&roster, vec![last]))
+}
+
+fn replacements() -> Vec<(&'static str, Vec<u8>)> {
+    let with = |change: fn(&mut Replacement)| {
+        let mut replacement = vouched();
+        change(&mut replacement);
+        replaced(replacement)
+    };
+    let of = |head: SignedNote| replaced(replacement(Some(head)));
+    let three = [(3, "three", Role::Mirror)];
+    let spoilt = |change: fn(&mut SignedNote)| {
+        let mut note = head(2, 60, &three);
+        change(&mut note);
+        of(note)
+    };
+    let alone = approved(&action(&neighbours(), &Deed::Replace(vouched())), &["olga"]);
+    vec![
+        ("not-enough--one-person-replaces", der::encode(&wire(&neighbours(), vec![alone]))),
+        ("parameters--replaced-and-no-log", with(|all| all.logs.clear())),
+        ("parameters--replaced-and-no-head-of-the-last-log", replaced(replacement(None))),
+        ("parameters--replaced-by-itself-with-heads", with(|all| all.successor = all.ek_spki_sha256)),
+        ("parameters--replaced-at-a-time-above-the-limit", with(|all| all.invalid_from = 1 << 63)),
+        ("parameters--replaced-log-is-no-origin", with(|all| all.logs[0].origin = "one".into())),
+        ("unknown-box--replaced-by-nobody", with(|all| all.successor = ek(9))),
+        ("unknown-box--nobody-is-replaced", with(|all| all.ek_spki_sha256 = ek(9))),
+        ("wrong-state--replaced-by-one-that-left", with(|all| all.successor = ek(4))),
+        ("logs-differ--replaced-and-a-log-missing", with(|all| drop(all.logs.remove(0)))),
+        ("logs-differ--replaced-and-another-order", {
+            with(|all| {
+                let head = all.logs[1].head.take();
+                all.logs.swap(0, 1);
+                all.logs[1].head = head;
+            })
+        }),
+        ("not-vouched--nobody-cosigned", of(head(2, 60, &[]))),
+        ("not-vouched--the-successor-alone", of(head(2, 60, &[(2, "two", Role::Mirror)]))),
+        ("not-vouched--a-stranger", of(head(2, 60, &[(3, "nobody", Role::Mirror)]))),
+        ("not-vouched--of-the-log-before", of(head(1, 60, &three))),
+        ("not-vouched--of-nothing", of(head(2, 0, &three))),
+        ("not-vouched--no-note", with(|all| all.logs[1].head = Some("held".into()))),
+        ("not-vouched--not-signed-by-the-log", spoilt(|note| drop(note.lines.remove(0)))),
+        ("not-vouched--log-line-flipped", spoilt(|note| note.lines[0].body[20] ^= 1)),
+        ("not-vouched--holder-line-flipped", spoilt(|note| note.lines[1].body[20] ^= 1)),
+        ("not-vouched--holder-line-at-another-second", spoilt(|note| note.lines[1].body[7] ^= 1)),
+        ("not-vouched--holder-line-twice", spoilt(|note| note.lines.push(note.lines[1].clone()))),
+        ("not-vouched--another-tree", { spoilt(|note| note.text = head(2, 61, &[]).text) }),
+    ]
+}
+
 fn valid() -> Vec<(&'static str, Vec<u8>)> {
     let mut lone = Roster::found(minutes(&[], 0)).unwrap();
     let import = action(&lone, &Deed::Import(vec![row(1)]));
@@ -133,6 +189,10 @@ fn valid() -> Vec<(&'static str, Vec<u8>)> {
             "valid--operators-changed",
             with(&Deed::Operators { cards: vec![card("olga", "olga"), card("pia", "pia")], needed: 2 }),
         ),
+        ("valid--replaced-and-vouched", replaced(vouched())),
+        ("valid--replaced-held-by-one-key", {
+            replaced(replacement(Some(head(2, 1, &[(3, "three", Role::Witness)]))))
+        }),
         ("valid--card", with(&Deed::Cards(vec![peer_card(1, 2, "one", 1)]))),
         ("valid--card-with-other-keys", carded(&[peer_card(1, 2, "two", 6)])),
         ("valid--override", by(&Deed::Release(named(3)), &["ada"], |action| action.overriding = true)),
@@ -316,7 +376,7 @@ fn deeds() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 fn all() -> BTreeMap<String, Vec<u8>> {
-    let vectors = valid().into_iter().chain(histories()).chain(deeds()).chain(cards());
+    let vectors = valid().into_iter().chain(histories()).chain(deeds()).chain(cards()).chain(replacements());
     vectors.map(|(name, bytes)| (name.to_owned(), bytes)).collect()
 }
 
@@ -360,5 +420,5 @@ fn every_vector_is_judged_as_its_name_says() {
         }
     }
     assert!(valid >= 5 && refused > 5 * valid, "{valid} valid, {refused} refused");
-    assert_eq!(codes.len(), 20, "{codes:?}");
+    assert_eq!(codes.len(), 21, "{codes:?}");
 }

@@ -1,4 +1,4 @@
-//! Every DER structure: entries, their bodies, openings, enrolments, revocations, leases.
+//! Every DER structure: entries, their bodies, openings, enrolments, revocations, successions, leases.
 //!
 //! Holds: what decodes is encoded back to the same bytes, passes its own checks, and survives being asked about.
 
@@ -29,8 +29,9 @@ use bulla_formats::lease::Lease;
 use bulla_formats::origin::Origin;
 use bulla_formats::report::describe;
 use bulla_formats::revocation::Revocation;
+use bulla_formats::succession::Succession;
 
-const CHOICES: u8 = 17;
+const CHOICES: u8 = 18;
 const ORIGIN: &str = "bank.example/abababababababababababababababababababab/1";
 
 fn epoch(body: &KeyEpochBody, data: &[u8]) {
@@ -134,6 +135,14 @@ pub fn run(data: &[u8]) {
             let origin = Origin::parse(&said.content.origin).expect("a lease is for a log");
             if said.verify(&origin, &[LEASES.0]).is_ok() {
                 assert!(LEASES.1.contains(data), "a lease that nobody signed");
+            }
+        }
+        17 => {
+            let Ok(said) = Succession::decode(data) else { return };
+            assert_eq!(encode(&said), data);
+            if let Ok(verified) = said.verify(&TRUST.fleet, &TRUST.roots) {
+                assert!(SIGNED.successions.contains(data), "a succession that nobody signed");
+                assert_eq!(*verified.content(), said.content);
             }
         }
         _ => {
@@ -248,6 +257,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     seeds.extend(SIGNED.openings.iter().map(|opening| seed(9, opening)));
     seeds.extend(SIGNED.enrolments.iter().map(|enrolment| seed(10, enrolment)));
     seeds.extend(SIGNED.revocations.iter().map(|said| seed(11, said)));
+    seeds.extend(SIGNED.successions.iter().map(|said| seed(17, said)));
     seeds.extend(LEASES.1.iter().map(|said| seed(16, said)));
     let (head, time) =
         (TreeState::new(7, Hash([7; 32])), LocalTime { unix_millis: 1, uncertainty_millis: Some(2) });
