@@ -185,6 +185,38 @@ pub struct BundleError {
     pub why: String,
 }
 
+/// A CA certificate of a manufacturer, for whoever decides whether it is pinned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuthorityFacts {
+    /// Its subject, as RFC 4514 writes it.
+    pub subject: String,
+    /// SHA-256 of the certificate.
+    pub sha256: Hash,
+    /// Whether it names itself as its issuer: a root. Roots count by name and key, so nobody looks at that signature.
+    pub is_root: bool,
+    /// End of its validity (Unix milliseconds).
+    pub not_after: u64,
+}
+
+impl AuthorityFacts {
+    /// Reads one certificate, X.509 DER.
+    ///
+    /// # Errors
+    /// It is none, or no CA that could stand above endorsement certificates.
+    pub fn read(bytes: &[u8]) -> Result<Self, String> {
+        let parsed = Parsed::read(bytes)?;
+        parsed.check_authority(0)?;
+        let content = parsed.certificate.tbs_certificate();
+        let end = content.validity().not_after.to_unix_duration();
+        Ok(AuthorityFacts {
+            subject: content.subject().to_string(),
+            sha256: sha256(&[bytes]),
+            is_root: parsed.subject == parsed.issuer,
+            not_after: u64::try_from(end.as_millis()).unwrap_or(u64::MAX),
+        })
+    }
+}
+
 /// What a certificate chain proves of an endorsement key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endorsed {
@@ -214,6 +246,25 @@ impl Manufacturers {
             roots: read("roots", roots)?,
             intermediates: read("intermediates", intermediates)?,
         })
+    }
+
+    /// Whether a CA certificate leads to one of the roots by signatures that count here.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn vouch_for(&self, authority: &[u8], now_millis: u64) -> Result<(), String> {
+        let below = Parsed::read(authority)?;
+        let mut search = Search {
+            roots: &self.roots,
+            known: &self.intermediates,
+            now_millis,
+            left: SIGNATURES_MAX,
+            why: None,
+        };
+        match search.root_above(&below, 1) {
+            Some(_) => Ok(()),
+            None => Err(search.why.map_or("no pinned root vouches for it", |(_, why)| why).to_owned()),
+        }
     }
 
     /// Judges the certificates that came with an endorsement key, leaf first.

@@ -19,6 +19,7 @@ mod files;
 mod init;
 mod inventory;
 mod lease;
+mod makers;
 mod person;
 mod propose;
 mod reference;
@@ -86,6 +87,9 @@ enum Command {
     /// Leases: answer for a box for a while, and bound the emergency that may follow
     #[command(subcommand)]
     Lease(lease::LeaseCommand),
+    /// Whose TPMs are believed: list manufacturers' certificates, pin them, import others
+    #[command(subcommand)]
+    Makers(makers::MakersCommand),
     /// Run the registrar, which boxes ask to be enrolled
     Serve(serve::ServeArgs),
     /// What boxes have asked for: list, show, approve, refuse
@@ -138,6 +142,7 @@ fn main() -> ExitCode {
         Command::Roster(command) => roster::run(command),
         Command::Trust(command) => trust::run(command),
         Command::Lease(command) => lease::run(command),
+        Command::Makers(command) => makers::run(command),
         Command::Serve(args) => serve::run(args),
         Command::Enrolments(command) => enrolments::run(command),
         Command::Backup(args) => backup::back_up(args),

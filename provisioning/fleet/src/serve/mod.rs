@@ -182,7 +182,7 @@ fn manufacturers(args: &ServeArgs) -> Result<Manufacturers, Failure> {
     let roots = certificates(&dir.join("roots"))?;
     if roots.is_empty() {
         return Err(Failure::usage(format!(
-            "{} holds no root of a TPM manufacturer: put there those whose TPMs the fleet has bought (PEM or DER)",
+            "{} holds no root of a TPM manufacturer: pin those whose TPMs the fleet has bought with `bulla-fleet makers`",
             dir.join("roots").display()
         )));
     }
@@ -191,7 +191,7 @@ fn manufacturers(args: &ServeArgs) -> Result<Manufacturers, Failure> {
 }
 
 /// Certificates in the files of a directory, by name; nothing where there is none.
-fn certificates(dir: &Path) -> Result<Vec<Vec<u8>>, Failure> {
+pub(crate) fn certificates(dir: &Path) -> Result<Vec<Vec<u8>>, Failure> {
     if !dir.is_dir() {
         return Ok(Vec::new());
     }
