@@ -6,6 +6,7 @@
 
 mod peer_roster;
 mod peer_site;
+mod site_anchors;
 
 use bulla_formats::body::mirror::{CosignedHead, MirrorBody};
 use bulla_formats::body::revocation::RevocationBody;
@@ -614,10 +615,20 @@ fn media() -> Vec<Vector> {
 }
 
 fn all() -> Vec<Vector> {
-    [cards(), hints(), questions(), answers(), forks(), mirrors(), media(), peer_roster::all()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        cards(),
+        hints(),
+        questions(),
+        answers(),
+        forks(),
+        mirrors(),
+        media(),
+        peer_roster::all(),
+        site_anchors::all(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn directory() -> PathBuf {

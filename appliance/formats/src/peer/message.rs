@@ -16,6 +16,7 @@ use crate::origin::Origin;
 use crate::peer::challenge::{Challenge, ChallengeSaid};
 use crate::peer::fork::FORK_BYTES_MAX;
 use crate::peer::roster::{RosterAsked, RosterKnown, RosterSaid};
+use crate::peer::site::{SiteAsked, SiteWish};
 use rasn::types::OctetString;
 use rasn::{AsnType, Decode, Decoder, Encode};
 
@@ -166,6 +167,9 @@ pub enum Asked {
     /// Does your TPM still vouch for you? Answered by [`Said::Challenge`].
     #[rasn(tag(context, 7))]
     Challenge(Challenge),
+    /// An offer to have a head anchored, answered by [`Said::Site`]; or what came of it, answered by [`Said::Taken`].
+    #[rasn(tag(context, 9))]
+    Site(SiteAsked),
     /// What comes after a version of the fleet's roster. Answered by [`Said::Roster`].
     #[rasn(tag(context, 11))]
     Roster(RosterAsked),
@@ -270,6 +274,9 @@ pub enum Said {
     /// Who vouches.
     #[rasn(tag(context, 7))]
     Challenge(ChallengeSaid),
+    /// The head that is to be anchored.
+    #[rasn(tag(context, 9))]
+    Site(SiteWish),
     /// What comes after the version asked about.
     #[rasn(tag(context, 11))]
     Roster(RosterSaid),
@@ -317,11 +324,13 @@ pub enum Refusal {
     NotAllowed,
     /// The version of the roster that was named is not of the one that is held.
     OtherRoster,
+    /// Nothing of the log waits for an anchor, or the box asks by itself.
+    NotNeeded,
 }
 
 impl Refusal {
     /// All of them.
-    pub const ALL: [Refusal; 15] = [
+    pub const ALL: [Refusal; 16] = [
         Refusal::Malformed,
         Refusal::Version,
         Refusal::UnknownLog,
@@ -337,6 +346,7 @@ impl Refusal {
         Refusal::OtherTpm,
         Refusal::NotAllowed,
         Refusal::OtherRoster,
+        Refusal::NotNeeded,
     ];
 
     /// The stable code.
@@ -357,6 +367,7 @@ impl Refusal {
             Refusal::OtherTpm => "other-tpm",
             Refusal::NotAllowed => "not-allowed",
             Refusal::OtherRoster => "other-roster",
+            Refusal::NotNeeded => "not-needed",
         }
     }
 
@@ -481,6 +492,7 @@ impl Question {
                 demand(fine, "it asks for a proof from nothing, or backwards")?;
             }
             Asked::Challenge(challenge) => challenge.check()?,
+            Asked::Site(asked) => asked.check()?,
             Asked::Fork(proof) => demand(proof.len() <= FORK_BYTES_MAX, "a fork proof is too long")?,
             Asked::Roster(asked) => asked.known.as_ref().map_or(Ok(()), RosterKnown::check)?,
         }
@@ -543,6 +555,7 @@ impl Answer {
             }
             Said::Fork(proof) => demand(proof.len() <= FORK_BYTES_MAX, "a fork proof is too long")?,
             Said::Challenge(said) => said.check()?,
+            Said::Site(wish) => wish.check()?,
             Said::Roster(said) => said.check()?,
             Said::Refused(refused) => {
                 let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';

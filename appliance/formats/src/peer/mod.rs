@@ -1,7 +1,7 @@
 //! What boxes of one site say to each other: who they are, what they hold, and what proves that a log has forked.
 //!
 //! [`card`] binds a box's keys to its log, [`message`] is what is asked and answered, [`challenge`] has a TPM vouch for its
-//! box, [`fork`] is the portable proof. What a peer's cosignature means is in [`crate::witness`]; which peers hold a log is told in it by [`crate::body::mirror`].
+//! box, [`fork`] is the portable proof, [`site`] has heads anchored together. What a peer's cosignature means is in [`crate::witness`]; which peers hold a log is told in it by [`crate::body::mirror`].
 //! Refuses to do: decide whom to believe; whoever holds a card was told to trust it.
 //! Invariant: `docs/formats.md` section 20 rules; whatever decodes encodes back to the same bytes.
 
@@ -10,6 +10,7 @@ pub mod challenge;
 pub mod fork;
 pub mod message;
 pub mod roster;
+pub mod site;
 
 use crate::hash::Hash;
 use crate::note::{NoteError, SignedNote, parse_checkpoint_text};

@@ -150,6 +150,13 @@ pub fn run(data: &[u8]) {
             match question.asked {
                 Asked::Fork(proof) => fork(&proof),
                 Asked::Cosigned(cosigned) => assert!(cosigned.read().is_ok(), "it was read before"),
+                Asked::Site(asked) => {
+                    let Some(anchor) = asked.anchored else { return };
+                    assert!(anchor.body.check().is_ok() && anchor.body.manifests.is_empty());
+                    if anchor.leads().is_ok() {
+                        assert!(anchor.body.leads(&anchor.origin).is_ok(), "there is one rule");
+                    }
+                }
                 _ => {}
             }
         }
