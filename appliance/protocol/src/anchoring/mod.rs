@@ -8,11 +8,15 @@
 //! Stamps whose signer is found revoked anchor nothing any more: what only they covered waits again, at once. An authority
 //! that stamped so is asked beside the others in every round, within quota and backoff, until it stamps under another
 //! certificate; nobody relies on it meanwhile.
+//! With neighbours, a round first gathers the heads that they want anchored, so that one proof covers a site; a box for
+//! which a neighbour asks holds off for a bounded time; what a neighbour hands over is logged as an answer is, under the
+//! same rules. A box that reaches nobody gathers nothing: it would only keep others waiting.
 //!
 //! Refuses to do: I/O, clocks, randomness (jitter comes as a number); ask beyond a quota.
 //! Invariants: a question leaves only after the state that counts it is durable; one question at a time to each
 //! authority; while entries wait and some authority may be asked, a question is under way or `next_wakeup` names a
-//! time; anchored is what the log says is anchored, less what is known to count for nothing.
+//! time; anchored is what the log says is anchored, less what is known to count for nothing; all questions of a round are
+//! over one batch.
 
 mod quota;
 mod types;
@@ -20,7 +24,7 @@ mod types;
 pub use quota::Quota;
 pub use types::{
     AnchorAuthority, AnchorConfig, AnchorEffect, AnchorEvent, AnchorFacts, AnchorStart, AnchorState,
-    AuthorityFacts, AuthorityState, Refused,
+    AuthorityFacts, AuthorityState, Batch, Refused, Together,
 };
 
 use crate::authority::Failure;
@@ -45,6 +49,10 @@ struct Line {
     blocked_until: u64,
     /// The signer of its newest stamp is revoked.
     revoked: bool,
+    /// One proof covers a batch.
+    batches: bool,
+    /// It has answered, and nothing has failed since.
+    reachable: bool,
 }
 
 /// An authority that is not configured any more, and may be again: what it counts against its quota goes on.
@@ -91,6 +99,41 @@ struct Round {
     proofs: Vec<usize>,
     /// The anchor entry on its way.
     logging: Option<u64>,
+    /// What the questions are over.
+    batch: Batch,
+    /// Neighbours are being asked for heads: the ticket, and until when.
+    gathering: Option<(u64, u64)>,
+    /// Neighbours were asked for heads, whether they gave any or not.
+    offered: bool,
+    /// Begun for neighbours' heads alone.
+    for_site: bool,
+}
+
+impl Round {
+    fn over(size: u64) -> Self {
+        let (tried, flights, proofs) = (Vec::new(), Vec::new(), Vec::new());
+        let (batch, gathering, offered, for_site) = (Batch::Alone, None, false, false);
+        Round {
+            size,
+            beyond: None,
+            tried,
+            flights,
+            proofs,
+            logging: None,
+            batch,
+            gathering,
+            offered,
+            for_site,
+        }
+    }
+}
+
+/// Proofs that a neighbour has handed over.
+#[derive(Debug, Clone)]
+struct Handed {
+    id: u64,
+    size: u64,
+    authorities: Vec<usize>,
 }
 
 /// A pause that doubles.
@@ -122,6 +165,12 @@ pub struct AnchorPlanner {
     expedite: u64,
     urgent: u64,
     round: Option<Round>,
+    /// Handed over while a round is under way.
+    handed: Option<Handed>,
+    /// Nobody is asked before.
+    hold: u64,
+    /// When neighbours were last asked for heads.
+    offered: Option<u64>,
     persisting: Option<Persisting>,
     /// The state on disk misses something other than a question.
     dirty: bool,
@@ -159,6 +208,8 @@ impl AnchorPlanner {
                 not_before: 0,
                 blocked_until: now.saturating_add(known.map_or(0, |state| left(state.blocked))),
                 revoked: false,
+                batches: each.batches,
+                reachable: false,
             });
         }
         let unknown = |state: &&AuthorityState| lines.iter().all(|line| line.id != state.id);
@@ -187,6 +238,9 @@ impl AnchorPlanner {
             expedite: 0,
             urgent: 0,
             round: None,
+            handed: None,
+            hold: 0,
+            offered: None,
             persisting: None,
             dirty: false,
             persist_retry: Retry::default(),
@@ -213,6 +267,31 @@ impl AnchorPlanner {
     /// The tree that questions are being asked about: its checkpoint must be at hand.
     pub fn open_batch(&self) -> Option<u64> {
         self.round.as_ref().map(|round| round.size)
+    }
+
+    /// Whether something that is worth it is not anchored by as many as policy asks for.
+    pub fn lacks_anchor(&self) -> bool {
+        !self.lines.is_empty() && self.anchored(self.needed) < self.worth
+    }
+
+    /// Until when nobody is asked, because a neighbour asks for this box.
+    pub fn held_off(&self) -> Option<u64> {
+        Some(self.hold).filter(|until| *until > self.now)
+    }
+
+    /// Whether these proofs, handed over, may still be logged.
+    pub fn wants_handed(&self, id: u64) -> bool {
+        let logged = self.round.as_ref().map(|round| round.batch);
+        logged == Some(Batch::Handed { handed: id })
+            || self.handed.as_ref().is_some_and(|handed| handed.id == id)
+    }
+
+    /// Whether proofs over the heads gathered under this ticket may still come.
+    pub fn wants_gathered(&self, gather: u64) -> bool {
+        self.round.as_ref().is_some_and(|round| {
+            round.batch == Batch::Gathered { gather }
+                || round.gathering.is_some_and(|(ticket, _)| ticket == gather)
+        })
     }
 
     /// What a status page shows.
@@ -261,7 +340,9 @@ impl AnchorPlanner {
     /// When to send a [`AnchorEvent::Tick`] if nothing happens before.
     pub fn next_wakeup(&self) -> Option<u64> {
         let deadlines = self.round.iter().flat_map(|round| &round.flights).map(|flight| flight.deadline);
+        let gathering = self.round.iter().filter_map(|round| Some(round.gathering?.1));
         let times = deadlines.chain([self.persist_retry.at, self.log_retry.at]).chain(self.question_times());
+        let times = times.chain(gathering).chain(self.offer_at());
         times.filter(|at| *at > self.now).min()
     }
 
@@ -281,10 +362,26 @@ impl AnchorPlanner {
             AnchorEvent::Urgent { index } => self.urgent = self.urgent.max(index.saturating_add(1)),
             AnchorEvent::Reachable { authority } => {
                 if let Some(line) = self.lines.get_mut(authority) {
-                    (line.not_before, line.revoked) = (0, false);
+                    (line.not_before, line.revoked, line.reachable) = (0, false, true);
                 }
             }
             AnchorEvent::Doubted { anchored, revoked } => self.doubted(&anchored, &revoked),
+            AnchorEvent::Gathered { ticket, heads } => self.gathered(ticket, heads),
+            AnchorEvent::HoldOff { until } => {
+                self.hold = until;
+                if until > self.now {
+                    self.stop_gathering();
+                }
+            }
+            AnchorEvent::Handed { handed, size, authorities } => {
+                let authorities: Vec<usize> =
+                    authorities.into_iter().filter(|place| *place < self.lines.len()).collect();
+                let handed = Handed { id: handed, size: size.min(self.size), authorities };
+                if self.handed.as_ref().is_none_or(|before| before.size <= handed.size) {
+                    self.handed = Some(handed);
+                }
+                self.stop_gathering();
+            }
             AnchorEvent::Answered { ticket, result } => self.answered(ticket, result, random),
             AnchorEvent::Persisted { ticket } => self.persisted(ticket, effects),
             AnchorEvent::NotPersisted { ticket } => {
@@ -345,6 +442,30 @@ impl AnchorPlanner {
             // Where the entry is on its way it is logged, and counts for the others in it.
             round.proofs.retain(|place| !revoked.contains(place));
         }
+        if let Some(handed) = &mut self.handed {
+            handed.authorities.retain(|place| !revoked.contains(place));
+        }
+    }
+
+    /// The neighbours have given their heads: the round goes on with them, over what the log is by now.
+    fn gathered(&mut self, ticket: u64, heads: usize) {
+        let size = self.size;
+        let Some(round) = self.round_gathering(ticket) else { return };
+        (round.gathering, round.size) = (None, size);
+        if heads > 0 {
+            round.batch = Batch::Gathered { gather: ticket };
+        } else if round.for_site {
+            self.round = None;
+        }
+    }
+
+    fn round_gathering(&mut self, ticket: u64) -> Option<&mut Round> {
+        self.round.as_mut().filter(|round| round.gathering.is_some_and(|(of, _)| of == ticket))
+    }
+
+    /// Whoever is about to ask leaves it to a neighbour.
+    fn stop_gathering(&mut self) {
+        self.round.take_if(|round| round.gathering.is_some());
     }
 
     fn note_lacking(&mut self) {
@@ -379,6 +500,7 @@ impl AnchorPlanner {
                 round.proofs.push(authority);
                 let line = &mut self.lines[authority];
                 (line.failures, line.failure, line.not_before, line.revoked) = (0, None, 0, false);
+                line.reachable = true;
             }
             Err(refused) => self.failed(authority, refused, random),
         }
@@ -392,7 +514,7 @@ impl AnchorPlanner {
         let jitter = random.rotate_left(u32::try_from(authority % 64).unwrap_or(0)) % (pause / 2 + 1);
         line.not_before = now.saturating_add(pause - pause / 2 + jitter);
         line.failures = line.failures.saturating_add(1);
-        line.failure = Some(refused.failure);
+        (line.failure, line.reachable) = (Some(refused.failure), false);
         line.revoked |= refused.failure == Failure::Revoked;
         let blocked = match (refused.retry_after, refused.failure) {
             (Some(millis), _) => millis,
@@ -404,6 +526,10 @@ impl AnchorPlanner {
     }
 
     fn time_out(&mut self, random: u64) {
+        let gathering = self.round.as_ref().and_then(|round| round.gathering);
+        if let Some((ticket, _)) = gathering.filter(|(_, until)| *until <= self.now) {
+            self.gathered(ticket, 0);
+        }
         let late = |flight: &&Flight| flight.deadline <= self.now;
         let flights = self.round.iter().flat_map(|round| &round.flights);
         let tickets: Vec<u64> = flights.filter(late).map(|flight| flight.ticket).collect();
@@ -428,7 +554,8 @@ impl AnchorPlanner {
             let (ticket, timeout) = (self.ticket, self.lines[authority].timeout);
             let deadline = self.now.saturating_add(timeout);
             round.flights.push(Flight { ticket, authority, deadline });
-            effects.push(AnchorEffect::Ask { ticket, authority, size: round.size, timeout });
+            let (size, batch) = (round.size, round.batch);
+            effects.push(AnchorEffect::Ask { ticket, authority, size, batch, timeout });
         }
     }
 
@@ -473,15 +600,13 @@ impl AnchorPlanner {
         let beyond = self.urgent > self.operators[line.operator].anchored;
         let urgent = beyond && self.urgent <= self.size && line.failures == 0;
         let spaced = if urgent { 0 } else { line.slots.spaced_at().max(self.site.spaced_at()) };
-        Some(quota.max(spaced).max(line.not_before).max(line.blocked_until))
+        Some(quota.max(spaced).max(line.not_before).max(line.blocked_until).max(self.hold))
     }
 
     /// Starts a round, goes on with it, ends it; persists what must be.
     fn plan(&mut self, effects: &mut Vec<AnchorEffect>) {
-        if self.round.is_none() && self.should_begin() {
-            let (size, beyond) = (self.size, None);
-            let (tried, flights, proofs) = (Vec::new(), Vec::new(), Vec::new());
-            self.round = Some(Round { size, beyond, tried, flights, proofs, logging: None });
+        if self.round.is_none() {
+            self.begin(effects);
         }
         if self.persisting.is_none() && self.now >= self.persist_retry.at {
             let asks = self.choose();
@@ -493,6 +618,63 @@ impl AnchorPlanner {
             }
         }
         self.end_round(effects);
+        if self.round.is_none() && self.handed.is_some() {
+            // Nothing came of that round; a neighbour's did.
+            self.begin(effects);
+            self.end_round(effects);
+        }
+    }
+
+    fn begin(&mut self, effects: &mut Vec<AnchorEffect>) {
+        if let Some(handed) = self.handed.take().filter(|handed| self.adds(handed)) {
+            let beyond = (handed.size < self.worth).then_some(self.now);
+            let (tried, batch) = ((0..self.lines.len()).collect(), Batch::Handed { handed: handed.id });
+            let proofs = handed.authorities;
+            self.round = Some(Round { beyond, tried, proofs, batch, ..Round::over(handed.size) });
+            return;
+        }
+        let own = self.should_begin();
+        let for_site = !own && self.offer_at().is_some_and(|at| at <= self.now);
+        if !own && !for_site {
+            return;
+        }
+        let mut round = Round { for_site, ..Round::over(self.size) };
+        if let Some(Together { gather_wait, .. }) = self.config.site.filter(|_| self.can_gather()) {
+            self.ticket += 1;
+            (self.offered, round.offered) = (Some(self.now), true);
+            round.gathering = Some((self.ticket, self.now.saturating_add(gather_wait)));
+            effects.push(AnchorEffect::Gather { ticket: self.ticket, wait: gather_wait });
+        }
+        self.round = Some(round);
+    }
+
+    /// Whether proofs that were handed over say more than the log does.
+    fn adds(&self, handed: &Handed) -> bool {
+        handed.authorities.iter().any(|place| {
+            let anchored = self.operators[self.lines[*place].operator].anchored;
+            anchored < handed.size && anchored < self.worth
+        })
+    }
+
+    /// Whether a proof over a batch can be had now, as far as anybody knows.
+    fn can_gather(&self) -> bool {
+        (0..self.lines.len()).any(|place| {
+            self.is_aggregating(place) && self.available_at(place).is_some_and(|at| at <= self.now)
+        })
+    }
+
+    fn is_aggregating(&self, place: usize) -> bool {
+        let line = &self.lines[place];
+        line.batches && line.reachable && !line.revoked
+    }
+
+    /// When to offer neighbours to have their heads anchored, though nothing of the own log wants it.
+    fn offer_at(&self) -> Option<u64> {
+        let every = self.config.site?.offer_every;
+        let places = (0..self.lines.len()).filter(|place| self.is_aggregating(*place));
+        let available = places.filter_map(|place| self.available_at(place)).min()?;
+        let due = self.offered.map_or(0, |at| at.saturating_add(every));
+        (self.size > 0).then(|| due.max(available))
     }
 
     fn should_begin(&self) -> bool {
@@ -517,10 +699,15 @@ impl AnchorPlanner {
     }
 
     fn next_candidate(&self, chosen: &[usize]) -> Option<usize> {
-        let round = self.round.as_ref().filter(|round| round.logging.is_none())?;
+        let asks = |round: &&Round| round.logging.is_none() && round.gathering.is_none();
+        let round = self.round.as_ref().filter(asks)?;
         let tried = |place: &usize| round.tried.contains(place) || chosen.contains(place);
-        let free =
-            |place: &usize| !tried(place) && self.available_at(*place).is_some_and(|at| at <= self.now);
+        // Who turns out to be there while others are tried alone is left to the next round, which offers.
+        let lone = self.config.site.is_some() && !round.offered;
+        let free = |place: &usize| {
+            let left = lone && self.is_aggregating(*place);
+            !left && !tried(place) && self.available_at(*place).is_some_and(|at| at <= self.now)
+        };
         let others = || (0..self.lines.len()).filter(|place| self.lines[*place].revoked && free(place)).min();
         self.next_relied_on(round, chosen, free).or_else(others)
     }
@@ -538,18 +725,21 @@ impl AnchorPlanner {
         let mut engaged: Vec<usize> = asked.map(operator_of).collect();
         engaged.sort_unstable();
         engaged.dedup();
-        // Who has anchored all that is worth it has nothing to add to this round.
+        // Who has anchored all that is worth it has nothing to add to this round, unless it is for others alone.
+        let for_others = round.for_site && !self.lacks_anchor();
         let covers = |place: usize| {
             let wanted = self.worth.max(self.wanted()).min(round.size);
-            self.operators[place].anchored >= wanted
+            !for_others && self.operators[place].anchored >= wanted
         };
+        let fits = |place: &usize| !round.for_site || self.lines[*place].batches;
         let satisfied = (0..self.operators.len()).filter(|place| covers(*place) && !engaged.contains(place));
         if satisfied.count() + engaged.len() >= self.needed {
             return None;
         }
         let candidates = (0..self.lines.len()).filter(|place| {
             let operator = operator_of(place);
-            !self.lines[*place].revoked && !engaged.contains(&operator) && !covers(operator) && free(place)
+            let wanted = !engaged.contains(&operator) && !covers(operator) && fits(place);
+            !self.lines[*place].revoked && wanted && free(place)
         });
         candidates.max_by_key(|place| {
             let line = &self.lines[*place];
@@ -561,7 +751,7 @@ impl AnchorPlanner {
     fn end_round(&mut self, effects: &mut Vec<AnchorEffect>) {
         let asking = self.persisting.as_ref().is_some_and(|each| !each.asks.is_empty());
         let Some(round) = &mut self.round else { return };
-        if asking || !round.flights.is_empty() || round.logging.is_some() {
+        if asking || !round.flights.is_empty() || round.logging.is_some() || round.gathering.is_some() {
             return;
         }
         if round.proofs.is_empty() {
@@ -574,7 +764,8 @@ impl AnchorPlanner {
             self.ticket += 1;
             round.logging = Some(self.ticket);
             let authorities = round.proofs.clone();
-            effects.push(AnchorEffect::LogAnchor { ticket: self.ticket, size: round.size, authorities });
+            let (ticket, size, batch) = (self.ticket, round.size, round.batch);
+            effects.push(AnchorEffect::LogAnchor { ticket, size, batch, authorities });
         }
     }
 

@@ -11,6 +11,7 @@ fn config(operators: &[&str]) -> AnchorConfig {
         authority: Authority { id: format!("tsa-{n}"), operator: (*operator).to_owned() },
         quota: Some(PUBLIC),
         timeout: 10_000,
+        batches: true,
     };
     AnchorConfig { authorities: operators.iter().enumerate().map(authority).collect(), ..Default::default() }
 }
@@ -26,6 +27,8 @@ struct Rig {
     anchored: Vec<(String, u64)>,
     asked: Vec<(u64, usize, u64, u64)>,
     logged: Vec<(u64, Vec<usize>)>,
+    gathers: Vec<u64>,
+    batches: Vec<Batch>,
 }
 
 impl Rig {
@@ -40,6 +43,8 @@ impl Rig {
             anchored: Vec::new(),
             asked: Vec::new(),
             logged: Vec::new(),
+            gathers: Vec::new(),
+            batches: Vec::new(),
         }
     }
 
@@ -55,7 +60,9 @@ impl Rig {
                     AnchorEffect::Ask { ticket, authority, size, .. } => {
                         self.asked.push((self.now, authority, size, ticket));
                     }
-                    AnchorEffect::LogAnchor { ticket, size, authorities } => {
+                    AnchorEffect::Gather { ticket, .. } => self.gathers.push(ticket),
+                    AnchorEffect::LogAnchor { ticket, size, authorities, batch } => {
+                        self.batches.push(batch);
                         for place in &authorities {
                             let operator = self.config.authorities[*place].authority.operator.clone();
                             self.anchored.push((operator, size));
@@ -447,4 +454,126 @@ fn who_leaves_the_configuration_and_comes_back_has_its_quota_as_it_was() {
     assert_eq!((left(&rig, 0), left(&rig, 1)), (Some(18), Some(18)), "one of them since");
     let kept = rig.kept.0.authorities.iter().find(|state| state.id == "tsa-1").unwrap();
     assert!(kept.taken[0] <= 19 * MINUTE, "it is free again in its time: {kept:?}");
+}
+
+fn together() -> AnchorConfig {
+    let site = Some(Together { gather_wait: 5_000, offer_every: 300_000 });
+    AnchorConfig { operators: 1, site, window_age: MINUTE, ..config(&["a"]) }
+}
+
+impl Rig {
+    /// Lets time pass until so many gatherings have begun; the last one's ticket.
+    fn gathering(&mut self, count: usize) -> u64 {
+        while self.gathers.len() < count {
+            self.now = self.planner.next_wakeup().expect("it wakes up");
+            self.send(AnchorEvent::Tick);
+        }
+        self.gathers[count - 1]
+    }
+
+    /// Lets time pass until somebody is asked; no neighbour wants anything.
+    fn asking(&mut self) {
+        let (asked, mut gathers) = (self.asked.len(), self.gathers.len());
+        while self.asked.len() == asked {
+            self.now = self.planner.next_wakeup().expect("it wakes up");
+            self.send(AnchorEvent::Tick);
+            if self.gathers.len() > gathers {
+                gathers = self.gathers.len();
+                self.send(AnchorEvent::Gathered { ticket: self.gathers[gathers - 1], heads: 0 });
+            }
+        }
+    }
+}
+
+/// A box that has anchored once, so that it knows whom it reaches; and has offered what it can, which nobody wanted.
+fn reaching() -> Rig {
+    let mut rig = Rig::new(together());
+    rig.seal(3);
+    assert!(rig.gathers.is_empty(), "who reaches nobody gathers nothing");
+    rig.answer(0, OK);
+    assert_eq!(rig.batches, [Batch::Alone]);
+    let ticket = rig.gathering(1);
+    rig.send(AnchorEvent::Gathered { ticket, heads: 0 });
+    assert_eq!(rig.asked.len(), 1, "nobody wants it");
+    rig
+}
+
+#[test]
+fn a_round_waits_for_the_neighbours_heads_and_no_longer_than_it_may() {
+    let mut rig = reaching();
+    rig.seal(5);
+    let ticket = rig.gathering(2);
+    assert_eq!(rig.asked.len(), 1);
+    rig.seal(1);
+    rig.send(AnchorEvent::Gathered { ticket, heads: 2 });
+    assert_eq!(rig.asked[1].2, rig.size, "it is over the log as it is when they have come");
+    rig.answer(0, OK);
+    assert_eq!(rig.batches[1], Batch::Gathered { gather: ticket });
+    rig.seal(1);
+    let ticket = rig.gathering(3);
+    rig.pass(4_999);
+    assert_eq!(rig.asked.len(), 2);
+    rig.pass(1);
+    assert_eq!(rig.asked.len(), 3, "nobody has answered");
+    rig.send(AnchorEvent::Gathered { ticket, heads: 9 });
+    rig.answer(0, OK);
+    assert_eq!(rig.batches[2], Batch::Alone, "too late");
+}
+
+#[test]
+fn a_box_with_nothing_to_anchor_asks_for_its_neighbours_now_and_then() {
+    let mut rig = reaching();
+    let offered = rig.now;
+    let gather = rig.gathering(2);
+    assert_eq!(rig.now, offered + 300_000);
+    rig.send(AnchorEvent::Gathered { ticket: gather, heads: 1 });
+    assert_eq!(rig.asked.len(), 2);
+    rig.answer(0, OK);
+    assert_eq!(rig.batches[1], Batch::Gathered { gather });
+    rig.pass(4 * MINUTE);
+    assert_eq!((rig.gathers.len(), rig.asked.len()), (2, 2), "not more often than that");
+}
+
+#[test]
+fn who_holds_off_asks_nobody_until_it_is_over() {
+    let mut rig = reaching();
+    rig.seal(5);
+    rig.send(AnchorEvent::HoldOff { until: rig.now + 90_000 });
+    rig.pass(89_000);
+    assert_eq!((rig.gathers.len(), rig.asked.len()), (1, 1));
+    rig.pass(2_000);
+    assert_eq!(rig.gathers.len(), 2, "the time is over");
+    rig.send(AnchorEvent::HoldOff { until: rig.now + 1_000 });
+    rig.send(AnchorEvent::Gathered { ticket: rig.gathers[1], heads: 3 });
+    assert_eq!(rig.asked.len(), 1, "it has left its place to somebody else");
+    rig.send(AnchorEvent::HoldOff { until: 0 });
+    assert_eq!(rig.gathers.len(), 3, "at once");
+}
+
+#[test]
+fn what_a_neighbour_hands_over_is_logged_and_nobody_is_asked_for_it_again() {
+    let mut rig = reaching();
+    rig.seal(5);
+    let size = rig.size;
+    rig.send(AnchorEvent::Handed { handed: 1, size, authorities: vec![0] });
+    assert_eq!(rig.logged.last(), Some(&(size, vec![0])));
+    assert_eq!(rig.batches.last(), Some(&Batch::Handed { handed: 1 }));
+    assert!(!rig.planner.lacks_anchor() && !rig.planner.wants_handed(1));
+    rig.pass(2 * MINUTE);
+    assert_eq!(rig.asked.len(), 1, "it asks nobody");
+    let logged = rig.logged.len();
+    rig.send(AnchorEvent::Handed { handed: 2, size, authorities: vec![0] });
+    rig.send(AnchorEvent::Handed { handed: 3, size: rig.size, authorities: vec![9] });
+    assert_eq!(rig.logged.len(), logged, "it says nothing new");
+
+    // While it asks itself, what is handed over waits, and is worth something only if nothing else came.
+    for result in [OK, FAILED] {
+        rig.seal(5);
+        rig.asking();
+        let (asked, logged) = (rig.asked.len(), rig.logged.len());
+        rig.send(AnchorEvent::Handed { handed: 4, size: rig.size, authorities: vec![0] });
+        assert_eq!(rig.logged.len(), logged);
+        rig.answer(0, result);
+        assert_eq!((rig.asked.len(), rig.logged.len()), (asked, logged + 1));
+    }
 }

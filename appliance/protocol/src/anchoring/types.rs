@@ -20,6 +20,40 @@ pub struct AnchorConfig {
     pub backoff: u64,
     /// Longest pause after a failure.
     pub backoff_max: u64,
+    /// How to anchor together with neighbours; `None`: alone.
+    pub site: Option<Together>,
+}
+
+/// How neighbours' heads are anchored with the own one ([`crate::site`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Together {
+    /// So long at most a round waits for the neighbours' heads before it asks.
+    pub gather_wait: u64,
+    /// With nothing of its own to anchor a box offers no more often than this to have others' heads anchored.
+    pub offer_every: u64,
+}
+
+impl Default for Together {
+    fn default() -> Self {
+        Together { gather_wait: 5_000, offer_every: 300_000 }
+    }
+}
+
+/// What a proof is over, beside the own checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Batch {
+    /// Nothing.
+    Alone,
+    /// The heads that neighbours gave when they were gathered.
+    Gathered {
+        /// Ticket of the gathering.
+        gather: u64,
+    },
+    /// A neighbour has asked, and has handed over what came.
+    Handed {
+        /// Names it.
+        handed: u64,
+    },
 }
 
 impl Default for AnchorConfig {
@@ -32,6 +66,7 @@ impl Default for AnchorConfig {
             site_quota: None,
             backoff: 5_000,
             backoff_max: 600_000,
+            site: None,
         }
     }
 }
@@ -45,6 +80,8 @@ pub struct AnchorAuthority {
     pub quota: Option<Quota>,
     /// How long an answer is waited for; the shell gives up no later.
     pub timeout: u64,
+    /// Whether one proof of it covers a batch, as a time stamp does; a witness cosigns one checkpoint.
+    pub batches: bool,
 }
 
 /// What must survive a restart, or an authority could be asked beyond its quota. All numbers are milliseconds that
@@ -130,6 +167,28 @@ pub enum AnchorEvent {
         /// Authorities whose newest stamp is such a one. A proof of theirs that is not in the log yet goes, too.
         revoked: Vec<usize>,
     },
+    /// The neighbours' heads are at hand that this ticket asked for.
+    Gathered {
+        /// The effect's ticket.
+        ticket: u64,
+        /// How many.
+        heads: usize,
+    },
+    /// A neighbour asks for this box, too: nobody is asked before this time. It counts until the next one; 0 for not
+    /// any more.
+    HoldOff {
+        /// When the neighbour has had its time.
+        until: u64,
+    },
+    /// A neighbour has handed over proofs over a tree of the own log. They were verified as an answer is.
+    Handed {
+        /// Names them in the effect.
+        handed: u64,
+        /// The tree's size; not above that of the last [`AnchorEvent::Head`].
+        size: u64,
+        /// By whom they are.
+        authorities: Vec<usize>,
+    },
     /// A question was answered, and the proof verified; or not.
     Answered {
         /// The question's ticket.
@@ -191,8 +250,18 @@ pub enum AnchorEffect {
         authority: usize,
         /// The tree's size.
         size: u64,
+        /// What else the question is over.
+        batch: Batch,
         /// How long to wait.
         timeout: u64,
+    },
+    /// Have the neighbours give the heads that they want anchored, and say so within this time. Without an answer the
+    /// box goes on alone.
+    Gather {
+        /// Names it in the answer.
+        ticket: u64,
+        /// How long to wait at most.
+        wait: u64,
     },
     /// Append an `anchor` entry with the proofs these authorities gave over the tree of this size.
     LogAnchor {
@@ -200,6 +269,8 @@ pub enum AnchorEffect {
         ticket: u64,
         /// The tree's size.
         size: u64,
+        /// What else the proofs are over.
+        batch: Batch,
         /// Whose proofs.
         authorities: Vec<usize>,
     },

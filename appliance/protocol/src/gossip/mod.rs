@@ -238,14 +238,6 @@ impl Gossip {
         }
     }
 
-    /// Who anchors for the site: of this box and those it is connected with, the first by name. Two boxes that do not
-    /// see each other may both do it, which costs a request and harms nothing.
-    pub fn aggregator(&self) -> &Name {
-        let fine = |peer: &Peer| peer.link.connected && peer.link.blamed_until <= self.now;
-        let first = self.peers.iter().find(|(_, peer)| fine(peer)).map(|(name, _)| name);
-        first.filter(|name| **name < self.own.name).unwrap_or(&self.own.name)
-    }
-
     /// What a status page shows.
     pub fn facts(&self) -> Vec<PeerFacts> {
         let facts = |(name, peer): (&Name, &Peer)| PeerFacts {

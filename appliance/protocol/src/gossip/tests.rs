@@ -260,20 +260,6 @@ fn a_box_that_starts_asks_what_it_was() {
     assert_eq!(standing(&gossip.handle(seen("b", "c", head(6)), 90_000, 0)), behind, "whenever it turns up");
 }
 
-#[test]
-fn the_first_by_name_anchors_for_those_it_sees() {
-    let mut gossip = machine();
-    assert_eq!(&**gossip.aggregator(), "b");
-    gossip.handle(GossipEvent::Connected(name("c")), 0, 0);
-    assert_eq!(&**gossip.aggregator(), "b");
-    gossip.handle(GossipEvent::Connected(name("a")), 0, 0);
-    assert_eq!(&**gossip.aggregator(), "a");
-    gossip.handle(GossipEvent::Disconnected(name("a")), 0, 0);
-    assert_eq!(&**gossip.aggregator(), "b");
-    gossip.handle(GossipEvent::Peers(vec![name("c")]), 0, 0);
-    assert_eq!(gossip.facts().len(), 1);
-}
-
 fn boot(pcr: u8, resets: u64) -> Boot {
     let value = Octets32::new([pcr; 32]);
     Boot { pcrs: vec![PcrValue { pcr: 4, value }], resets, restarts: 0, clock: 5 }

@@ -180,6 +180,8 @@ fn the_days_are_bad_enough() {
         "retry after",
         "another configuration",
         "rollback suspected",
+        "gathered",
+        "held off",
     ];
     for what in rare.iter().chain(&common) {
         let least = if rare.contains(what) { 2 } else { 10 };

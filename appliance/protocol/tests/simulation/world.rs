@@ -14,7 +14,7 @@ use crate::{Fault, Options};
 use bulla_formats::entry::Mode;
 use bulla_protocol::anchoring::{
     AnchorAuthority, AnchorConfig, AnchorEffect, AnchorEvent, AnchorPlanner, AnchorStart, AnchorState,
-    Refused,
+    Refused, Together,
 };
 use bulla_protocol::authority::{self, Failure};
 use bulla_protocol::mode::{
@@ -54,6 +54,8 @@ enum Happening {
     LookAtCrls { run: u64 },
     Append { run: u64, asker: Asker, body: Body },
     Keep { run: u64, ticket: u64, state: AnchorState, moment: Moment, truth: u64 },
+    Gathered { run: u64, ticket: u64, heads: usize },
+    HoldOff { run: u64 },
 }
 
 /// How a write ends.
@@ -155,6 +157,7 @@ impl World {
         let anchor_config = AnchorConfig {
             operators: rng.size(1, 3),
             window_entries: rng.pick(&[10, 500, 4_096]),
+            site: rng.one_in(2).then(Together::default),
             ..AnchorConfig::default()
         };
         let first_mode = ModeRecord::first_mode(true);
@@ -211,6 +214,7 @@ impl World {
             authority: name(*place),
             quota: Some(self.nature.authorities[*place].quota),
             timeout: 10 * SECOND,
+            batches: true,
         };
         self.anchor_config.authorities = places.iter().map(each).collect();
         self.configured = places;
@@ -373,6 +377,14 @@ impl World {
             Happening::Append { run, asker, body } if alive(run) => self.appended(asker, body)?,
             Happening::Keep { run, ticket, state, moment, truth } if alive(run) => {
                 self.kept(ticket, state, moment, truth)?
+            }
+            Happening::Gathered { run, ticket, heads } if alive(run) => {
+                self.anchors(AnchorEvent::Gathered { ticket, heads })?;
+            }
+            Happening::HoldOff { run } if alive(run) => {
+                self.seen.insert("held off");
+                let until = self.steady() + self.rng.between(0, 30 * SECOND);
+                self.anchors(AnchorEvent::HoldOff { until })?;
             }
             _ => {}
         }
@@ -592,7 +604,8 @@ impl World {
                     self.plan(after, Happening::Keep { run, ticket, state, moment, truth });
                 }
                 AnchorEffect::Ask { ticket, authority, .. } => self.ask(ticket, authority)?,
-                AnchorEffect::LogAnchor { ticket, size, authorities } => {
+                AnchorEffect::Gather { ticket, .. } => self.gather(ticket),
+                AnchorEffect::LogAnchor { ticket, size, authorities, .. } => {
                     let Some(process) = &self.process else { continue };
                     let proof = |place: &usize| {
                         let operator = self.anchor_config.authorities[*place].authority.operator.clone();
@@ -605,6 +618,19 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Neighbours give heads, or want to ask themselves, or are not heard of.
+    fn gather(&mut self, ticket: u64) {
+        let (run, after) = (self.run, self.rng.between(0, 2 * SECOND));
+        match self.rng.between(0, 8) {
+            0 => self.plan(after, Happening::HoldOff { run }),
+            1 => {}
+            heads => {
+                self.seen.insert("gathered");
+                self.plan(after, Happening::Gathered { run, ticket, heads: heads as usize - 2 });
+            }
+        }
     }
 
     fn clocks(&mut self, event: TimeEvent) {
