@@ -63,6 +63,14 @@ fn without_a_neighbour_that_holds_its_log_a_box_stops_in_an_outage_and_with_one_
     let [first, second] = &closed[..] else { anyhow::bail!("{closed:?}") };
     ensure!((first.holders, &first.reached[..]) == (Some(1), &[LimitReached::Holders][..]), "{first:?}");
     ensure!((second.holders, &second.reached[..]) == (Some(1), &[][..]), "{second:?}");
+
+    // It is a neighbour no more, whatever it has held.
+    down(&tsa)?;
+    wait_mode(&site.boxes[0], "emergency", PATIENCE)?;
+    site.boxes[0].run(&["peers", "remove", site.origin(1)])?;
+    wait_mode(&site.boxes[0], "safe", PATIENCE)?;
+    tsa.answer(Answer::Stamp)?;
+    wait_mode(&site.boxes[0], "online", PATIENCE)?;
     site.boxes[0].sealer.stop()?;
     site.boxes[0].fsck()?;
     Ok(())

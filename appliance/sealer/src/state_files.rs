@@ -1,7 +1,7 @@
 //! The small files of a state directory, judged by what they carry themselves: no key and no TPM is needed.
 //!
 //! `identity.json`, `keys/keys.json`, `clients.json`, `people.json`, `fleet.json`, `peers.json` and `neighbours.json` end in a checksum over
-//! all of their bytes; `ca.pem` has one spelling and the CA's own signature. fsck and the scrub ask here.
+//! all of their bytes; `ca.pem` has one spelling and the CA's own signature; rosters are replayed. fsck and the scrub ask here.
 //! Refuses to do: judge what the files mean, or repair them.
 
 use bulla_formats::checked_json;
@@ -31,7 +31,7 @@ const FILES: [(&str, bool); 8] = [
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damaged {
     /// The file inside the state directory.
-    pub file: &'static str,
+    pub file: String,
     /// What is wrong.
     pub what: String,
 }
@@ -66,6 +66,10 @@ pub fn check(state_dir: &Path) -> Judged {
             }
             Err(error) => Some(error.to_string()),
         };
+        judged.damaged.extend(what.map(|what| Damaged { file: file.to_owned(), what }));
+    }
+    for (file, bytes, what) in crate::peers::check_rosters(state_dir) {
+        judged.bytes += bytes;
         judged.damaged.extend(what.map(|what| Damaged { file, what }));
     }
     judged
@@ -181,9 +185,14 @@ mod tests {
         let file = checked_json::with_checksum("{\n  \"version\": 2\n}");
         fs::write(directory.path().join("keys/keys.json"), &file).unwrap();
         fs::write(directory.path().join("clients.json"), file.replace('2', "3")).unwrap();
+        fs::create_dir(directory.path().join("rosters")).unwrap();
+        for roster in ["demo.bulla.test", "demo.bulla.test.moved", "demo.bulla.test.new"] {
+            fs::write(directory.path().join("rosters").join(roster), b"nonsense").unwrap();
+        }
         let judged = check(directory.path());
-        let named: Vec<_> = judged.damaged.iter().map(|damaged| damaged.file).collect();
-        assert_eq!(named, ["identity.json", "clients.json"]);
+        let named: Vec<_> = judged.damaged.iter().map(|damaged| damaged.file.as_str()).collect();
+        let rosters = ["rosters/demo.bulla.test", "rosters/demo.bulla.test.moved"];
+        assert_eq!(named, ["identity.json", "clients.json", rosters[0], rosters[1]]);
         assert!(judged.bytes > 0);
     }
 }

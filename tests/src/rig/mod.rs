@@ -31,6 +31,7 @@ pub mod stamp;
 pub mod stick;
 pub mod strace;
 pub mod tsa;
+pub mod uplink;
 pub mod wan;
 mod wire;
 pub mod witness;

@@ -47,6 +47,16 @@ impl Site {
         Ok(site)
     }
 
+    /// The same with lines of `box.toml` of its own for each box.
+    pub fn create_each(keys: &[Keys], more: &[String]) -> Result<Self> {
+        let mut site = Site { boxes: Vec::new(), cards: Vec::new(), lan: None };
+        for (keys, more) in keys.iter().zip(more) {
+            let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+            site.add(*keys, &format!("/ip4/127.0.0.1/tcp/{port}"), None, more)?;
+        }
+        Ok(site)
+    }
+
     /// The same on a LAN, each in a network namespace of its own. Clients and TPMs reach them past the LAN, so that
     /// what is cut is between the boxes and nowhere else. `disks`: where a box's state is, if not in its own directory.
     pub fn create_on_lan(keys: &[Keys], disks: &[Option<&Path>]) -> Result<Self> {

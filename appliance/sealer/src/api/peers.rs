@@ -91,6 +91,10 @@ pub fn metrics(out: &mut String, sealer: &Sealer) {
             line(out, name, &label(&peer.holds.origin), values[value]);
         }
     }
+    family(out, "bulla_roster_version", "gauge", "Version of the roster of a fleet that this box goes by.");
+    for roster in &facts.rosters {
+        line(out, "bulla_roster_version", &format!("fleet=\"{}\"", roster.fleet), roster.number);
+    }
     for (name, value) in facts.counted.rows().filter(|(name, _)| *name != "connections") {
         let name = format!("bulla_wire_{name}_total");
         family(out, &name, "counter", "What passed over the wire to the neighbours; docs/api.md says which.");

@@ -136,6 +136,21 @@ pub async fn metrics(State(api): State<Shared>, caller: Caller) -> Result<Respon
         ("bulla_attestation_failures_total", "Attestations that failed.", &counters.attestation_failures),
         ("bulla_neighbour_quotes_total", "Neighbours' challenges answered.", &counters.neighbour_quotes),
         (
+            "bulla_site_anchors_given_total",
+            "Anchors that neighbours have taken of this box.",
+            &counters.site_given,
+        ),
+        (
+            "bulla_site_anchors_taken_total",
+            "Anchors that this box has taken of neighbours.",
+            &counters.site_taken,
+        ),
+        (
+            "bulla_site_anchors_refused_total",
+            "Anchors handed over by neighbours that did not hold.",
+            &counters.site_refused,
+        ),
+        (
             "bulla_tpm_nv_increments_total",
             "Moves of the TPM's rollback counter.",
             &counters.counter_increments,

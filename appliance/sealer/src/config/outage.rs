@@ -7,7 +7,7 @@
 use super::{ConfigError, between, refuse};
 use bulla_formats::body::probe::is_name;
 use bulla_formats::witness::WitnessKey;
-use bulla_protocol::anchoring::{AnchorAuthority, AnchorConfig, Quota};
+use bulla_protocol::anchoring::{AnchorAuthority, AnchorConfig, Quota, Together};
 use bulla_protocol::authority::Authority;
 use bulla_protocol::mode::{AtLimit, Limits, ModeConfig};
 use bulla_timestamps::Oid;
@@ -232,11 +232,13 @@ impl AnchorsConfig {
                 authority: Authority { id: name.clone(), operator: operator.clone() },
                 quota: (requests > 0).then_some(Quota { requests, period: period * 1_000 }),
                 timeout: timeout * 1_000,
+                batches: false,
             };
-        let tsas = self
-            .tsa
-            .iter()
-            .map(|tsa| line(&tsa.name, &tsa.operator, tsa.requests, tsa.period_seconds, tsa.timeout_seconds));
+        let tsas = self.tsa.iter().map(|tsa| {
+            let TsaConfig { name, operator, requests, period_seconds, timeout_seconds, .. } = tsa;
+            let line = line(name, operator, *requests, *period_seconds, *timeout_seconds);
+            AnchorAuthority { batches: true, ..line }
+        });
         let witnesses = self.witness.iter().map(|witness| {
             let WitnessConfig { name, operator, requests, period_seconds, timeout_seconds, .. } = witness;
             line(name, operator, *requests, *period_seconds, *timeout_seconds)
@@ -244,9 +246,11 @@ impl AnchorsConfig {
         tsas.chain(witnesses).collect()
     }
 
-    /// As `bulla_protocol` has it.
-    pub fn planning(&self) -> AnchorConfig {
+    /// As `bulla_protocol` has it; `together`: neighbours' heads are anchored with the own one.
+    pub fn planning(&self, together: bool) -> AnchorConfig {
+        let offer_every = self.window_seconds * 1_000;
         AnchorConfig {
+            site: together.then(|| Together { offer_every, ..Together::default() }),
             authorities: self.authorities(),
             operators: self.operators,
             window_entries: self.window_entries,

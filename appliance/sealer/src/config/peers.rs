@@ -38,6 +38,9 @@ pub struct PeersConfig {
     /// How often each neighbour's TPM is challenged to vouch for it, in seconds. Default 600; 0: only during outages, every
     /// two minutes.
     pub challenge_every_seconds: u64,
+    /// Have authorities vouch for the neighbours' heads with the own one, and take from neighbours what they had vouched
+    /// for. Default true.
+    pub anchor_together: bool,
 }
 
 /// Which boxes of the fleet's roster are neighbours.
@@ -120,6 +123,7 @@ impl Default for PeersConfig {
             start_wait_seconds: 5,
             hint_seconds: 5,
             challenge_every_seconds: 600,
+            anchor_together: true,
         }
     }
 }

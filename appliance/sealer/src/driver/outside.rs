@@ -174,6 +174,14 @@ pub fn anchors(facts: &Facts) -> Value {
         })
     };
     let lines = facts.anchors.authorities.iter().zip(&facts.authorities).zip(&facts.details);
+    let together = facts.together.as_ref().map(|site| {
+        json!({
+            "waitsFor": site.holding.as_ref().map(|(from, _)| from),
+            "waitsSeconds": site.holding.as_ref().map(|(_, millis)| millis.div_ceil(1_000)),
+            "owed": site.owed,
+            "refused": site.refused,
+        })
+    });
     json!({
         "operatorsNeeded": facts.needed,
         "anchoredSize": facts.anchored,
@@ -182,6 +190,7 @@ pub fn anchors(facts: &Facts) -> Value {
         "lastAnchorSecondsAgo": facts.anchors.last_anchor.map(|millis| millis / 1_000),
         "authorities": lines.map(authority).collect::<Vec<_>>(),
         "crls": facts.crls.certificates.iter().map(crl).collect::<Vec<_>>(),
+        "together": together,
     })
 }
 

@@ -198,7 +198,7 @@ fn complete(began: LocalTime, scrubbed: &Scrubbed, files: &state_files::Judged) 
     let damaged = files.damaged.len() as u64;
     stores.push(CheckedStore { name: "files".to_owned(), bytes: files.bytes, damaged });
     let of_files = files.damaged.iter().map(|damaged| Finding {
-        file: clipped(damaged.file, STORE_BYTES_MAX),
+        file: clipped(&damaged.file, STORE_BYTES_MAX),
         entries: None,
         what: clipped(&damaged.what, WHAT_BYTES_MAX),
         repaired: false,

@@ -239,6 +239,8 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
         stop: sealer.scrub.clone(),
     };
     // Without a runtime nobody can be asked: a command at the stopped box leaves the mode as it is.
+    let together = config.peers.as_ref().is_some_and(|peers| peers.anchor_together);
+    let neighbours = sealer.neighbours.clone().filter(|_| together);
     let desk = tokio::runtime::Handle::try_current().ok().map(|runtime| outage::Parts {
         shared: shared.clone(),
         queue: queue.clone(),
@@ -249,10 +251,11 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
         state_dir: config.state_dir.clone(),
         config: config.outage.clone(),
         modes: config.outage.modes(&config.anchors),
-        planning: config.anchors.planning(),
+        planning: config.anchors.planning(neighbours.is_some()),
         crls: config.anchors.crls.clone(),
         lines,
         told,
+        neighbours,
         handle: outage.clone(),
         runtime,
     });

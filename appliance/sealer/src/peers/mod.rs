@@ -11,4 +11,4 @@ mod rosters;
 pub use allowed::{Allowed, Neighbour, OnDisk, Source, allowed, allowed_on_disk};
 pub use neighbours::{NeighbourStore, Rules, Stamp, refused};
 pub use own::{Own, current_card, stored_card};
-pub use rosters::{Held, Learnt, RosterFault, Rosters};
+pub use rosters::{Held, Learnt, RosterFault, Rosters, check as check_rosters};

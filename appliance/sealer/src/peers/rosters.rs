@@ -150,6 +150,39 @@ pub fn on_disk(state_dir: &Path, fleet: &str) -> Result<Option<Held>, String> {
     }))
 }
 
+/// Every file of rosters as it is on the disk: its name in the state directory, its bytes, and what is wrong with it. Whether
+/// one is older than what was seen, the running box says.
+pub fn check(state_dir: &Path) -> Vec<(String, u64, Option<String>)> {
+    let listed = match fs::read_dir(state_dir.join(DIRECTORY)) {
+        Ok(listed) => listed,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
+        Err(error) => return vec![(DIRECTORY.to_owned(), 0, Some(error.to_string()))],
+    };
+    let mut names: Vec<String> =
+        listed.flatten().map(|file| file.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    let judge = |name: String| {
+        let bytes = read(&state_dir.join(DIRECTORY).join(&name), ROSTER_BYTES_MAX);
+        let length = bytes.as_ref().map_or(0, |bytes| bytes.as_ref().map_or(0, |bytes| bytes.len() as u64));
+        let wrong = match bytes {
+            Err(error) => Some(error.to_string()),
+            // It was replaced meanwhile.
+            Ok(None) => None,
+            Ok(Some(bytes)) if name.ends_with(".moved") => {
+                RosterSaid::decode(&bytes).err().map(|error| error.to_string())
+            }
+            Ok(Some(bytes)) => match Roster::decode(&bytes) {
+                Ok(roster) if roster.fleet() == name => None,
+                Ok(roster) => Some(format!("it is the roster of {}", roster.fleet())),
+                Err(refusal) => Some(format!("{refusal} ({})", refusal.code())),
+            },
+        };
+        (format!("{DIRECTORY}/{name}"), length, wrong)
+    };
+    // What an interrupted write left is no roster; the next one replaces it.
+    names.into_iter().filter(|name| !name.ends_with(".new")).map(judge).collect()
+}
+
 impl Rosters {
     /// Takes up what is on the disk, as far as it is what was seen last. `own` names fleet and root of this box.
     pub fn open(

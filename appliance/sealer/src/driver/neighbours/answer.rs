@@ -58,6 +58,7 @@ impl Desk {
                 proof.map(|proof| Said::Fork(proof.clone().into())).ok_or(Refusal::UnknownLog)
             }
             Asked::Challenge(challenge) => return self.challenged(from, challenge, reply),
+            Asked::Site(asked) => return self.asked_of_site(from, asked, reply),
         };
         respond(from, reply, said.map_err(|refusal| (refusal, None)));
     }
@@ -83,6 +84,7 @@ impl Desk {
             | Asked::Objects(_)
             | Asked::ForkOf(_)
             | Asked::Roster(_)
+            | Asked::Site(_)
             | Asked::Challenge(_) => false,
         }
     }

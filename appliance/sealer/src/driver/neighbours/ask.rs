@@ -123,7 +123,7 @@ impl Desk {
     }
 
     /// A checkpoint of a log whose card is here, verified by it.
-    fn opened(&self, origin: &str, note: &SignedNote) -> Option<Checkpoint> {
+    pub(super) fn opened(&self, origin: &str, note: &SignedNote) -> Option<Checkpoint> {
         let card = if *origin == *self.name { &self.own.card } else { self.cards.get(origin)? };
         card.checkpoint(note).ok()
     }

@@ -8,6 +8,7 @@ use super::copies::Copy;
 use super::cosigned::ToldHeads;
 use super::courier::Courier;
 use super::elsewhere::Documents;
+use super::together::Together;
 use super::{Handle, Inbox, Message, finding};
 use crate::config::PeersConfig;
 use crate::driver::clock::boottime_millis;
@@ -100,6 +101,10 @@ pub struct Desk {
     pub(super) version: watch::Sender<Option<RosterKnown>>,
     /// Questions for the roster under way.
     pub(super) asked_roster: HashMap<AskId, Name>,
+    pub(super) together: Together,
+    /// When neighbours were last connected, and how many hold the own log.
+    pub(super) there: BTreeMap<Name, u64>,
+    pub(super) holders: u32,
     pub(super) rosters_at: u64,
     pub(super) log_rosters_at: u64,
     /// Cards of the neighbours, and whose key is whose.
@@ -203,6 +208,9 @@ impl Desk {
             allowed,
             version,
             asked_roster: HashMap::new(),
+            together: Together::default(),
+            there: BTreeMap::new(),
+            holders: 0,
             rosters_at: 0,
             log_rosters_at: 0,
             config,
@@ -270,6 +278,7 @@ impl Desk {
             match inbox.receiver.recv_timeout(pause) {
                 Ok(Message::Wire(event)) => self.heard(event),
                 Ok(Message::Look) => inbox.looking.store(false, Relaxed),
+                Ok(Message::Site(word)) => self.say_of_site(word),
                 Ok(Message::Registrar(said, from)) => {
                     // Whoever asks the registrar asks on by itself.
                     self.take_said(&said, Came::Registrar, &from);
@@ -297,6 +306,8 @@ impl Desk {
                 self.tell(GossipEvent::Awaited { size: awaited });
             }
             self.look_at_challenges();
+            self.look_at_site();
+            self.look_at_holders();
             self.tell(GossipEvent::Tick);
             self.show();
         }
@@ -381,7 +392,7 @@ impl Desk {
                 }
             }
             Event::Answered { id, result, .. } => {
-                if !self.roster_answered(id, &result) {
+                if !self.roster_answered(id, &result) && !self.site_answered(id, &result) {
                     self.answered(id, result);
                 }
             }

@@ -3,7 +3,7 @@
 //! One std thread owns the machine of `bulla_protocol::gossip`, the mirrors and the wire; one channel of bounded length
 //! leads to it. Start reading at `desk::Desk::run`: `own` speaks of the box's own log, `copies` of the neighbours' logs,
 //! `ask` puts and judges questions, `answer` answers those of others, `forks` deals with proofs, `challenge` with TPMs.
-//! `rosters` takes the fleet's roster from whoever has a newer one, and `courier` asks the registrar for it.
+//! `together` carries what is said of heads that are anchored together. `rosters` takes the fleet's roster from whoever has a newer one, and `courier` asks the registrar for it.
 //! Refuses to do: talk to anybody whom neither a roster nor an operator names; store what does not lead to a signed head; cosign
 //! what is not durable, or anything while a rollback is suspected.
 //! Invariant: nobody who seals ever waits for this thread; it reads the log like anybody else, and what it wants logged it
@@ -22,6 +22,7 @@ mod facts;
 mod forks;
 mod own;
 mod rosters;
+mod together;
 
 pub(in crate::driver) use begin::begin;
 pub use copies::edge;
@@ -30,6 +31,7 @@ pub use desk::{MIRRORS, mirror_options};
 pub use elsewhere::{Documents, Elsewhere, Searched, seal_file};
 pub use facts::{Facts, Holding, PeerFacts};
 pub use rosters::RosterFacts;
+pub(in crate::driver) use together::SiteWord;
 
 use crate::peers::RosterFault;
 use bulla_formats::peer::roster::RosterSaid;
@@ -48,6 +50,8 @@ enum Message {
     Wire(bulla_peers::Event),
     /// The log has grown, somebody waits, or it is time to stop.
     Look,
+    /// The outage thread has something to say of heads that are anchored together.
+    Site(SiteWord),
     /// The registrar, at this address, has told of the roster.
     Registrar(RosterSaid, String),
     /// An operator, of this name, hands in a roster.
@@ -101,6 +105,11 @@ impl Handle {
     pub fn wait_for(&self, size: u64) {
         self.awaited.fetch_max(size, Relaxed);
         self.look();
+    }
+
+    /// Has something said to a neighbour. Never waits: `false` when there is no room now.
+    pub(in crate::driver) fn site(&self, word: SiteWord) -> bool {
+        self.sender.try_send(Message::Site(word)).is_ok()
     }
 
     /// Hands in a roster.

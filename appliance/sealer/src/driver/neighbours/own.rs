@@ -3,7 +3,7 @@
 //! Invariant: a cosignature counts when it verifies with the neighbour's card and is of a tree that this log had.
 
 use super::desk::Desk;
-use crate::driver::clock::local_time;
+use crate::driver::clock::{boottime_millis, local_time};
 use crate::driver::{Command, LookupError, Published, SealError};
 use bulla_formats::body::incident::IncidentBody;
 use bulla_formats::body::mirror::{CosignedHead, MirrorBody, NEIGHBOURS_MAX, Neighbour};
@@ -15,6 +15,9 @@ use bulla_formats::witness::Role;
 use bulla_protocol::gossip::{GossipEvent, Head, Holder, Name};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+
+/// A neighbour that was there so long ago counts as a holder: one that starts again is not lost.
+const AWAY_MILLIS: u64 = 60_000;
 
 impl Desk {
     /// Has the own log grown?
@@ -94,9 +97,24 @@ impl Desk {
 
     /// Others hold more of the own log than before.
     pub(super) fn counted(&mut self) {
-        let holders = self.machine.facts().into_iter().filter(|peer| peer.holds.mirrored.is_some()).count();
-        self.outage.holders(u32::try_from(holders).unwrap_or(u32::MAX));
+        self.look_at_holders();
         self.show();
+    }
+
+    /// How many hold it now: whoever has cosigned as a mirror in this run, is a neighbour still, and was there a moment ago.
+    pub(super) fn look_at_holders(&mut self) {
+        let (now, facts) = (boottime_millis(), self.machine.facts());
+        for peer in facts.iter().filter(|peer| peer.connected) {
+            self.there.insert(peer.peer.clone(), now);
+        }
+        self.there.retain(|name, _| facts.iter().any(|peer| peer.peer == *name));
+        let is_there = |name: &Name| self.there.get(name).is_some_and(|at| now - at <= AWAY_MILLIS);
+        let holders = facts.iter().filter(|peer| peer.holds.mirrored.is_some() && is_there(&peer.peer));
+        let holders = u32::try_from(holders.count()).unwrap_or(u32::MAX);
+        if holders != self.holders {
+            self.holders = holders;
+            self.outage.holders(holders);
+        }
     }
 
     pub(super) fn log_mirror(&mut self, ticket: u64, holders: &[Holder]) {

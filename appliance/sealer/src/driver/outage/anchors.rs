@@ -6,35 +6,39 @@
 use super::authority::Question;
 use super::desk::Desk;
 use super::http::Trouble;
-use super::tree::Batch;
+use super::{together, tree};
 use bulla_formats::body::anchor::{AnchorBody, AnchorProof, MANIFESTS_MAX, PROOFS_MAX, imprint_input};
 use bulla_formats::der::{self, Octets32};
 use bulla_formats::entry::{ENTRY_BYTES_MAX, EntryRef, Kind, TreeState};
 use bulla_formats::hash::sha256;
 use bulla_formats::note::{SignedNote, checkpoint_text, log_line};
 use bulla_ledger::ReadError;
-use bulla_protocol::anchoring::AnchorEvent;
+use bulla_protocol::anchoring::{AnchorEvent, Batch};
 use bulla_protocol::authority::Failure;
 use bulla_protocol::mode::ModeEvent;
+use bulla_protocol::site::SiteEvent;
 use ed25519_dalek::Signer as _;
 
 /// What an entry has beside its body.
 const HEADER_BYTES: usize = 1_024;
 
 impl Desk {
-    /// The batch that has the checkpoint of the tree of this size: this box's alone.
-    fn batch(&self, size: u64) -> Result<(Batch, TreeState), ReadError> {
+    /// The tree over the checkpoint of this size, which is the first in it, and those of neighbours.
+    pub(super) fn batch(&self, size: u64, batch: Batch) -> Result<(tree::Batch, TreeState), ReadError> {
         let head = TreeState::new(size, self.shared.reader.root_at(size)?);
-        let text = checkpoint_text(self.shared.origin.as_str(), size, &head.root());
-        Ok((Batch::new(&[text]), head))
+        let mut texts = vec![checkpoint_text(self.shared.origin.as_str(), size, &head.root())];
+        if let (Batch::Gathered { gather }, Some(site)) = (batch, &self.together) {
+            texts.extend(together::texts(site.heads(gather)));
+        }
+        Ok((tree::Batch::new(&texts), head))
     }
 
     /// What an authority is asked about the tree of this size; a witness has to be shown that it extends the one of
     /// `since` entries.
-    pub(super) fn question(&self, size: u64, since: u64) -> Result<Question, Trouble> {
+    pub(super) fn question(&self, size: u64, batch: Batch, since: u64) -> Result<Question, Trouble> {
         let unreadable =
             |error: ReadError| Trouble::new(Failure::Other, format!("the log cannot be read: {error}"));
-        let (batch, head) = self.batch(size).map_err(unreadable)?;
+        let (batch, head) = self.batch(size, batch).map_err(unreadable)?;
         if since > size {
             let detail =
                 format!("it has cosigned a tree of {since} entries, and only {size} are asked about");
@@ -57,17 +61,23 @@ impl Desk {
         })
     }
 
-    pub(super) fn log_anchor(&mut self, ticket: u64, size: u64, authorities: &[usize]) {
-        match self.append_anchor(size, authorities) {
+    pub(super) fn log_anchor(&mut self, ticket: u64, size: u64, batch: Batch, authorities: &[usize]) {
+        let appended = self.append_anchor(size, batch, authorities);
+        if let Batch::Gathered { gather } = batch {
+            // They do not depend on whether this box can log it.
+            self.hand_over(gather, size, authorities);
+        }
+        match appended {
             Ok(index) => {
                 self.story.anchor = Some(index);
                 self.noted();
-                self.proofs.retain(|(of, _), _| *of > size);
+                self.proofs.retain(|(_, of, _), _| *of > size);
                 self.unanchored.retain(|manifest| manifest.index >= size);
                 self.plan(AnchorEvent::Logged { ticket });
                 let anchored = self.planner.anchored(self.planner.needed());
                 log::info!("entries up to {size} are anchored by entry {index}");
                 self.tell_anchored(anchored);
+                self.site(SiteEvent::Logged);
             }
             Err(reason) => {
                 self.noted();
@@ -109,26 +119,43 @@ impl Desk {
         self.mode(ModeEvent::Anchored { size });
     }
 
-    fn append_anchor(&mut self, size: u64, authorities: &[usize]) -> Result<u64, String> {
-        let proof = |authority: &usize| Some(self.proofs.get(&(size, *authority))?.proof.clone());
+    /// What is logged: where the head stands in its batch, and the proofs over that.
+    fn anchored(&self, size: u64, batch: Batch, authorities: &[usize]) -> Result<AnchorBody, String> {
+        let gone = "a proof that was had is not there any more";
+        if let Batch::Handed { handed } = batch {
+            let mut body = self.together.as_ref().and_then(|site| site.handed(handed)).ok_or(gone)?.clone();
+            let named = |proof: &AnchorProof| {
+                authorities.iter().any(|place| self.authorities[*place].id == proof.authority)
+            };
+            body.proofs.retain(named);
+            return Ok(body);
+        }
+        let proof = |place: &usize| Some(self.proofs.get(&(batch, size, *place))?.proof.clone());
         let mut proofs: Vec<AnchorProof> = authorities.iter().filter_map(proof).collect();
         if proofs.len() != authorities.len() {
-            return Err("a proof that was had is not there any more".to_owned());
+            return Err(gone.to_owned());
         }
         proofs.sort_by(|a, b| a.authority.cmp(&b.authority));
+        let (batch, head) = self.batch(size, batch).map_err(|error| error.to_string())?;
+        let path = batch.path(0).iter().map(|hash| Octets32::new(hash.0)).collect();
+        Ok(AnchorBody {
+            version: 1,
+            batch: batch.state(),
+            index: 0,
+            path,
+            head,
+            proofs,
+            manifests: Vec::new(),
+        })
+    }
+
+    fn append_anchor(&mut self, size: u64, batch: Batch, authorities: &[usize]) -> Result<u64, String> {
+        let whole = self.anchored(size, batch, authorities)?;
         let mut index = 0;
         // Very long tokens go into entries of their own.
-        for part in parts(proofs) {
-            let (batch, head) = self.batch(size).map_err(|error| error.to_string())?;
-            let body = AnchorBody {
-                version: 1,
-                batch: batch.state(),
-                index: 0,
-                path: batch.path(0).iter().map(|hash| Octets32::new(hash.0)).collect(),
-                head,
-                proofs: part,
-                manifests: self.reanchored(size),
-            };
+        for part in parts(whole.proofs.clone()) {
+            let manifests = self.reanchored(whole.head.size);
+            let body = AnchorBody { proofs: part, manifests, ..whole.clone() };
             body.check().map_err(|error| error.to_string())?;
             index = self.append(Kind::Anchor, der::encode(&body))?;
             self.stamped(&body);

@@ -169,6 +169,14 @@ impl Line {
         }
     }
 
+    /// Whose time stamps it gives, if it gives any.
+    pub fn stamps(&self) -> Option<&TrustedTsa> {
+        match &self.kind {
+            Kind::Tsa { tsa, .. } => Some(tsa),
+            Kind::Witness { .. } => None,
+        }
+    }
+
     /// Asks for a proof.
     pub async fn ask(&self, question: &Question) -> Result<Proof, Trouble> {
         let asked = match &self.kind {

@@ -11,18 +11,20 @@ use super::http::Trouble;
 use super::kept::{self, Story};
 use super::lease::Kept;
 use super::restore::Told;
+use super::together::Together;
 use super::{DrillError, DrillOrder, Handle, Inbox, Message};
 use crate::config::{CrlsConfig, OutageConfig};
 use crate::driver::clock::{boottime_millis, now_millis};
-use crate::driver::{Command, Shared};
+use crate::driver::{Command, Shared, neighbours};
 use bulla_formats::entry::{EntryRef, TreeState};
 use bulla_keys::KeyService;
 use bulla_ledger::Control;
 use bulla_protocol::anchoring::{
-    AnchorConfig, AnchorEffect, AnchorEvent, AnchorPlanner, AnchorStart, AnchorState, Refused,
+    AnchorConfig, AnchorEffect, AnchorEvent, AnchorPlanner, AnchorStart, AnchorState, Batch, Refused,
 };
 use bulla_protocol::authority::Authority;
 use bulla_protocol::mode::{Limits, ModeConfig, ModeEffect, ModeEvent, ModeMachine};
+use bulla_protocol::site::{SiteEffect, SiteEvent};
 use bulla_protocol::time::{Bounds, TimeConfig, TimeEffect, TimeEvent, TpmClock};
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
@@ -50,6 +52,8 @@ pub struct Parts {
     pub(in crate::driver) crls: CrlsConfig,
     pub(in crate::driver) lines: Vec<Line>,
     pub(in crate::driver) told: Told,
+    /// The neighbours that heads are anchored together with.
+    pub(in crate::driver) neighbours: Option<neighbours::Handle>,
     pub(in crate::driver) handle: Handle,
     pub(in crate::driver) runtime: tokio::runtime::Handle,
 }
@@ -59,6 +63,7 @@ enum Effect {
     Mode(ModeEffect),
     Anchor(AnchorEffect),
     Time(TimeEffect),
+    Site(SiteEffect),
 }
 
 /// State of the outage thread.
@@ -79,6 +84,8 @@ pub struct Desk {
     pub(super) authorities: Vec<Authority>,
     /// What was last seen of each authority that fails; empty while it does not.
     pub(super) details: Vec<String>,
+    /// Whether it has answered since this start.
+    heard: Vec<bool>,
     pub(super) counts: Vec<AuthorityFacts>,
     pub(super) signing: Vec<Signing>,
     pub(super) lines: Arc<Vec<Line>>,
@@ -90,8 +97,9 @@ pub struct Desk {
     pub(super) ended: Option<(TreeState, u64)>,
     /// Closing manifests that no anchor covers yet.
     pub(super) unanchored: Vec<EntryRef>,
-    /// Proofs over trees of a size, by authority.
-    pub(super) proofs: HashMap<(u64, usize), Proof>,
+    /// Proofs over trees of a size and what was in the batch beside, by authority.
+    pub(super) proofs: HashMap<(Batch, u64, usize), Proof>,
+    pub(super) together: Option<Together>,
     /// Entries there were at this start.
     pub(super) first_of_run: u64,
     pub(super) outage_millis: u64,
@@ -133,6 +141,7 @@ impl Desk {
             own_limits: limits,
             lease: None,
             details: vec![String::new(); authorities.len()],
+            heard: vec![false; authorities.len()],
             signing: vec![Signing::default(); authorities.len()],
             authorities,
             counts,
@@ -144,6 +153,7 @@ impl Desk {
             ended: None,
             unanchored: told.unanchored,
             proofs: HashMap::new(),
+            together: parts.neighbours.map(|handle| Together::new(shared.origin.as_str(), handle)),
             first_of_run: size,
             outage_millis: 0,
             effects: VecDeque::new(),
@@ -171,6 +181,7 @@ impl Desk {
         loop {
             let now = boottime_millis();
             let wakeups = self.modes.next_wakeup().into_iter().chain(self.planner.next_wakeup());
+            let wakeups = wakeups.chain(self.together.as_ref().and_then(Together::next_wakeup));
             let pause = wakeups.min().map_or(LOOK_MILLIS, |at| at.saturating_sub(now)).clamp(1, LOOK_MILLIS);
             let mut message = match inbox.0.recv_timeout(Duration::from_millis(pause)) {
                 Ok(message) => Some(message),
@@ -223,9 +234,10 @@ impl Desk {
                 }
                 self.seen_of(authority, result.err());
             }
-            Message::Answered { ticket, authority, size, result, sent } => {
-                self.answered(ticket, authority, size, result, sent);
+            Message::Answered { ticket, authority, over, result, sent } => {
+                self.answered(ticket, authority, over, result, sent);
             }
+            Message::Site(news) => self.site_news(news),
             Message::Crl { certificate, fetched } => self.crl_came(certificate, fetched),
             Message::Tpm(clock) => self.tpm(clock),
             Message::Expedite(index) => self.plan(AnchorEvent::Expedite { index }),
@@ -262,8 +274,11 @@ impl Desk {
                 Err(trouble.failure)
             }
         };
+        let heard = result.is_ok() && std::mem::replace(&mut self.heard[authority], true);
         if result.is_ok() && was_failing {
             log::info!("{} answers again", self.authorities[authority].id);
+        }
+        if result.is_ok() && (was_failing || !heard) {
             self.plan(AnchorEvent::Reachable { authority });
         }
         self.mode(ModeEvent::Probed { authority, result });
@@ -273,7 +288,7 @@ impl Desk {
         &mut self,
         ticket: u64,
         authority: usize,
-        size: u64,
+        (batch, size): (Batch, u64),
         result: Result<Proof, Trouble>,
         sent: u64,
     ) {
@@ -282,7 +297,7 @@ impl Desk {
         match result {
             Ok(proof) => {
                 self.reading(&proof, sent);
-                self.proofs.insert((size, authority), proof);
+                self.proofs.insert((batch, size, authority), proof);
                 self.seen_of(authority, None);
                 self.plan(AnchorEvent::Answered { ticket, result: Ok(()) });
             }
@@ -338,6 +353,7 @@ impl Desk {
         self.time(TimeEvent::Wall { millis: now_millis() });
         self.mode(ModeEvent::Tick);
         self.plan(AnchorEvent::Tick);
+        self.site(SiteEvent::Tick);
         self.carry_out();
         self.fetch_crl();
         self.show();
@@ -389,15 +405,24 @@ impl Desk {
                 Effect::Mode(ModeEffect::DrillEnded(end)) => log::warn!("the drill has ended: {end:?}"),
                 Effect::Mode(ModeEffect::DrillRefused(refusal)) => self.refused = Some(refusal),
                 Effect::Anchor(AnchorEffect::Persist { ticket, state }) => self.persist(ticket, &state),
-                Effect::Anchor(AnchorEffect::Ask { ticket, authority, size, .. }) => {
-                    self.ask(ticket, authority, size);
+                Effect::Anchor(AnchorEffect::Ask { ticket, authority, size, batch, .. }) => {
+                    self.ask(ticket, authority, size, batch);
                 }
-                Effect::Anchor(AnchorEffect::LogAnchor { ticket, size, authorities }) => {
-                    self.log_anchor(ticket, size, &authorities);
+                Effect::Anchor(AnchorEffect::Gather { ticket, .. }) => {
+                    self.site(SiteEvent::Gather { ticket });
+                }
+                Effect::Anchor(AnchorEffect::LogAnchor { ticket, size, batch, authorities }) => {
+                    self.log_anchor(ticket, size, batch, &authorities);
                 }
                 Effect::Time(effect) => self.clock_effect(effect),
+                Effect::Site(effect) => self.site_effect(effect),
             }
         }
+        self.tidy_site();
+    }
+
+    pub(super) fn want_of_site(&mut self, effects: Vec<SiteEffect>) {
+        self.effects.extend(effects.into_iter().map(Effect::Site));
     }
 
     fn persist(&mut self, ticket: u64, state: &AnchorState) {
@@ -412,9 +437,9 @@ impl Desk {
         self.plan(event);
     }
 
-    fn ask(&mut self, ticket: u64, authority: usize, size: u64) {
+    fn ask(&mut self, ticket: u64, authority: usize, size: u64, batch: Batch) {
         let (lines, handle) = (self.lines.clone(), self.handle.clone());
-        let question = self.question(size, lines[authority].since());
+        let question = self.question(size, batch, lines[authority].since());
         self.counts[authority].asked();
         self.runtime.spawn(async move {
             let sent = boottime_millis();
@@ -422,7 +447,7 @@ impl Desk {
                 Ok(question) => lines[authority].ask(&question).await,
                 Err(trouble) => Err(trouble),
             };
-            handle.tell(Message::Answered { ticket, authority, size, result, sent });
+            handle.tell(Message::Answered { ticket, authority, over: (batch, size), result, sent });
         });
     }
 
@@ -437,6 +462,7 @@ impl Desk {
             outage_seconds: self.outage_millis as f64 / 1e3,
             lease: self.lease_facts(),
             crls: self.crls_facts(),
+            together: self.together.as_ref().map(Together::facts),
         };
         self.shared.set_outage_facts(facts);
     }

@@ -97,10 +97,11 @@ impl Desk {
         }
         let crls = &self.shared.crls;
         let worthless = |proof: &Proof| proof.stamp.as_ref().is_some_and(|stamp| crls.doubt(stamp).is_some());
-        let at_hand = self.proofs.iter().filter(|(_, proof)| worthless(proof)).map(|((_, place), _)| *place);
+        let at_hand =
+            self.proofs.iter().filter(|(_, proof)| worthless(proof)).map(|((_, _, place), _)| *place);
         let revoked = (0..self.signing.len()).filter(|place| self.signing[*place].revoked.is_some());
         let revoked: Vec<usize> = at_hand.chain(revoked).collect();
-        self.proofs.retain(|(_, place), _| !revoked.contains(place));
+        self.proofs.retain(|(_, _, place), _| !revoked.contains(place));
         self.unanchored = self.closing_manifests(largest);
 
         let (before, needed) = (self.planner.anchored(self.planner.needed()), self.planner.needed());

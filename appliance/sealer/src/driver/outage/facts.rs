@@ -3,6 +3,7 @@
 use super::crls::CrlsFacts;
 use super::http::Trouble;
 use super::lease::LeaseFacts;
+use super::together::TogetherFacts;
 use crate::driver::Shared;
 use bulla_protocol::anchoring::AnchorFacts;
 use bulla_protocol::authority::{Authority, Failure};
@@ -76,6 +77,8 @@ pub struct Facts {
     pub lease: Option<LeaseFacts>,
     /// The CRLs behind its time stamps.
     pub crls: CrlsFacts,
+    /// Heads that are anchored together with neighbours', where they are.
+    pub together: Option<TogetherFacts>,
 }
 
 impl Shared {

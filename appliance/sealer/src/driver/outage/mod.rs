@@ -21,6 +21,7 @@ pub mod kept;
 pub mod lease;
 pub mod manifests;
 pub mod restore;
+mod together;
 mod tree;
 mod words;
 
@@ -31,8 +32,10 @@ pub use desk::{Desk, Parts};
 pub use facts::{AuthorityFacts, Facts, LATENCY_MILLIS};
 pub use files::{FORMS, file_name, page_of};
 pub use manifests::Manifests;
+pub(in crate::driver) use together::SiteNews;
 
 use authority::Proof;
+use bulla_protocol::anchoring::Batch;
 use bulla_protocol::mode::{DrillRefusal, ModeFacts};
 use bulla_protocol::time::TpmClock;
 use http::Trouble;
@@ -84,10 +87,13 @@ enum Message {
     Answered {
         ticket: u64,
         authority: usize,
-        size: u64,
+        /// What the question was over.
+        over: (Batch, u64),
         result: Result<Proof, Trouble>,
         sent: u64,
     },
+    /// Of heads that are anchored together.
+    Site(SiteNews),
     /// A fetch of a CRL has ended.
     Crl {
         certificate: bulla_protocol::crl::Certificate,
@@ -150,6 +156,11 @@ impl Handle {
     /// So many neighbours hold copies of the log.
     pub fn holders(&self, count: u32) {
         self.tell(Message::Holders(count));
+    }
+
+    /// What neighbours say of heads that are anchored together.
+    pub(in crate::driver) fn site(&self, news: SiteNews) {
+        self.tell(Message::Site(news));
     }
 
     /// Ends the thread.

@@ -110,6 +110,12 @@ fn anchors() -> Value {
                 }))]},
                 "failing": {"type": ["string", "null"], "description": "What the last fetch failed of."},
             }))},
+            "together": {"oneOf": [{"type": "null"}, object("Heads that are anchored together with those of neighbours; null without neighbours, or where it is switched off.", json!({
+                "waitsFor": {"type": ["string", "null"], "description": "The neighbour, by its log, that is having this log anchored; this box asks nobody meanwhile."},
+                "waitsSeconds": nullable("For how long at most."),
+                "owed": number("Neighbours that have not taken yet what this box had anchored for them."),
+                "refused": {"type": "array", "items": {"type": "string"}, "description": "Neighbours whose anchors are not taken for a while, because one did not hold."},
+            }))]},
         }),
     )
 }
