@@ -24,6 +24,7 @@ mod produce;
 mod progress;
 mod pull;
 mod reindex;
+mod restore;
 mod run;
 mod seal;
 mod shelf;
@@ -42,6 +43,7 @@ use commands::feed::{FindingsArgs, NotifyArgs};
 use commands::find::FindArgs;
 use commands::{FsckArgs, PullArgs, SealArgs};
 use exit::{Exit, Failure};
+use restore::RestoreArgs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -88,6 +90,8 @@ enum Command {
     Reindex,
     /// Write the .seal file of an entry out of the archive
     Seal(SealArgs),
+    /// Write a lost log as a directory that `bulla-box restore --from-archive` takes it from
+    Restore(RestoreArgs),
     #[command(flatten)]
     Manual(ManualCommand),
 }
@@ -110,6 +114,7 @@ pub fn main() -> ExitCode {
         Command::Drift(args) => commands::audit::drift(config, args, json),
         Command::Reindex => commands::reindex(config, json),
         Command::Seal(args) => commands::seal(config, args, json),
+        Command::Restore(args) => restore::execute(config, args, json),
         Command::Manual(command) => command
             .execute(Cli::command(), "8")
             .map(|()| Exit::Ok)

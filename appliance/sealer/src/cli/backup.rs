@@ -1,9 +1,10 @@
 //! `bulla-box backup` and `bulla-box restore`.
 //!
-//! `restore --from-peers` is in `from_peers`.
+//! `restore --from-peers` is in `from_peers`, `restore --from-archive` in `from_archive`.
 //! Refuses to do: back up beside a running box (that is `POST /v1/backups`, or `bulla backup`); leave a file under its
 //! final name that is not complete.
 
+use super::from_archive::{self, FromArchiveArgs};
 use super::from_peers::{self, FromPeersArgs};
 use crate::backup::gather::gather;
 use crate::backup::pack::pack;
@@ -36,7 +37,12 @@ pub struct BackupArgs {
 #[derive(Debug, Args)]
 pub struct RestoreArgs {
     /// The backup.
-    #[arg(long, required_unless_present = "from_peers", conflicts_with = "from_peers", requires = "key")]
+    #[arg(
+        long,
+        required_unless_present_any = ["from_peers", "from_archive"],
+        conflicts_with_all = ["from_peers", "from_archive"],
+        requires = "key"
+    )]
     from: Option<PathBuf>,
     /// File with the age secret key of one of its recipients.
     #[arg(long, value_name = "FILE", requires = "from")]
@@ -46,6 +52,8 @@ pub struct RestoreArgs {
     without_keys: bool,
     #[command(flatten)]
     peers: FromPeersArgs,
+    #[command(flatten)]
+    archive: FromArchiveArgs,
 }
 
 /// Backs up a stopped box.
@@ -109,13 +117,18 @@ fn write_file(path: &Path, write: impl FnOnce(&fs::File) -> Result<()>) -> Resul
     written
 }
 
-/// Restores a backup into the state directory, or a log from the neighbours.
+/// Restores a backup into the state directory, or a log from the neighbours or from an archive.
 pub fn bring_back(args: &RestoreArgs, config: &Config, out: &mut impl Write) -> Result<()> {
     if args.peers.wanted() {
         return from_peers::execute(&args.peers, config, out);
     }
+    if let Some(directory) = &args.archive.from_archive {
+        return from_archive::execute(directory, &args.archive, &args.peers, config, out);
+    }
     let (Some(from), Some(key)) = (&args.from, &args.key) else {
-        anyhow::bail!("name the backup with --from and its key with --key, or say --from-peers");
+        anyhow::bail!(
+            "name the backup with --from and its key with --key, or say --from-peers or --from-archive"
+        );
     };
     let secret = secret_key(key)?;
     let file = fs::File::open(from).with_context(|| format!("cannot read {}", from.display()))?;

@@ -8,8 +8,9 @@ use crate::config::Config;
 use crate::driver::neighbours::{MIRRORS, mirror_options};
 use crate::identity::{self, Identity};
 use crate::peers::{self, OnDisk, Own};
-use crate::retrieve::{Asking, Followed, Retrieved, copy, follow, survey};
+use crate::retrieve::{Asking, Followed, HeldBy, Retrieved, copy, follow, survey};
 use anyhow::{Context as _, Result, bail, ensure};
+use bulla_formats::origin::Origin;
 use bulla_formats::peer::card::PeerCard;
 use bulla_formats::witness::Role;
 use bulla_ledger::{DirShelf, DirStore, Ledger, Mirrors};
@@ -28,8 +29,8 @@ pub struct FromPeersArgs {
     #[arg(long, requires = "reason")]
     from_peers: bool,
     /// Why; it is in the log for ever.
-    #[arg(long, requires = "from_peers")]
-    reason: Option<String>,
+    #[arg(long, conflicts_with = "from")]
+    pub(super) reason: Option<String>,
     /// Card of the lost box, for which this one stands in (`bulla-box peers card --of ORIGIN` at a neighbour).
     #[arg(long, value_name = "CARD", requires = "from_peers", requires = "fingerprint")]
     log: Option<PathBuf>,
@@ -43,8 +44,8 @@ pub struct FromPeersArgs {
     #[arg(long, value_name = "FILE", requires = "from_peers")]
     head: Option<PathBuf>,
     /// A neighbour that is gone for good, by the name of its log; may be repeated. All others must answer.
-    #[arg(long, value_name = "ORIGIN", requires = "from_peers")]
-    without: Vec<String>,
+    #[arg(long, value_name = "ORIGIN", conflicts_with = "from")]
+    pub(super) without: Vec<String>,
     /// Longest wait for the neighbours, in seconds.
     #[arg(long, default_value_t = 30, requires = "from_peers")]
     wait_seconds: u64,
@@ -55,20 +56,36 @@ impl FromPeersArgs {
     pub fn wanted(&self) -> bool {
         self.from_peers
     }
+
+    /// Why a log is begun.
+    pub(super) fn reason(&self) -> Result<&str> {
+        let reason = self.reason.as_deref().unwrap_or_default().trim();
+        ensure!(!reason.is_empty() && reason.len() <= 700, "--reason says why in 1 to 700 bytes");
+        Ok(reason)
+    }
+
+    /// The cards of the neighbours that are not given up; `lost`, whose log it is, does not answer.
+    pub(super) fn cards(&self, known: OnDisk, lost: &Origin) -> Result<Vec<PeerCard>> {
+        let neighbours = known.allowed.neighbours.into_values().map(|neighbour| neighbour.card);
+        let mut cards: Vec<PeerCard> = neighbours.filter(|card| card.origin() != lost).collect();
+        for origin in &self.without {
+            ensure!(
+                cards.iter().any(|card| card.origin().as_str() == origin),
+                "no neighbour has the log {origin}; see `bulla-box peers list`"
+            );
+        }
+        cards.retain(|card| !self.without.iter().any(|origin| card.origin().as_str() == origin));
+        Ok(cards)
+    }
 }
 
 /// Carries it out.
 pub fn execute(args: &FromPeersArgs, config: &Config, out: &mut impl Write) -> Result<()> {
-    let reason = args.reason.as_deref().unwrap_or_default().trim();
-    ensure!(!reason.is_empty() && reason.len() <= 700, "--reason says why in 1 to 700 bytes");
+    let reason = args.reason()?;
     let settings = config.peers.as_ref();
     let settings =
         settings.context("this box has no neighbours: add a [peers] section to its configuration")?;
-    let own = identity::open(config).context(
-        "without identity.json and keys/ nobody can show that this box was the lost one: bring them back from a backup \
-         (`restore --from`), or make a new box and name the lost log with --log",
-    )?;
-    let directory = config.state_dir.join(MIRRORS);
+    let own = open(config)?;
     let line = Own::open(&config.state_dir, settings, &own)?;
     let known = peers::allowed_on_disk(&config.state_dir, &line.card, settings)?;
     let of = match (&args.log, &args.lost) {
@@ -76,19 +93,8 @@ pub fn execute(args: &FromPeersArgs, config: &Config, out: &mut impl Write) -> R
         (None, Some(lost)) => of_roster(lost, &known, &own)?,
         (None, None) => line.card.clone(),
     };
-    let shelf = DirShelf::open(&directory)
-        .with_context(|| format!("cannot open {}; stop the box first", directory.display()))?;
-    let mirrors = Mirrors::open(Arc::new(shelf), mirror_options(config.sealing.reserve_bytes))?;
-    let neighbours = known.allowed.neighbours.into_values().map(|neighbour| neighbour.card);
-    // The lost one does not answer.
-    let mut cards: Vec<PeerCard> = neighbours.filter(|card| card.origin() != of.origin()).collect();
-    for origin in &args.without {
-        ensure!(
-            cards.iter().any(|card| card.origin().as_str() == origin),
-            "no neighbour has the log {origin}; see `bulla-box peers list`"
-        );
-    }
-    cards.retain(|card| !args.without.iter().any(|origin| card.origin().as_str() == origin));
+    let mirrors = mirrors(config)?;
+    let cards = args.cards(known, of.origin())?;
     ensure!(
         !cards.is_empty(),
         "this box has nobody's card: take the neighbours' with `bulla-box peers add`, and hand them this box's (`peers \
@@ -106,7 +112,28 @@ pub fn execute(args: &FromPeersArgs, config: &Config, out: &mut impl Write) -> R
         std::fs::write(path, retrieved.note.encode())
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
-    match follow(config, own, of.origin(), &retrieved, reason)? {
+    begin(follow(config, own, of.origin(), &retrieved, reason)?, out)
+}
+
+/// The keys of this box.
+pub(super) fn open(config: &Config) -> Result<Identity> {
+    identity::open(config).context(
+        "without identity.json and keys/ nobody can show that this box was the lost one: bring them back from a backup \
+         (`restore --from`), or make a new box and name the lost log (--log CARD of a neighbour, --trust FILE of an archive)",
+    )
+}
+
+/// The copies that a stopped box has.
+pub(super) fn mirrors(config: &Config) -> Result<Mirrors> {
+    let directory = config.state_dir.join(MIRRORS);
+    let shelf = DirShelf::open(&directory)
+        .with_context(|| format!("cannot open {}; stop the box first", directory.display()))?;
+    Ok(Mirrors::open(Arc::new(shelf), mirror_options(config.sealing.reserve_bytes))?)
+}
+
+/// Says what has begun.
+pub(super) fn begin(followed: Followed, out: &mut impl Write) -> Result<()> {
+    match followed {
         Followed::Log(created) => writeln!(
             out,
             "the new log is {}, and names the old one; hand its card to the neighbours (`bulla-box peers card`), then \
@@ -169,13 +196,7 @@ fn fetch(
 ) -> Result<Retrieved> {
     let survey = survey(asking, of, cards)?;
     if of.origin() == &own.origin {
-        let log = identity::log_directory(&config.state_dir, &own.origin);
-        // What does not open is lost; that is what this command is for.
-        let disk = log.is_dir().then(|| {
-            let store = DirStore::open(&log).ok()?;
-            Ledger::open(Arc::new(store), own.origin.as_str(), identity::options(config)).ok()
-        });
-        if let Some((ledger, _)) = disk.flatten() {
+        if let Some(ledger) = on_disk(config, own) {
             survey.compare(&ledger.reader())?;
             if ledger.size() >= survey.entries() {
                 bail!(
@@ -190,10 +211,23 @@ fn fetch(
     copy(asking, &survey, mirrors)
 }
 
+/// The log of this box as its disk has it. What does not open is lost; that is what retrieving is for.
+pub(super) fn on_disk(config: &Config, own: &Identity) -> Option<Ledger> {
+    let log = identity::log_directory(&config.state_dir, &own.origin);
+    let store = log.is_dir().then(|| DirStore::open(&log).ok()).flatten()?;
+    Ledger::open(Arc::new(store), own.origin.as_str(), identity::options(config))
+        .ok()
+        .map(|(ledger, _)| ledger)
+}
+
 fn tell(of: &PeerCard, retrieved: &Retrieved, out: &mut impl Write) -> Result<()> {
     let (size, root) = (retrieved.head.size, retrieved.head.root());
     writeln!(out, "fetched {} with {size} entries, root {root}", of.origin())?;
-    for (origin, roles) in &retrieved.holders {
+    let holders = match &retrieved.held_by {
+        HeldBy::Neighbours(holders) => holders.as_slice(),
+        HeldBy::Archive => &[],
+    };
+    for (origin, roles) in holders {
         let roles: Vec<&str> = roles.iter().map(|role: &Role| role.name()).collect();
         let said = if roles.is_empty() {
             "knows an older head".to_owned()

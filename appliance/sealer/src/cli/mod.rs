@@ -7,6 +7,7 @@ mod backup;
 mod drill;
 mod enroll;
 mod erase;
+mod from_archive;
 mod from_peers;
 mod lease;
 mod owner;
@@ -99,7 +100,8 @@ enum Command {
     },
     /// Backs up a stopped box into one encrypted file; a running one is asked with `bulla backup`.
     Backup(backup::BackupArgs),
-    /// Restores a backup into an empty state directory; or a lost log from the neighbours that mirror it.
+    /// Restores a backup into an empty state directory; or a lost log from the neighbours that mirror it, or from
+    /// a hub's archive.
     Restore(backup::RestoreArgs),
     /// Destroys what opens the personal data in seals; the seals stay valid.
     Erase(erase::EraseArgs),

@@ -4,7 +4,7 @@
 //! another one, its own log, which goes on, says so.
 //! Refuses to do: name a head whose entries are not here.
 
-use super::Retrieved;
+use super::{HeldBy, Retrieved};
 use crate::config::Config;
 use crate::identity::{self, Identity};
 use anyhow::{Context as _, Result, ensure};
@@ -59,9 +59,13 @@ pub fn follow(
 
 /// What is known of the end of that log, for those who read the entry.
 fn known(retrieved: &Retrieved, own: Option<&Identity>) -> String {
-    let cosigned = retrieved.holders.iter().filter(|(_, roles)| !roles.is_empty()).count();
-    let mut known =
-        format!("held by {} neighbour(s), {cosigned} of which cosigned it", retrieved.holders.len());
+    let mut known = match &retrieved.held_by {
+        HeldBy::Neighbours(holders) => {
+            let cosigned = holders.iter().filter(|(_, roles)| !roles.is_empty()).count();
+            format!("held by {} neighbour(s), {cosigned} of which cosigned it", holders.len())
+        }
+        HeldBy::Archive => "held by the archive of a hub".to_owned(),
+    };
     if let Some(size) = retrieved.beyond {
         known += &format!("; a head of {size} entries was signed");
     }

@@ -43,15 +43,23 @@ pub struct Retrieved {
     pub head: TreeState,
     /// That head, signed by the log and by everybody who cosigned it.
     pub note: SignedNote,
-    /// Who holds it, and which of them have cosigned that head.
-    pub holders: Vec<(String, Vec<Role>)>,
+    /// Who holds it.
+    pub held_by: HeldBy,
     /// A larger head that somebody knows, and whose entries nobody holds.
     pub beyond: Option<u64>,
     /// The newest value of the TPM counter that an entry states.
     pub counter: Option<u64>,
 }
 
-const FORKED: &str =
+/// Who holds a log that was fetched.
+pub enum HeldBy {
+    /// Neighbours, each with the roles in which it has cosigned the head.
+    Neighbours(Vec<(String, Vec<Role>)>),
+    /// A hub, which has cosigned nothing by archiving it.
+    Archive,
+}
+
+pub(super) const FORKED: &str =
     "the log has forked; nothing is taken or begun, see docs/runbooks/peers.md, \"A log has forked\"";
 
 /// Asks every neighbour what it holds of the log of this card; all must answer, but those that an operator gives up.
@@ -165,7 +173,8 @@ pub fn copy(asking: &mut Asking, survey: &Survey, mirrors: &Mirrors) -> Result<R
     let beyond =
         survey.holders.iter().map(|holder| holder.head.size()).max().filter(|size| *size > tree.size());
     let counter = counter(&reader)?;
-    Ok(Retrieved { head: TreeState::new(head.size(), head.root()), note, holders, beyond, counter })
+    let held_by = HeldBy::Neighbours(holders);
+    Ok(Retrieved { head: TreeState::new(head.size(), head.root()), note, held_by, beyond, counter })
 }
 
 /// One answer's worth of entries: proven, then durable.
@@ -225,7 +234,7 @@ fn vouched(survey: &Survey, head: &Checkpoint, note: &SignedNote) -> (SignedNote
 }
 
 /// The newest value of the counter that an entry states, if one of the last ones does.
-fn counter(reader: &Reader) -> Result<Option<u64>> {
+pub(super) fn counter(reader: &Reader) -> Result<Option<u64>> {
     let size = reader.size();
     for index in (size.saturating_sub(COUNTER_WITHIN)..size).rev() {
         let Ok(entry) = Entry::decode(&reader.entry(index)?) else { continue };
