@@ -16,6 +16,7 @@ pub mod enrolment;
 pub mod entry;
 pub mod erasure;
 pub mod hash;
+pub mod hub_log;
 pub mod json;
 pub mod lease;
 pub mod manifest_file;

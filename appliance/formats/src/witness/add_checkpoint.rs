@@ -1,20 +1,23 @@
-//! Asking a witness for a cosignature: the body that is posted, and what its answer means
+//! Asking a witness for a cosignature: the body that is posted, as both sides have it, and what its answer means
 //! (c2sp.org/tlog-witness, `add-checkpoint`).
 //!
 //! Refuses to do: HTTP; cosignatures of keys nobody named, which are passed over; answers that only look like one.
-//! Invariant: a [`Cosignature`] comes out only when the witness's key made it over this very checkpoint.
+//! Invariants: a [`Cosignature`] comes out only when the witness's key made it over this very checkpoint; a
+//! [`Submission`] has one spelling.
 
 use super::WitnessKey;
 use crate::body::anchor::Cosignature;
 use crate::entry::NUMBER_MAX;
 use crate::hash::Hash;
-use crate::json::base64_encode;
-use crate::note::{NOTE_BYTES_MAX, SignedNote};
+use crate::json::{base64_decode, base64_encode};
+use crate::note::{NOTE_BYTES_MAX, SignedNote, parse_checkpoint_text};
 
 /// Where a request is posted to, below a witness's submission prefix.
 pub const PATH: &str = "add-checkpoint";
 /// Most hashes of a consistency proof in a request.
 pub const PROOF_HASHES_MAX: usize = 63;
+/// Most bytes of a request: the old size, 63 hashes of 45 bytes, and a note.
+pub const REQUEST_BYTES_MAX: usize = 25 + PROOF_HASHES_MAX * 45 + 1 + NOTE_BYTES_MAX;
 /// Most bytes of an answer that are read: what a note has.
 pub const ANSWER_BYTES_MAX: usize = NOTE_BYTES_MAX;
 
@@ -26,6 +29,58 @@ pub fn request(old: u64, proof: &[Hash], note: &SignedNote) -> Option<String> {
     }
     let hashes: String = proof.iter().map(|hash| format!("{}\n", base64_encode(&hash.0))).collect();
     Some(format!("old {old}\n{hashes}\n{}", note.encode()))
+}
+
+/// A request as a witness reads it; nothing of it is verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Submission {
+    /// Size of the tree that the log believes the witness to have cosigned last.
+    pub old: u64,
+    /// Proof that the checkpoint's tree extends that one.
+    pub proof: Vec<Hash>,
+    /// The checkpoint with its signatures.
+    pub note: SignedNote,
+    /// The log: first line of the checkpoint.
+    pub origin: String,
+    /// Size of its tree.
+    pub size: u64,
+    /// Root of its tree.
+    pub root: Hash,
+}
+
+impl Submission {
+    /// Reads the body of a request.
+    ///
+    /// # Errors
+    /// In words, what makes it none; a witness answers 400.
+    pub fn parse(body: &[u8]) -> Result<Self, &'static str> {
+        if body.len() > REQUEST_BYTES_MAX {
+            return Err("it is longer than a request can be");
+        }
+        let body = std::str::from_utf8(body).map_err(|_| "it is no UTF-8")?;
+        let (head, note) = body.split_once("\n\n").ok_or("there is no empty line before the checkpoint")?;
+        let mut lines = head.split('\n');
+        let old = lines
+            .next()
+            .and_then(|line| line.strip_prefix("old "))
+            .ok_or("it does not begin with \"old \"")?;
+        let old = decimal(old).ok_or("the old size is no size in plain decimal")?;
+        let hash = |line: &str| Hash::from_slice(&base64_decode(line).ok()?);
+        let proof: Option<Vec<Hash>> = lines.map(hash).collect();
+        let proof = proof.ok_or("a line of the proof is no hash in base64")?;
+        let note = SignedNote::parse(note).map_err(|_| "the checkpoint is no signed note")?;
+        let (origin, size, root) =
+            parse_checkpoint_text(&note.text).map_err(|_| "the note is no checkpoint of three lines")?;
+        let (origin, size, root) = (origin.to_owned(), size, root);
+        if old > size {
+            return Err("the old size is beyond the checkpoint's");
+        }
+        match request(old, &proof, &note) {
+            Some(again) if again == body => Ok(Submission { old, proof, note, origin, size, root }),
+            Some(_) => Err("it has another spelling than the one there is"),
+            None => Err("the proof has more than 63 hashes"),
+        }
+    }
 }
 
 /// Why an answer holds no cosignature.
@@ -106,7 +161,10 @@ pub fn parse_answer(
 }
 
 fn size(body: &[u8]) -> Option<u64> {
-    let digits = std::str::from_utf8(body).ok()?.strip_suffix('\n')?;
+    decimal(std::str::from_utf8(body).ok()?.strip_suffix('\n')?)
+}
+
+fn decimal(digits: &str) -> Option<u64> {
     let size: u64 = digits.parse().ok()?;
     (size.to_string() == digits && size <= NUMBER_MAX).then_some(size)
 }
@@ -154,6 +212,38 @@ mod tests {
         let proof: Vec<Hash> = head.lines().skip(1).map(hash).collect();
         let note = SignedNote::parse(note).unwrap();
         assert_eq!(request(20_852_014, &proof, &note).as_deref(), Some(body));
+        let read = Submission::parse(body.as_bytes()).unwrap();
+        assert_eq!((read.old, &read.proof, &read.note), (20_852_014, &proof, &note));
+        assert_eq!((read.origin.as_str(), read.size), ("example.com/behind-the-sofa", 20_852_163));
+        for (bad, why) in [
+            (body.replacen("old ", "new ", 1), "old"),
+            (body.replacen("old 2", "old 02", 1), "decimal"),
+            (body.replacen("old 2", "old +2", 1), "decimal"),
+            (body.replacen("old 20852014", "old 20852164", 1), "beyond"),
+            (body.replacen("old 20852014", "old 9223372036854775808", 1), "decimal"),
+            (body.replacen("PlRN", "PlR", 1), "hash"),
+            (body.replacen("kaw=\n", "kax=\n", 1), "hash"),
+            (body.replacen("\n\n", "\n", 1), "no signed note"),
+            (body.replacen("20852163\n", "20852163 \n", 1), "checkpoint"),
+            (body.replacen("20852163\n", "20852163\nmore\n", 1), "checkpoint"),
+            (body.trim_end().to_owned(), "no signed note"),
+            (format!("{body}\n"), "no signed note"),
+            (body.replacen("old", "\u{feff}old", 1), "old"),
+            (
+                format!("old 20852014\n{}\n{}", "A".repeat(43) + "=\n", note.encode())
+                    .replacen("\n\n", "\r\n\n", 1),
+                "hash",
+            ),
+            (String::new(), "empty line"),
+            ("x".repeat(REQUEST_BYTES_MAX + 1), "longer"),
+        ] {
+            let refused = Submission::parse(bad.as_bytes()).unwrap_err();
+            assert!(refused.contains(why), "{refused:?}, not {why:?}: {bad:?}");
+        }
+        let many = "A".repeat(43) + "=\n";
+        let many = format!("old 1\n{}\n{}", many.repeat(64), note.encode());
+        assert!(Submission::parse(many.as_bytes()).unwrap_err().contains("63"));
+        assert!(Submission::parse(&[0xff]).is_err());
         assert!(request(0, &[], &note).unwrap().starts_with("old 0\n\nexample.com"));
         assert!(request(1, &[Hash([1; 32]); 63], &note).is_some());
         assert_eq!(request(1, &[Hash([1; 32]); 64], &note), None);

@@ -1,17 +1,18 @@
-//! Answers of witnesses, and their verifier keys.
+//! Answers of witnesses, their verifier keys, what they are asked, and entries of hubs' own logs.
 //!
-//! Holds: a cosignature that is taken is one that the key made; a verifier key has one spelling.
+//! Holds: a cosignature that is taken is one that the key made; a verifier key, a request and an entry have one spelling.
 
 use super::{seed, split};
 use bulla_formats::body::anchor::Cosignature;
 use bulla_formats::hash::Hash;
+use bulla_formats::hub_log::{HubEntry, HubKind, QueriesHead};
 use bulla_formats::note::{SignatureLine, SignedNote, checkpoint_text, verifier_key};
-use bulla_formats::witness::add_checkpoint::{parse_answer, request};
+use bulla_formats::witness::add_checkpoint::{Submission, parse_answer, request};
 use bulla_formats::witness::{WitnessKey, cosigned};
 use ed25519_dalek::{Signer as _, SigningKey};
 use std::sync::LazyLock;
 
-const CHOICES: u8 = 3;
+const CHOICES: u8 = 5;
 const SECONDS: u64 = 1_795_303_800;
 
 struct Genuine {
@@ -45,6 +46,17 @@ pub fn run(data: &[u8]) {
             let answer = parse_answer(u16::from_be_bytes(*status), body, text, key);
             assert!(answer.is_err() || *status == [0, 200]);
         }
+        3 => {
+            let Ok(said) = Submission::parse(data) else { return };
+            assert!(said.old <= said.size);
+            let again = request(said.old, &said.proof, &said.note);
+            assert_eq!(again.map(String::into_bytes).as_deref(), Some(data), "a request has one spelling");
+        }
+        4 => {
+            let Ok(entry) = HubEntry::decode(data) else { return };
+            assert_eq!(entry.encode(), data, "an entry has one encoding");
+            assert_eq!(entry.seen().is_some(), entry.kind != HubKind::Queries);
+        }
         _ => {
             let Ok(text) = std::str::from_utf8(data) else { return };
             let Some(key) = WitnessKey::parse(text) else { return };
@@ -65,7 +77,16 @@ pub fn seeds() -> Vec<Vec<u8>> {
     };
     let note = SignedNote { text: text.clone(), lines: vec![other.clone()] };
     let asked = request(3, &[Hash([2; 32]), Hash([3; 32])], &note).expect("it is short");
+    let queries = QueriesHead { count: 3, hash: Hash([4; 32]) };
     vec![
+        seed(3, asked.clone()),
+        seed(3, request(5, &[], &note).expect("it is short")),
+        seed(4, HubEntry::head(HubKind::Archived, SECONDS, &note).encode()),
+        seed(
+            4,
+            HubEntry::head(HubKind::Cosigned, SECONDS, &HubEntry::own_lines(&note, &[own.clone()])).encode(),
+        ),
+        seed(4, HubEntry::queries(SECONDS, &queries).encode()),
         seed(0, answer(vec![own.clone()])),
         seed(0, answer(vec![other.clone(), own.clone(), other.clone()])),
         seed(0, answer(vec![own.clone(), own])),
