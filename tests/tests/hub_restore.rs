@@ -94,9 +94,9 @@ fn g1_g2_a_box_without_disk_and_neighbours_goes_on_from_the_archive() -> Result<
     hub.pull("branch")?;
     kept.extend(seals(&rig, 4..304)?);
     let archived = hub.pull("branch")?;
-    hub.lines(&["restore", "branch", "--to", "archive"], 0)?;
-    hub.lines(&["restore", "branch", "--to", "archive"], 2)?;
-    let archive = hub.file("archive");
+    hub.lines(&["restore", "branch", "--to", "lost-log"], 0)?;
+    hub.lines(&["restore", "branch", "--to", "lost-log"], 2)?;
+    let archive = hub.file("lost-log");
     refused(restore(&rig, &archive, &[])?, "stop the box")?;
     rig.sealer.stop()?;
     // The hub has no entry that the disk lacks.
@@ -108,14 +108,14 @@ fn g1_g2_a_box_without_disk_and_neighbours_goes_on_from_the_archive() -> Result<
     let (from, secret) = (backup.to_str().unwrap(), key.to_str().unwrap());
     rig.run(&["restore", "--from", from, "--key", secret])?;
     // A stick with a bad block, and one that was pulled out early.
-    let damaged = hub.file("archive/tile/entries/000");
+    let damaged = hub.file("lost-log/tile/entries/000");
     let genuine = std::fs::read(&damaged)?;
     let mut bent = genuine.clone();
     bent[genuine.len() / 2] ^= 1;
     std::fs::write(&damaged, &bent)?;
     refused(restore(&rig, &archive, &[])?, "")?;
     std::fs::write(&damaged, &genuine)?;
-    let checkpoint = hub.file("archive/checkpoint");
+    let checkpoint = hub.file("lost-log/checkpoint");
     let head = std::fs::read(&checkpoint)?;
     std::fs::remove_file(&checkpoint)?;
     refused(restore(&rig, &archive, &[])?, "bulla-hub restore")?;
@@ -163,7 +163,7 @@ fn g1_a_new_box_holds_the_log_of_one_of_which_nothing_is_left() -> Result<()> {
     let origin = kept[0].1.origin.clone();
     let hub = HubRig::create(&[("lost", &origin, &[(&lost, false)])])?;
     let archived = hub.pull("lost")?;
-    hub.lines(&["restore", "lost", "--to", "archive"], 0)?;
+    hub.lines(&["restore", "lost", "--to", "lost-log"], 0)?;
     let trust = hub.file("lost-trust.json");
     std::fs::copy(lost.file("trust.json"), &trust)?;
     drop(lost);
@@ -171,7 +171,7 @@ fn g1_a_new_box_holds_the_log_of_one_of_which_nothing_is_left() -> Result<()> {
     let mut new = lonely(Keys::Software, None)?;
     let first = seals(&new, 10..11)?;
     new.sealer.stop()?;
-    let archive = hub.file("archive");
+    let archive = hub.file("lost-log");
     refused(restore(&new, &archive, &[])?, "vouches")?;
     let own = new.file("trust.json");
     refused(restore(&new, &archive, &["--trust", own.to_str().unwrap()])?, "vouches")?;

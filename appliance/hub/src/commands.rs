@@ -7,9 +7,10 @@ pub mod audit;
 pub mod feed;
 pub mod find;
 
-use crate::config::Config;
+use crate::config::{BoxConfig, Config};
 use crate::exit::{Exit, Failure};
 use crate::hub::{self, Hub};
+use crate::journal::{self, Who};
 use crate::progress::{Progress, print};
 use crate::pull::Outcome;
 use crate::{fsck, run, seal, webhook};
@@ -104,7 +105,7 @@ fn worse(exit: Exit, outcome: &Outcome) -> Exit {
     if outcome.is_complete() { exit } else { Exit::Unreached }
 }
 
-fn told(progress: &Progress, name: &str, outcome: &Outcome) {
+pub(crate) fn told(progress: &Progress, name: &str, outcome: &Outcome) {
     let end = match (&outcome.frozen, outcome.is_complete()) {
         (Some(why), _) => format!("frozen: {why}"),
         (None, true) => "complete".to_owned(),
@@ -136,28 +137,34 @@ pub fn status(path: &Path, json: bool) -> Result<Exit, Failure> {
     let hub = Hub::open(path)?;
     let progress = Progress::new(json);
     for branch in &hub.config.boxes {
-        let state = match hub.index.known(&branch.origin)? {
-            Some(id) => hub.index.state(id)?,
-            None => Default::default(),
-        };
-        let newest = if state.progress > 0 { utc(state.newest_millis) } else { "never".to_owned() };
-        let line = format!(
-            "{}: {} entries, newest {newest}, {} anchored, {} quarantined{}",
-            branch.name,
-            state.progress,
-            state.anchored,
-            state.quarantined,
-            state.frozen.as_ref().map_or_else(String::new, |why| format!(", frozen: {why}"))
-        );
-        let value = json!({
-            "box": branch.name, "origin": branch.origin, "entries": state.progress,
-            "newestMillis": state.newest_millis, "anchored": state.anchored,
-            "quarantined": state.quarantined, "frozen": state.frozen,
-            "pulling": state.pending.is_some(),
-        });
+        let (line, value) = standing(&hub, branch)?;
         progress.say(&line, &value);
     }
     Ok(Exit::Ok)
+}
+
+/// How far a log is archived: for people, and for programs.
+pub(crate) fn standing(hub: &Hub, branch: &BoxConfig) -> Result<(String, Value), Failure> {
+    let state = match hub.index.known(&branch.origin)? {
+        Some(id) => hub.index.state(id)?,
+        None => Default::default(),
+    };
+    let newest = if state.progress > 0 { utc(state.newest_millis) } else { "never".to_owned() };
+    let line = format!(
+        "{}: {} entries, newest {newest}, {} anchored, {} quarantined{}",
+        branch.name,
+        state.progress,
+        state.anchored,
+        state.quarantined,
+        state.frozen.as_ref().map_or_else(String::new, |why| format!(", frozen: {why}"))
+    );
+    let value = json!({
+        "box": branch.name, "origin": branch.origin, "entries": state.progress,
+        "newestMillis": state.newest_millis, "anchored": state.anchored,
+        "quarantined": state.quarantined, "frozen": state.frozen,
+        "pulling": state.pending.is_some(),
+    });
+    Ok((line, value))
 }
 
 /// `fsck`.
@@ -206,6 +213,8 @@ pub fn fsck(path: &Path, args: &FsckArgs, json: bool) -> Result<Exit, Failure> {
 pub fn seal(path: &Path, args: &SealArgs, json: bool) -> Result<Exit, Failure> {
     let hub = Hub::open(path)?;
     let origin = hub.origin_of(&args.origin)?;
+    let asked = json!({"origin": origin, "index": args.index});
+    journal::record(&hub.config.state_dir, &Who::Unix, "seal", &asked)?;
     let (file, verification) = seal::file(&hub, &origin, args.index)?;
     if verification.seal.is_none() {
         let words = format!("the seal does not verify by the hub's trust file:\n{}", verification.report);

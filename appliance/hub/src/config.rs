@@ -9,6 +9,7 @@ use bulla_formats::hash::sha256;
 use bulla_formats::origin::Origin;
 use serde::Deserialize;
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// Why a configuration cannot be used.
@@ -64,6 +65,8 @@ pub struct Config {
     pub watch: WatchConfig,
     /// Who is told of findings.
     pub webhook: Option<WebhookConfig>,
+    /// What `bulla-hub serve` serves.
+    pub serve: Option<ServeConfig>,
     /// The boxes.
     #[serde(default)]
     pub boxes: Vec<BoxConfig>,
@@ -303,6 +306,62 @@ impl WebhookConfig {
     }
 }
 
+/// Section `[serve]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServeConfig {
+    /// Address and port of the HTTPS server. Required.
+    pub listen: SocketAddr,
+    /// What the hub's keys are called: its witness is `<name>/witness`, its own log `<name>/heads`. Required, and for ever
+    /// the same.
+    pub name: String,
+    /// DNS names and IP addresses that the hub is reached by; they are in the certificate that it makes for itself.
+    #[serde(default = "localhost")]
+    pub names: Vec<String>,
+    /// Certificate chain (PEM) instead of one of the hub's own making; together with `key`.
+    pub certificate: Option<PathBuf>,
+    /// Private key of `certificate` (PEM).
+    pub key: Option<PathBuf>,
+    /// Connections at the same time. Default 256.
+    #[serde(default = "connections")]
+    pub connections_max: usize,
+    /// Requests a second of one address, on average. Default 20.
+    #[serde(default = "requests")]
+    pub requests_per_second: u32,
+}
+
+fn localhost() -> Vec<String> {
+    vec!["localhost".to_owned()]
+}
+
+fn connections() -> usize {
+    256
+}
+
+fn requests() -> u32 {
+    20
+}
+
+impl ServeConfig {
+    fn check(&self) -> Result<(), String> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/".contains(&byte);
+        if self.name.is_empty() || self.name.len() > 128 || !self.name.bytes().all(plain) {
+            return Err("`name` has 1 to 128 of the characters a-z A-Z 0-9 . _ - /".to_owned());
+        }
+        if self.certificate.is_some() != self.key.is_some() {
+            return Err("`certificate` comes together with `key`, or not at all".to_owned());
+        }
+        if self.names.is_empty() || self.names.len() > 16 {
+            return Err("`names` has 1 to 16 names".to_owned());
+        }
+        if !(1..=65_536).contains(&self.connections_max) || !(1..=100_000).contains(&self.requests_per_second)
+        {
+            return Err("connections_max is 1 to 65536, requests_per_second 1 to 100000".to_owned());
+        }
+        Ok(())
+    }
+}
+
 /// One of `[[boxes]]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -403,6 +462,9 @@ impl Config {
         if let Some(webhook) = &self.webhook {
             webhook.check().or_else(|reason| value("webhook", reason))?;
         }
+        if let Some(serve) = &self.serve {
+            serve.check().or_else(|reason| value("serve", reason))?;
+        }
         let (mut names, mut origins) = (BTreeSet::new(), BTreeSet::new());
         for branch in &self.boxes {
             branch.origin()?;
@@ -469,6 +531,7 @@ mod tests {
             with("[webhook]\nurl = \"http://127.0.0.1:1/\"\ntoken_file = \"t\"\nseverity = \"error\"\n")
                 .is_ok()
         );
+        assert!(with("[serve]\nlisten = \"0.0.0.0:8446\"\nname = \"hub.example/north\"\n").is_ok());
         assert!(with("[webhook]\nurl = \"https://a/\"\nca = \"c\"\nsecret_file = \"s\"\n").is_ok());
         for bad in [
             "unknown = 1\n".to_owned(),
@@ -487,6 +550,12 @@ mod tests {
             "[webhook]\nurl = \"http://127.0.0.1:1/\"\n".to_owned(),
             "[webhook]\nurl = \"http://127.0.0.1:1/\"\ntoken_file = \"t\"\nretry_seconds = 0\n".to_owned(),
             "[webhook]\nurl = \"http://127.0.0.1:1/\"\ntoken_file = \"t\"\nseverity = \"loud\"\n".to_owned(),
+            "[serve]\nlisten = \"0.0.0.0:1\"\n".to_owned(),
+            "[serve]\nlisten = \"hub:1\"\nname = \"h\"\n".to_owned(),
+            "[serve]\nlisten = \"0.0.0.0:1\"\nname = \"h h\"\n".to_owned(),
+            "[serve]\nlisten = \"0.0.0.0:1\"\nname = \"h+1\"\n".to_owned(),
+            "[serve]\nlisten = \"0.0.0.0:1\"\nname = \"h\"\nkey = \"k\"\n".to_owned(),
+            "[serve]\nlisten = \"0.0.0.0:1\"\nname = \"h\"\nconnections_max = 0\n".to_owned(),
         ] {
             assert!(with(&bad).is_err(), "{bad}");
         }

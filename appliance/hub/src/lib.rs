@@ -16,17 +16,23 @@ mod finding;
 mod fsck;
 mod hub;
 mod index;
+mod journal;
 mod judge;
+mod keys;
 mod locate;
 mod order;
 mod overdue;
+mod people;
 mod produce;
 mod progress;
+mod published;
 mod pull;
 mod reindex;
 mod restore;
+mod rivals;
 mod run;
 mod seal;
+mod serve;
 mod shelf;
 mod source;
 mod statement;
@@ -35,15 +41,19 @@ mod tiles;
 mod timeline;
 mod timing;
 mod webhook;
+mod witness;
 
 use bulla_manual::ManualCommand;
 use clap::{CommandFactory, Parser, Subcommand};
-use commands::audit::{DriftArgs, ProduceArgs, StatementArgs, TimelineArgs};
+use commands::audit::{AuditArgs, DriftArgs, ProduceArgs, StatementArgs, TimelineArgs};
 use commands::feed::{FindingsArgs, NotifyArgs};
 use commands::find::FindArgs;
 use commands::{FsckArgs, PullArgs, SealArgs};
 use exit::{Exit, Failure};
+use people::PeopleCommand;
 use restore::RestoreArgs;
+use rivals::CompareArgs;
+use serve::ServeArgs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -92,6 +102,19 @@ enum Command {
     Seal(SealArgs),
     /// Write a lost log as a directory that `bulla-box restore --from-archive` takes it from
     Restore(RestoreArgs),
+    /// Serve a witness, the hub's own log and queries over HTTPS; pull meanwhile
+    Serve(ServeArgs),
+    /// Show the hub's keys, as boxes and other hubs need them
+    Keys,
+    /// Say who may ask a served hub
+    People {
+        #[command(subcommand)]
+        command: PeopleCommand,
+    },
+    /// Show who asked for what
+    Audit(AuditArgs),
+    /// Hold this hub's log of heads against another hub's
+    CompareHeads(CompareArgs),
     #[command(flatten)]
     Manual(ManualCommand),
 }
@@ -115,6 +138,13 @@ pub fn main() -> ExitCode {
         Command::Reindex => commands::reindex(config, json),
         Command::Seal(args) => commands::seal(config, args, json),
         Command::Restore(args) => restore::execute(config, args, json),
+        Command::Serve(args) => serve::execute(config, args, json),
+        Command::Keys => serve::keys(config, json),
+        Command::People { command } => config::Config::load(config)
+            .map_err(|error| Failure::usage(error.to_string()))
+            .and_then(|config| people::execute(&config.state_dir, command, json)),
+        Command::Audit(args) => commands::audit::audit(config, args, json),
+        Command::CompareHeads(args) => rivals::compare(config, args, json),
         Command::Manual(command) => command
             .execute(Cli::command(), "8")
             .map(|()| Exit::Ok)

@@ -7,9 +7,13 @@ use anyhow::{Context, Result, ensure};
 use bulla_formats::hash::sha256;
 use bulla_formats::trust::TrustFile;
 use serde_json::Value;
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
+use std::time::Duration;
 use tempfile::TempDir;
+use ureq::Agent;
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 /// The program of the hub.
 pub fn hub_program() -> Result<PathBuf> {
@@ -19,6 +23,57 @@ pub fn hub_program() -> Result<PathBuf> {
 /// A hub.
 pub struct HubRig {
     directory: TempDir,
+}
+
+/// What others need to know of a hub that serves.
+pub struct HubKeys {
+    /// Its address.
+    pub url: String,
+    /// Verifier key of its witness.
+    pub witness: String,
+    /// Verifier key of its own log.
+    pub log: String,
+    /// Its certificate.
+    pub certificate: PathBuf,
+}
+
+impl HubKeys {
+    /// A client that believes its certificate, and no other.
+    pub fn agent(&self) -> Result<Agent> {
+        let pem = std::fs::read(&self.certificate)?;
+        let certificate = Certificate::from_pem(&pem)?;
+        let tls = TlsConfig::builder().root_certs(RootCerts::new_with_certs(&[certificate])).build();
+        let config = Agent::config_builder().tls_config(tls).http_status_as_error(false).proxy(None);
+        Ok(config.timeout_global(Some(Duration::from_secs(60))).build().new_agent())
+    }
+}
+
+/// A `bulla-hub serve` that runs; killed when it is dropped.
+pub struct Serving {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Serving {
+    /// What it has said.
+    pub fn log(&self) -> Result<String> {
+        Ok(std::fs::read_to_string(&self.log)?)
+    }
+
+    /// Asks it to stop, and waits until it has; returns its exit code.
+    pub fn stop(mut self) -> Result<Option<i32>> {
+        let pid = self.child.id().to_string();
+        ensure!(Command::new("kill").arg(pid).status()?.success(), "kill");
+        Ok(self.child.wait()?.code())
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// Where a log can be had: a box, and whether it is a neighbour of the log's own.
@@ -59,6 +114,39 @@ impl HubRig {
         std::fs::write(hub.file("trust.json"), trust.encode())?;
         ensure!(hub.run(&["init"])?.status.success(), "bulla-hub init");
         Ok(hub)
+    }
+
+    /// Has `bulla-hub serve` serve under this name, on a free port, and pull every second.
+    pub fn furnish_serve(&self, name: &str) -> Result<HubKeys> {
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let mut text = std::fs::read_to_string(self.file("hub.toml"))?;
+        text.push_str(&format!(
+            "[pull]\nevery_seconds = 1\n[serve]\nlisten = \"127.0.0.1:{port}\"\nname = {name:?}\nnames = [\"127.0.0.1\"]\nrequests_per_second = 1000\n"
+        ));
+        std::fs::write(self.file("hub.toml"), text)?;
+        let said = self.lines(&["keys"], 0)?;
+        let text = |member: &str| said[0][member].as_str().map(str::to_owned).context("a text");
+        let url = format!("https://127.0.0.1:{port}");
+        Ok(HubKeys {
+            url,
+            witness: text("witness")?,
+            log: text("log")?,
+            certificate: text("certificate")?.into(),
+        })
+    }
+
+    /// Starts `bulla-hub serve`; returns once it listens.
+    pub fn serve(&self) -> Result<Serving> {
+        let log = File::create(self.file("serve.log"))?;
+        let mut command = Command::new(hub_program()?);
+        command.args(["serve", "--json", "--config", "hub.toml"]).current_dir(self.directory.path());
+        let child = command.stdout(log.try_clone()?).stderr(log).spawn().context("cannot start bulla-hub")?;
+        let serving = Serving { child, log: self.file("serve.log") };
+        super::site::until("the hub listens", || {
+            ensure!(serving.log()?.is_empty() || !serving.log()?.contains("cannot be"), "{}", serving.log()?);
+            Ok(serving.log()?.contains("listening"))
+        })?;
+        Ok(serving)
     }
 
     /// A file in its directory.

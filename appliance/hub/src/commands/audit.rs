@@ -2,13 +2,16 @@
 //!
 //! Refuses to do: write a file in the place of another without being told; hand out a statement without evidence.
 
-use crate::commands::find::{digests, unsealed};
+use crate::commands::find::{digest_texts, digests, unsealed};
+use crate::config::Config;
 use crate::dossier::{self, Dossier, gather};
 use crate::exit::{Exit, Failure};
 use crate::hub::{Hub, now_millis};
+use crate::journal::{self, Who};
 use crate::progress::Progress;
 use crate::statement::{Asked, Statement, Verdict};
-use crate::{drift, produce, statement_page, timeline};
+use crate::{drift, produce, rivals, statement_page, timeline};
+use bulla_formats::hash::sha256;
 use bulla_formats::report::{utc, utc_millis};
 use bulla_formats::trust::fingerprint;
 use clap::Args;
@@ -58,6 +61,14 @@ pub struct ProduceArgs {
     out: PathBuf,
 }
 
+/// Arguments of `audit`.
+#[derive(Debug, Args)]
+pub struct AuditArgs {
+    /// Begin with the query of this number
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    from: u64,
+}
+
 /// Arguments of `drift`.
 #[derive(Debug, Args)]
 pub struct DriftArgs {
@@ -67,8 +78,11 @@ pub struct DriftArgs {
 }
 
 impl Document {
-    fn gather(&self, hub: &Hub) -> Result<(Dossier, Option<Asked>), Failure> {
+    /// Enters the query in the list of queries and gathers what is known.
+    fn gather(&self, hub: &Hub, query: &str) -> Result<(Dossier, Option<Asked>), Failure> {
         let (asked, size) = digests(self.digest.as_deref(), self.document.as_deref())?;
+        let entered = json!({"digests": digest_texts(&asked)});
+        journal::record(&hub.config.state_dir, &Who::Unix, query, &entered)?;
         let dossier = gather(hub, &asked)?;
         if dossier.items.is_empty() {
             return Err(match dossier.gaps.first() {
@@ -97,21 +111,36 @@ pub fn statement(path: &Path, args: &StatementArgs, json: bool) -> Result<Exit, 
     }
     let progress = Progress::new(json);
     let hub = Hub::open_judged(path, &progress)?;
-    let (dossier, asked) = args.document.gather(&hub)?;
-    let (events, findings) = (timeline::events(&hub, &dossier)?, dossier::findings(&hub, &dossier)?);
+    let (dossier, asked) = args.document.gather(&hub, "statement")?;
+    stated(&hub, &dossier, asked, args.at, |statement| hand_out(args, statement, &progress))?;
+    Ok(exit_of(&dossier))
+}
+
+/// Makes a statement of what is known, and hands it to `take`.
+pub fn stated<T>(
+    hub: &Hub,
+    dossier: &Dossier,
+    asked: Option<Asked>,
+    at: Option<u64>,
+    take: impl FnOnce(&Statement<'_>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let (events, findings) = (timeline::events(hub, dossier)?, dossier::findings(hub, dossier)?);
     let trust = std::fs::read(&hub.config.trust)
         .map_err(|error| Failure::usage(format!("the trust file cannot be read ({error})")))?;
-    let statement = Statement {
-        hub: &hub,
-        dossier: &dossier,
+    take(&Statement {
+        hub,
+        dossier,
         events: &events,
         findings: &findings,
         asked,
         fingerprint: fingerprint(&trust),
-        made_millis: args.at.unwrap_or_else(now_millis),
-    };
+        made_millis: at.unwrap_or_else(now_millis),
+    })
+}
+
+fn hand_out(args: &StatementArgs, statement: &Statement<'_>, progress: &Progress) -> Result<(), Failure> {
     if let Some(pdf) = &args.pdf {
-        let bytes = statement_page::pdf(&statement)?;
+        let bytes = statement_page::pdf(statement)?;
         let mut options = std::fs::OpenOptions::new();
         let written = options
             .write(true)
@@ -122,18 +151,18 @@ pub fn statement(path: &Path, args: &StatementArgs, json: bool) -> Result<Exit, 
             Failure::usage(format!("{} cannot be written ({error}); nothing is overwritten", pdf.display()))
         })?;
     }
-    let standing = Verdict::of(&dossier).name();
+    let standing = Verdict::of(statement.dossier).name();
     let file = args.pdf.as_ref().map_or_else(String::new, |pdf| pdf.display().to_string());
-    let line = format!("{file}: {standing}, {} seals, {} findings", dossier.items.len(), findings.len());
-    progress.say(&line, &statement.to_json());
-    Ok(exit_of(&dossier))
+    let (seals, findings) = (statement.dossier.items.len(), statement.findings.len());
+    progress.say(&format!("{file}: {standing}, {seals} seals, {findings} findings"), &statement.to_json());
+    Ok(())
 }
 
 /// `timeline`.
 pub fn timeline(path: &Path, args: &TimelineArgs, json: bool) -> Result<Exit, Failure> {
     let progress = Progress::new(json);
     let hub = Hub::open_judged(path, &progress)?;
-    let (dossier, _) = args.document.gather(&hub)?;
+    let (dossier, _) = args.document.gather(&hub, "timeline")?;
     for event in timeline::events(&hub, &dossier)? {
         let bound = |millis: Option<u64>| millis.map_or_else(|| "-".to_owned(), utc);
         let line = format!(
@@ -156,6 +185,10 @@ pub fn timeline(path: &Path, args: &TimelineArgs, json: bool) -> Result<Exit, Fa
 pub fn produce(path: &Path, args: &ProduceArgs, json: bool) -> Result<Exit, Failure> {
     let progress = Progress::new(json);
     let hub = Hub::open_judged(path, &progress)?;
+    let list = std::fs::read(&args.list)
+        .map_err(|error| Failure::usage(format!("{} cannot be read ({error})", args.list.display())))?;
+    let entered = json!({"list": args.list, "listSha256": sha256(&[&list]).to_string(), "out": args.out});
+    journal::record(&hub.config.state_dir, &Who::Unix, "produce", &entered)?;
     let made = produce::run(&hub, &args.list, &args.out, &progress)?;
     let line = format!(
         "{}: {} documents, {} seals, {} exceptions",
@@ -194,4 +227,40 @@ pub fn drift(path: &Path, args: &DriftArgs, json: bool) -> Result<Exit, Failure>
         }
     }
     Ok(exit)
+}
+
+/// `audit`: who asked for what; every line is found to follow from the one before.
+pub fn audit(path: &Path, args: &AuditArgs, json: bool) -> Result<Exit, Failure> {
+    let progress = Progress::new(json);
+    let config = Config::load(path).map_err(|error| Failure::usage(error.to_string()))?;
+    journal::record(&config.state_dir, &Who::Unix, "audit", &json!({"from": args.from}))?;
+    let told = rivals::told_queries(&config)?;
+    let (mut at_told, mut seen) = (None, 0);
+    let head = journal::walk(&config.state_dir, |line, hash| {
+        seen += 1;
+        if Some(seen) == told.map(|told| told.count) {
+            at_told = Some(hash);
+        }
+        if line["seq"].as_u64() >= Some(args.from) {
+            let who = line["who"]["person"].as_str().or(line["who"]["unixUser"].as_str()).unwrap_or("?");
+            let time = line["atMillis"].as_u64().map_or_else(String::new, utc);
+            let words = format!(
+                "[{}] {time} {who} ({}): {} {}",
+                line["seq"], line["from"], line["query"], line["asked"]
+            );
+            progress.say(&words, &line);
+        }
+    })?;
+    let known = head.map_or(0, |head| head.count);
+    if let Some(told) = told
+        && at_told != Some(told.hash)
+    {
+        let message = format!(
+            "the hub's own log tells of {} queries with another end than the list has, which has {known}: the list was \
+             rewritten or cut off",
+            told.count
+        );
+        return Err(Failure { exit: Exit::Found, message });
+    }
+    Ok(Exit::Ok)
 }

@@ -8,6 +8,7 @@ use crate::dossier::digest_text;
 use crate::exit::{Exit, Failure};
 use crate::hub::Hub;
 use crate::index::Found;
+use crate::journal::{self, Who};
 use crate::order::{self, Merged, Query, Row, parse_place, place_text};
 use crate::progress::Progress;
 use crate::seal;
@@ -83,6 +84,13 @@ pub fn find(path: &Path, args: &FindArgs, json: bool) -> Result<Exit, Failure> {
     let progress = Progress::new(json);
     let hub = Hub::open_judged(path, &progress)?;
     let origin = args.only.as_ref().map(|only| hub.origin_of(only)).transpose()?;
+    let wanted = digests(args.digest.as_deref(), args.document.as_deref())?.0;
+    let asked = json!({
+        "digests": digest_texts(&wanted), "documentId": args.document_id, "user": args.user, "box": args.only,
+        "kind": args.kind.map(Kind::name), "fromMillis": args.from, "toMillis": args.to, "within": args.within,
+        "limit": args.limit, "after": args.after.as_ref().map(place_text),
+    });
+    journal::record(&hub.config.state_dir, &Who::Unix, "find", &asked)?;
     let query = Query {
         origin,
         kind: args.kind,
@@ -99,33 +107,45 @@ pub fn find(path: &Path, args: &FindArgs, json: bool) -> Result<Exit, Failure> {
     if let Some((field, value)) = by_opening {
         return seals(&hub, &query, opened(&hub, field, value, &args.opened, &progress)?, &progress);
     }
-    if args.digest.is_none() && args.document.is_none() {
+    if wanted.is_empty() {
         return list(&hub, &query, args.limit, &progress);
     }
     let mut found = Vec::new();
-    for (algorithm, digest) in digests(args.digest.as_deref(), args.document.as_deref())?.0 {
+    for (algorithm, digest) in wanted {
         found.extend(hub.index.find(algorithm, &digest)?);
     }
     seals(&hub, &query, found, &progress)
 }
 
 /// Seals with a verdict each.
-fn seals(hub: &Hub, query: &Query, mut found: Vec<Found>, progress: &Progress) -> Result<Exit, Failure> {
-    found.retain(|seal| query.origin.as_ref().is_none_or(|only| *only == seal.origin));
+fn seals(hub: &Hub, query: &Query, found: Vec<Found>, progress: &Progress) -> Result<Exit, Failure> {
     if query.kind.is_some_and(|kind| kind != Kind::Seal) {
         return Err(Failure::usage("documents are found in seals only; leave out --kind"));
     }
-    let several = found.iter().any(|seal| seal.origin != found[0].origin);
     let mut shown = 0;
+    judged(hub, query, found, &mut |line, value| {
+        progress.say(&line, &value);
+        shown += 1;
+    })?;
+    Ok(if shown == 0 { Exit::Nothing } else { Exit::Ok })
+}
+
+/// Hands out those of the seals found that `query` wants, with a verdict each: for people, and for programs.
+pub fn judged(
+    hub: &Hub,
+    query: &Query,
+    mut found: Vec<Found>,
+    each: &mut dyn FnMut(String, Value),
+) -> Result<(), Failure> {
+    found.retain(|seal| query.origin.as_ref().is_none_or(|only| *only == seal.origin));
+    let several = found.iter().any(|seal| seal.origin != found[0].origin);
     for seal in &found {
         let (file, verification) = match seal::file(hub, &seal.origin, seal.index) {
             Ok(made) => made,
             // Of a log whose first pull has not come to its head yet.
             Err(failure) if failure.exit == Exit::Nothing => {
                 let line = format!("{} {}: not under an archived head yet", seal.origin, seal.index);
-                let value = json!({"origin": seal.origin, "index": seal.index, "verdict": Value::Null});
-                progress.say(&line, &value);
-                shown += 1;
+                each(line, json!({"origin": seal.origin, "index": seal.index, "verdict": Value::Null}));
                 continue;
             }
             Err(failure) => return Err(failure),
@@ -142,7 +162,6 @@ fn seals(hub: &Hub, query: &Query, mut found: Vec<Found>, progress: &Progress) -
         if !fits {
             continue;
         }
-        shown += 1;
         let local = report.interval.map(|interval| interval.local.unix_millis);
         let line = format!(
             "{} {}: {}, not before {}, not after {}, local time {}",
@@ -160,9 +179,9 @@ fn seals(hub: &Hub, query: &Query, mut found: Vec<Found>, progress: &Progress) -
             "facts": facts, "notBeforeMillis": after, "notAfterMillis": before, "localMillis": local,
             "duplicate": several,
         });
-        progress.say(&line, &value);
+        each(line, value);
     }
-    Ok(if shown == 0 { Exit::Nothing } else { Exit::Ok })
+    Ok(())
 }
 
 fn time(millis: Option<u64>) -> String {
@@ -171,28 +190,45 @@ fn time(millis: Option<u64>) -> String {
 
 /// Entries in the order of all logs.
 fn list(hub: &Hub, query: &Query, limit: u64, progress: &Progress) -> Result<Exit, Failure> {
-    let mut merged = Merged::new(hub, query)?;
-    let (mut shown, mut last) = (0, None);
-    while let Some(row) = merged.next()? {
-        if shown == limit {
-            // There is more: the page ends where the last row stands.
-            let place = last.as_ref().map_or_else(String::new, place_text);
-            progress.say(&format!("more: --after {place}"), &json!({"next": place}));
-            return Ok(Exit::Ok);
-        }
+    let mut shown = 0;
+    let next = entries(hub, query, limit, &mut |line, value| {
         if shown == 0 {
             progress.title(&format!(
                 "{:<20} {:>10} {:<15} {:>10}  {:<24}  {:<24}  {:<24}",
                 "box", "index", "kind", "lamport", "not before", "not after", "local time"
             ));
         }
+        progress.say(&line, &value);
+        shown += 1;
+    })?;
+    if let Some(place) = next {
+        progress.say(&format!("more: --after {place}"), &json!({"next": place}));
+    }
+    Ok(if shown == 0 { Exit::Nothing } else { Exit::Ok })
+}
+
+/// Hands out at most `limit` entries in the order of all logs: for people, and for programs. Returns the place after which
+/// there is more.
+pub fn entries(
+    hub: &Hub,
+    query: &Query,
+    limit: u64,
+    each: &mut dyn FnMut(String, Value),
+) -> Result<Option<String>, Failure> {
+    let mut merged = Merged::new(hub, query)?;
+    let (mut shown, mut last) = (0, None);
+    while let Some(row) = merged.next()? {
+        if shown == limit {
+            // There is more: the page ends where the last row stands.
+            return Ok(last.as_ref().map(place_text));
+        }
         let name = hub.config.boxes.iter().find(|branch| branch.origin == *row.place.origin);
         let name = name.map_or(&*row.place.origin, |branch| branch.name.as_str());
-        progress.say(&line(name, &row), &value(name, &row));
+        each(line(name, &row), value(name, &row));
         last = Some(row.place);
         shown += 1;
     }
-    Ok(if shown == 0 { Exit::Nothing } else { Exit::Ok })
+    Ok(None)
 }
 
 fn line(name: &str, row: &Row) -> String {
@@ -298,14 +334,18 @@ pub fn parse_digest(text: &str) -> Option<(DigestAlgorithm, Vec<u8>)> {
     (digest.len() == algorithm.digest_bytes()).then_some((algorithm, digest))
 }
 
-/// What is said of documents that nobody has sealed.
-pub fn unsealed(digests: &[(DigestAlgorithm, Vec<u8>)]) -> Failure {
-    let named: Vec<String> = digests
+/// Digests as people and the list of queries read them.
+pub fn digest_texts(digests: &[(DigestAlgorithm, Vec<u8>)]) -> Vec<String> {
+    digests
         .iter()
         .map(|(algorithm, value)| {
             let (algorithm, value) = (*algorithm, value.clone());
             digest_text(&bulla_formats::body::seal::DocumentDigest { algorithm, value, size: None })
         })
-        .collect();
-    Failure::nothing(format!("no archived log has a seal of {}", named.join(" or ")))
+        .collect()
+}
+
+/// What is said of documents that nobody has sealed.
+pub fn unsealed(digests: &[(DigestAlgorithm, Vec<u8>)]) -> Failure {
+    Failure::nothing(format!("no archived log has a seal of {}", digest_texts(digests).join(" or ")))
 }

@@ -26,6 +26,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 
@@ -118,6 +119,7 @@ pub struct StandIn {
     /// Client certificate and key, when it demands one.
     pub client: Option<(PathBuf, PathBuf)>,
     logs: Arc<Mutex<BTreeMap<String, Served>>>,
+    asked: Arc<AtomicU64>,
     _directory: TempDir,
 }
 
@@ -175,20 +177,26 @@ impl StandIn {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("https://127.0.0.1:{}", listener.local_addr().unwrap().port());
         let logs: Arc<Mutex<BTreeMap<String, Served>>> = Arc::default();
-        let shared = Arc::clone(&logs);
+        let asked: Arc<AtomicU64> = Arc::default();
+        let (shared, counted) = (Arc::clone(&logs), Arc::clone(&asked));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (config, logs) = (Arc::clone(&config), Arc::clone(&shared));
-                std::thread::spawn(move || serve(stream, config, &logs));
+                let (config, logs, asked) = (Arc::clone(&config), Arc::clone(&shared), Arc::clone(&counted));
+                std::thread::spawn(move || serve(stream, config, &logs, &asked));
             }
         });
-        StandIn { url, ca: file("ca.pem", &ca), client, logs, _directory: directory }
+        StandIn { url, ca: file("ca.pem", &ca), client, logs, asked, _directory: directory }
     }
 
     /// The same server, taken for one with the other's CA.
     pub fn with_ca_of(mut self, other: &StandIn) -> Self {
         self.ca.clone_from(&other.ca);
         self
+    }
+
+    /// Requests so far.
+    pub fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
     }
 
     /// Serves this as its own log.
@@ -202,13 +210,19 @@ impl StandIn {
     }
 }
 
-fn serve(stream: TcpStream, config: Arc<ServerConfig>, logs: &Mutex<BTreeMap<String, Served>>) -> Option<()> {
+fn serve(
+    stream: TcpStream,
+    config: Arc<ServerConfig>,
+    logs: &Mutex<BTreeMap<String, Served>>,
+    asked: &AtomicU64,
+) -> Option<()> {
     stream.set_nodelay(true).ok()?;
     let connection = ServerConnection::new(config).unwrap();
     let mut stream = BufReader::new(StreamOwned::new(connection, stream));
     loop {
         let mut line = String::new();
         stream.read_line(&mut line).ok().filter(|length| *length > 0)?;
+        asked.fetch_add(1, Ordering::Relaxed);
         let target = line.split(' ').nth(1)?.trim_start_matches('/').to_owned();
         while !matches!(line.as_str(), "\r\n" | "\n") {
             line.clear();

@@ -1,0 +1,240 @@
+//! The routes: who may come in, how much may be sent, what is answered.
+//!
+//! Refuses to do: read more of a body than a request can have; answer a query of somebody who is not known, or before it is
+//! in the list of queries; do blocking work on the server's threads.
+//! Invariant: whatever comes in, the answer is one of the protocol's, or a problem.
+
+use super::Desk;
+use super::door::Caller;
+use super::problem::{Kind, Problem};
+use super::queries::{self, Asked};
+use crate::exit::{Exit, Failure};
+use crate::journal::{self, Who};
+use crate::people::{self, Person, Role};
+use crate::published;
+use crate::witness::Refusal;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Extension, Router};
+use bulla_formats::witness::add_checkpoint::REQUEST_BYTES_MAX;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Longest time from a request's headers to its answer.
+const REQUEST_MAX: Duration = Duration::from_secs(120);
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// Everything that is served.
+pub fn router(desk: Arc<Desk>) -> Router {
+    Router::new()
+        .route("/add-checkpoint", post(add_checkpoint))
+        .route("/{hash}/checkpoint", get(cosigned))
+        .route("/heads/{*name}", get(heads))
+        .route("/v1/{query}", get(query))
+        .fallback(async || Problem::new(Kind::NotFound, "docs/audit.md lists what there is"))
+        .method_not_allowed_fallback(async || {
+            Problem::new(Kind::MethodNotAllowed, "docs/audit.md lists what there is")
+        })
+        .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
+        .layer(from_fn_with_state(desk.clone(), bounded))
+        .with_state(desk)
+}
+
+/// What the witness's memory, or the keys, say of themselves, for the hub's own output.
+pub fn memory(refusal: Refusal) -> Failure {
+    Failure::usage(format!("the witness's memory cannot be used ({refusal:?}); check the disk"))
+}
+
+async fn bounded(
+    State(desk): State<Arc<Desk>>,
+    Extension(Caller(address)): Extension<Caller>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if !desk.budgets.spend(address) {
+        return Problem::new(
+            Kind::RateLimited,
+            "too many requests came from this address; wait, then go on more slowly",
+        )
+        .into_response();
+    }
+    match tokio::time::timeout(REQUEST_MAX, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Problem::new(Kind::Unavailable, "it took too long; try again later").into_response(),
+    }
+}
+
+/// Runs what blocks elsewhere.
+async fn elsewhere<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|_| Problem::new(Kind::Unavailable, "the hub failed; its operator sees why"))
+}
+
+fn plain(status: StatusCode, words: impl Into<String>) -> Response {
+    (status, [(CONTENT_TYPE, TEXT)], words.into()).into_response()
+}
+
+async fn add_checkpoint(State(desk): State<Arc<Desk>>, body: Bytes) -> Response {
+    let own = desk.clone();
+    let answered = match elsewhere(move || own.witness.add_checkpoint(&body)).await {
+        Ok(answered) => answered,
+        Err(problem) => return problem.into_response(),
+    };
+    match answered {
+        Ok(line) => plain(StatusCode::OK, line),
+        Err(Refusal::Malformed(why)) => plain(StatusCode::BAD_REQUEST, format!("{why}\n")),
+        Err(Refusal::NotSigned) => plain(StatusCode::FORBIDDEN, "the log's key has not signed this\n"),
+        Err(Refusal::UnknownLog) => plain(
+            StatusCode::NOT_FOUND,
+            "this hub has not archived the beginning of this log, or it has forked\n",
+        ),
+        Err(Refusal::Size(size)) => {
+            (StatusCode::CONFLICT, [(CONTENT_TYPE, "text/x.tlog.size")], format!("{size}\n")).into_response()
+        }
+        Err(Refusal::Inconsistent(forked)) => {
+            if forked {
+                desk.progress
+                    .complain("a log's key has signed two trees of one size; the next pull has the evidence");
+            }
+            plain(StatusCode::UNPROCESSABLE_ENTITY, "this does not extend what was cosigned or archived\n")
+        }
+        Err(refusal @ Refusal::Memory(_)) => {
+            desk.progress.complain(&memory(refusal).to_string());
+            plain(StatusCode::INTERNAL_SERVER_ERROR, "nothing was cosigned\n")
+        }
+    }
+}
+
+async fn cosigned(State(desk): State<Arc<Desk>>, Path(hash): Path<String>) -> Response {
+    let own = desk.clone();
+    match elsewhere(move || own.witness.cosigned_by_hash(&hash)).await {
+        Ok(Ok(Some(head))) => plain(StatusCode::OK, head.note),
+        Ok(Ok(None)) => plain(StatusCode::NOT_FOUND, "nothing of this log was cosigned\n"),
+        Ok(Err(refusal)) => {
+            desk.progress.complain(&memory(refusal).to_string());
+            plain(StatusCode::INTERNAL_SERVER_ERROR, "the memory cannot be read\n")
+        }
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn heads(State(desk): State<Arc<Desk>>, Path(name): Path<String>) -> Response {
+    let (own, wanted) = (desk.clone(), name.clone());
+    match elsewhere(move || published::read(own.witness.directory(), &wanted)).await {
+        Ok(Ok(Some(bytes))) => {
+            let head = name == "checkpoint";
+            let kind = if head { TEXT } else { "application/octet-stream" };
+            let cache = if head { "no-cache" } else { "public, max-age=31536000, immutable" };
+            ([(CONTENT_TYPE, kind), (CACHE_CONTROL, cache)], bytes).into_response()
+        }
+        Ok(Ok(None)) => plain(StatusCode::NOT_FOUND, "the log has no such tile\n"),
+        Ok(Err(error)) => {
+            desk.progress.complain(&format!("the hub's own log cannot be read: {error}"));
+            plain(StatusCode::INTERNAL_SERVER_ERROR, "the log cannot be read\n")
+        }
+        Err(problem) => problem.into_response(),
+    }
+}
+
+fn token(headers: &HeaderMap) -> Option<&str> {
+    let mut all = headers.get_all(AUTHORIZATION).iter();
+    let value = all.next()?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    (all.next().is_none() && scheme.eq_ignore_ascii_case("bearer")).then_some(token.trim())
+}
+
+fn person(desk: &Desk, headers: &HeaderMap) -> Result<Person, Problem> {
+    let unknown = || {
+        let detail = "send the token of `bulla-hub people add` as Authorization: Bearer";
+        Problem::new(Kind::Unauthenticated, detail)
+    };
+    let token = token(headers).ok_or_else(unknown)?;
+    match people::by_token(&desk.state_dir, token) {
+        Ok(person) => person.ok_or_else(unknown),
+        Err(failure) => {
+            desk.progress.complain(&failure.to_string());
+            Err(Problem::new(Kind::Unavailable, "the hub lets nobody in at present; its operator sees why"))
+        }
+    }
+}
+
+async fn query(
+    State(desk): State<Arc<Desk>>,
+    Extension(Caller(address)): Extension<Caller>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Response {
+    let parameters = uri.query().unwrap_or_default().to_owned();
+    let done = elsewhere(move || answer(&desk, address, &name, &headers, &parameters)).await;
+    match done {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(problem)) | Err(problem) => problem.into_response(),
+    }
+}
+
+/// One query from the token to the last byte; blocks.
+fn answer(
+    desk: &Desk,
+    address: std::net::IpAddr,
+    name: &str,
+    headers: &HeaderMap,
+    parameters: &str,
+) -> Result<Response, Problem> {
+    let person = person(desk, headers)?;
+    let asked = Asked::parse(name, parameters)?;
+    let unavailable = |failure: Failure| {
+        desk.progress.complain(&failure.to_string());
+        Problem::new(
+            Kind::Unavailable,
+            "the archive, the index or the list of queries cannot be used now; try again later",
+        )
+    };
+    let allowed = person.role >= asked.role();
+    let who = Who::Person { name: &person.name, role: person.role.name(), address };
+    let mut entered = asked.to_json();
+    if !allowed {
+        entered["refused"] = true.into();
+    }
+    journal::record(&desk.state_dir, &who, name, &entered).map_err(unavailable)?;
+    if !allowed {
+        let detail = format!(
+            "{} needs the role {}, and {} has {}",
+            name,
+            asked.role().name(),
+            person.name,
+            person.role.name()
+        );
+        return Err(Problem::new(Kind::Forbidden, detail));
+    }
+    if asked.role() == Role::Supervisor {
+        let body = queries::audit(&desk.state_dir, &asked).map_err(unavailable)?;
+        return Ok(json(&body));
+    }
+    let hub = desk.hub().map_err(unavailable)?;
+    let answered = queries::answer(&hub, &asked).map_err(|failure| match failure.exit {
+        Exit::Nothing => Problem::new(Kind::NothingFound, failure.message),
+        _ => unavailable(failure),
+    })?;
+    Ok(match answered {
+        queries::Answer::Json(value) => json(&value),
+        queries::Answer::Pdf(bytes) => {
+            let headers = [(CONTENT_TYPE, "application/pdf"), (CACHE_CONTROL, "no-store")];
+            (headers, bytes).into_response()
+        }
+    })
+}
+
+fn json(value: &serde_json::Value) -> Response {
+    let mut response = value.to_string().into_response();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
