@@ -55,12 +55,11 @@ impl Who<'_> {
 /// The name of a user of this machine, when `/etc/passwd` has one.
 fn user_name(uid: u32) -> Option<String> {
     let text = std::fs::read_to_string("/etc/passwd").ok()?;
-    let name = text.lines().find_map(|line| {
+    text.lines().find_map(|line| {
         let mut parts = line.split(':');
         let (name, number) = (parts.next()?, parts.nth(1)?);
         (number.parse() == Ok(uid)).then(|| name.to_owned())
-    });
-    name
+    })
 }
 
 fn failed(path: &Path, reason: &dyn std::fmt::Display) -> Failure {

@@ -12,7 +12,7 @@ use bulla_formats::witness::{WitnessKey, cosigned};
 use ed25519_dalek::{Signer as _, SigningKey};
 use std::sync::LazyLock;
 
-const CHOICES: u8 = 5;
+const CHOICES: u8 = 6;
 const SECONDS: u64 = 1_795_303_800;
 
 struct Genuine {
@@ -57,6 +57,11 @@ pub fn run(data: &[u8]) {
             assert_eq!(entry.encode(), data, "an entry has one encoding");
             assert_eq!(entry.seen().is_some(), entry.kind != HubKind::Queries);
         }
+        5 => {
+            let Ok(text) = std::str::from_utf8(data) else { return };
+            let Some(head) = QueriesHead::parse(text) else { return };
+            assert_eq!(head.text(), text, "what is said of queries has one spelling");
+        }
         _ => {
             let Ok(text) = std::str::from_utf8(data) else { return };
             let Some(key) = WitnessKey::parse(text) else { return };
@@ -87,6 +92,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
             HubEntry::head(HubKind::Cosigned, SECONDS, &HubEntry::own_lines(&note, &[own.clone()])).encode(),
         ),
         seed(4, HubEntry::queries(SECONDS, &queries).encode()),
+        seed(5, queries.text()),
         seed(0, answer(vec![own.clone()])),
         seed(0, answer(vec![other.clone(), own.clone(), other.clone()])),
         seed(0, answer(vec![own.clone(), own])),
