@@ -195,17 +195,17 @@ fn fetch(
     mirrors: &Mirrors,
 ) -> Result<Retrieved> {
     let survey = survey(asking, of, cards)?;
-    if of.origin() == &own.origin {
-        if let Some(ledger) = on_disk(config, own) {
-            survey.compare(&ledger.reader())?;
-            if ledger.size() >= survey.entries() {
-                bail!(
-                    "this disk has {} entries and the neighbours hold {}: nothing is to be fetched; start the box, and if \
-                     it then suspects a rollback all the same, `bulla-box succeed`",
-                    ledger.size(),
-                    survey.entries()
-                );
-            }
+    if of.origin() == &own.origin
+        && let Some(ledger) = on_disk(config, own)
+    {
+        survey.compare(&ledger.reader())?;
+        if ledger.size() >= survey.entries() {
+            bail!(
+                "this disk has {} entries and the neighbours hold {}: nothing is to be fetched; start the box, and if \
+                 it then suspects a rollback all the same, `bulla-box succeed`",
+                ledger.size(),
+                survey.entries()
+            );
         }
     }
     copy(asking, &survey, mirrors)
