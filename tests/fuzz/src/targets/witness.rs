@@ -89,7 +89,12 @@ pub fn seeds() -> Vec<Vec<u8>> {
         seed(4, HubEntry::head(HubKind::Archived, SECONDS, &note).encode()),
         seed(
             4,
-            HubEntry::head(HubKind::Cosigned, SECONDS, &HubEntry::own_lines(&note, &[own.clone()])).encode(),
+            HubEntry::head(
+                HubKind::Cosigned,
+                SECONDS,
+                &HubEntry::own_lines(&note, std::slice::from_ref(&own)),
+            )
+            .encode(),
         ),
         seed(4, HubEntry::queries(SECONDS, &queries).encode()),
         seed(5, queries.text()),
