@@ -308,9 +308,7 @@ impl World {
                 self.members[at].wakeup = u64::MAX;
                 if self.members[at].running {
                     self.anchors(at, AnchorEvent::Tick)?;
-                    if self.fault != Fault::NoTicks {
-                        self.site(at, SiteEvent::Tick)?;
-                    }
+                    self.site(at, SiteEvent::Tick)?;
                 }
             }
             Event::Seal { at } => {
@@ -479,7 +477,6 @@ impl World {
         let now = self.now;
         let member = &mut self.members[at];
         let (state, kept) = member.kept.clone();
-        let state = if self.fault == Fault::ForgetQuota { AnchorState::default() } else { state };
         let operator = |(n, size): (usize, &u64)| (format!("operator-{n}"), *size);
         let anchored = member.anchored.iter().enumerate().map(operator).collect();
         // It never says more time than has passed.
