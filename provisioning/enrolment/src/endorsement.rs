@@ -14,11 +14,12 @@ use bulla_formats::tpm::TpmtPublic;
 use ring::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
 use std::time::Duration;
 use x509_cert::Certificate;
-use x509_cert::der::asn1::ObjectIdentifier;
+use x509_cert::der::asn1::{Any, ObjectIdentifier};
 use x509_cert::der::oid::AssociatedOid;
-use x509_cert::der::{Decode, Encode};
+use x509_cert::der::{Decode, Encode, Tag, Tagged};
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAltName};
+use x509_cert::name::Name;
 use x509_cert::spki::SubjectPublicKeyInfoOwned;
 
 const fn oid(text: &str) -> ObjectIdentifier {
@@ -66,9 +67,8 @@ impl Parsed {
         if content.signature() != certificate.signature_algorithm() {
             return Err("it names two signature algorithms".into());
         }
-        let (issuer, subject) = (content.issuer().to_der(), content.subject().to_der());
-        let words = |error: x509_cert::der::Error| error.to_string();
-        Ok(Parsed { signed, issuer: issuer.map_err(words)?, subject: subject.map_err(words)?, certificate })
+        let (issuer, subject) = (comparable(content.issuer())?, comparable(content.subject())?);
+        Ok(Parsed { signed, issuer, subject, certificate })
     }
 
     fn key(&self) -> &SubjectPublicKeyInfoOwned {
@@ -140,6 +140,30 @@ impl Parsed {
         };
         UnparsedPublicKey::new(algorithm, key).verify(&self.signed, made).is_ok()
     }
+}
+
+/// A name such that equal ones have equal bytes: a PrintableString and a UTF8String of the same letters are one value, because
+/// makers write one name both ways (RFC 5280, 7.1). Case and spaces count.
+fn comparable(name: &Name) -> Result<Vec<u8>, String> {
+    let words = |error: x509_cert::der::Error| error.to_string();
+    let mut bytes = Vec::new();
+    for parts in name.iter_rdn() {
+        let mut attributes = Vec::new();
+        for attribute in parts.iter() {
+            let tag = match attribute.value.tag() {
+                Tag::PrintableString => Tag::Utf8String,
+                other => other,
+            };
+            let value = Any::new(tag, attribute.value.value()).map_err(words)?;
+            attributes
+                .push([attribute.oid.to_der().map_err(words)?, value.to_der().map_err(words)?].concat());
+        }
+        // They are a set, whose order in DER may follow the tags that were changed.
+        attributes.sort_unstable();
+        bytes.extend((attributes.len() as u32).to_be_bytes());
+        bytes.extend(attributes.concat());
+    }
+    Ok(bytes)
 }
 
 /// How a key of this kind makes signatures of this algorithm; `None` for what is not accepted.
