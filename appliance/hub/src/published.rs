@@ -303,10 +303,11 @@ mod tests {
         {
             assert_eq!(read(path, name).unwrap(), None, "{name}");
         }
-        // Another key, another name, a bent tile: it is not taken up.
+        // Another key, another name, a bent tile at its end: it is not taken up.
         assert!(Published::open(path, "hub.example/heads", &SigningKey::from_bytes(&[7; 32])).is_err());
         assert!(Published::open(path, "hub.example/other", &key).is_err());
-        let tile = path.join("tile/0/000");
+        let end = size + 1;
+        let tile = path.join(TileCoordinate::hashes(0, end / 256, (end % 256) as u16).unwrap().path());
         let mut bytes = fs::read(&tile).unwrap();
         bytes[5] ^= 1;
         fs::write(&tile, bytes).unwrap();

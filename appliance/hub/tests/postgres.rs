@@ -69,9 +69,9 @@ fn g1_an_index_in_postgresql_answers_as_the_embedded_one_through_kills_of_both()
     let (one, two) = (StandIn::start(), StandIn::start());
     let (a, b) = logs();
     let boxes: &Boxes<'_> = &[("a", &a, &[(&one, false)]), ("b", &b, &[(&two, false)])];
-    let serve = |part: u64| {
-        one.serve(Served::upto(&a, a.size() * part / 4));
-        two.serve(Served::upto(&b, b.size() * part / 4));
+    let serve = |part: u64, of: u64| {
+        one.serve(Served::upto(&a, a.size() * part / of));
+        two.serve(Served::upto(&b, b.size() * part / of));
     };
     let embedded = TestHub::new(boxes);
     let hub = TestHub::stored(boxes, &cluster.section(None, "north", "patience_seconds = 60\n"));
@@ -79,7 +79,7 @@ fn g1_an_index_in_postgresql_answers_as_the_embedded_one_through_kills_of_both()
     assert!(again.status.code() == Some(2), "{}", String::from_utf8_lossy(&again.stderr));
     // Undisturbed, in the same steps.
     for part in 1..=4 {
-        serve(part);
+        serve(part, 4);
         assert_eq!(embedded.pull().0, hub.pull().0);
     }
     hub.fsck();
@@ -97,23 +97,29 @@ fn g1_an_index_in_postgresql_answers_as_the_embedded_one_through_kills_of_both()
 
     // Kill -9 of the server while the hub pulls: it waits for it, and goes on; and of the hub.
     let hub = TestHub::stored(boxes, &cluster.section(None, "south", "patience_seconds = 60\n"));
-    let mut in_the_middle = 0;
-    for turn in 0..6u64 {
-        serve(turn / 2 + 1);
+    let (mut in_the_middle, mut span) = (0, Duration::from_millis(200));
+    for turn in 0..24u64 {
+        serve(turn + 1, 24);
         let mut pulling = hub.start(&["pull"]);
-        std::thread::sleep(Duration::from_millis(150 + 130 * turn));
-        in_the_middle += u64::from(pulling.try_wait().unwrap().is_none());
+        std::thread::sleep(span);
+        let running = pulling.try_wait().unwrap().is_none();
         cluster.down();
         if turn % 2 == 1 {
             pulling.kill().unwrap();
         }
-        std::thread::sleep(Duration::from_millis(300));
+        std::thread::sleep(Duration::from_millis(100));
         cluster.up();
         let ended = pulling.wait().unwrap();
         assert!(turn % 2 == 1 || matches!(ended.code(), Some(0 | 1)), "turn {turn}: {ended}");
+        in_the_middle += u64::from(running);
+        // Machines differ: the next one is killed later if this was too early to matter, sooner if it was too late.
+        span = if running { span * 5 / 4 } else { (span / 2).max(Duration::from_millis(10)) };
+        if in_the_middle == 6 {
+            break;
+        }
     }
     assert!(in_the_middle > 1, "only {in_the_middle} pulls were running when the server was killed");
-    serve(4);
+    serve(1, 1);
     let (_, said) = hub.pull();
     assert!(said["a"]["complete"] == true && said["b"]["complete"] == true, "{said:?}");
     hub.fsck();

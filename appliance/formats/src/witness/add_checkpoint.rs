@@ -223,7 +223,7 @@ mod tests {
             (body.replacen("old 20852014", "old 9223372036854775808", 1), "decimal"),
             (body.replacen("PlRN", "PlR", 1), "hash"),
             (body.replacen("kaw=\n", "kax=\n", 1), "hash"),
-            (body.replacen("\n\n", "\n", 1), "no signed note"),
+            (body.replacen("\n\n", "\n", 1), "hash"),
             (body.replacen("20852163\n", "20852163 \n", 1), "checkpoint"),
             (body.replacen("20852163\n", "20852163\nmore\n", 1), "checkpoint"),
             (body.trim_end().to_owned(), "no signed note"),
