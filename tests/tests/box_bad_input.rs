@@ -268,7 +268,10 @@ fn requests_that_say_nonsense_are_refused_with_words() -> Result<()> {
 
 fn routes(rig: &Rig) -> Result<()> {
     for path in [
-        "/",
+        "/console",
+        "/console/",
+        "/console/../people.json",
+        "/console/nothing.js",
         "/v1",
         "/v1/",
         "/v1/seals/",
