@@ -170,20 +170,35 @@ fn one_box_with_a_line_has_the_whole_branch_anchored() -> Result<()> {
         let rounds = (own.len() - before[1]) as u64;
         ensure!(asked - before_that <= rounds + 1, "{} stamps for {rounds} anchors", asked - before_that);
     }
-    let mut together = 0;
     for at in [0, 2] {
         let taken = anchored(&site.boxes[at])?.split_off(before[at]);
         ensure!(!taken.is_empty());
         for body in &taken {
             body.leads(site.origin(at))?;
             ensure!(body.index > 0 && body.batch.size >= 2, "its place is behind that of the box that asked");
-            together = together.max(body.batch.size);
         }
         // The other one has logged the same stamps by now.
         let stamps = replies(&taken);
         until("both have them", || Ok(stamps.is_subset(&replies(&anchored(&site.boxes[1])?))))?;
     }
-    ensure!(together == 3, "one request covered the site");
+    // One request covers the site. On a slow machine a neighbour may come too late for one, but not for every one.
+    let together = |site: &Site| -> Result<u64> {
+        let taken = anchored(&site.boxes[0])?.split_off(before[0]);
+        Ok(taken.iter().map(|body| body.batch.size).max().unwrap_or(0))
+    };
+    for round in 0..6 {
+        if together(&site)? == 3 {
+            break;
+        }
+        for at in 0..3 {
+            let document = format!("document of round {round} of box {at}");
+            sealed.push((at, id_of(&site.seal(at, &document, "mirrored(2)")?)?, document));
+        }
+        for at in [1, 0, 2] {
+            wait_for(&site.boxes[at], "anchored", PATIENCE, all)?;
+        }
+    }
+    ensure!(together(&site)? == 3, "no request covered the site");
     for (at, id, document) in &sealed {
         strangers_agree(&site.boxes[*at], id, document, &tsas)?;
     }
