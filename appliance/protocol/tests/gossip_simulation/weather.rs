@@ -97,7 +97,7 @@ impl Weather {
             death: 50_000,
             disk: 300,
             config: GossipConfig {
-                heads_every: 12 * HOUR,
+                heads_every: 3 * HOUR,
                 challenge_every: DAY,
                 challenge_outage: 6 * HOUR,
                 ..GossipConfig::default()

@@ -10,8 +10,9 @@
 //! What is checked: `genuine` (an honest log holds only stamps over its own head), `quota` (by the authorities' own count),
 //! `bounded` (whoever reaches the authorities is anchored in time, whatever liars do), `served` (so is, in calm weather,
 //! whoever reaches nobody but a neighbour that does), `together` (when the WAN comes back, the site asks less
-//! than its boxes would each for itself), `memory`. And that each check can fail: a driver that breaks one rule is found out by the check that stands
-//! for it.
+//! than its boxes would each for itself), `memory`. And that `genuine`,
+//! `bounded`, `served` and `together` can fail: a driver that breaks one rule is found out by the check that stands for it.
+//! No driver here breaks `quota` (the other simulation has one) or `memory`.
 #![allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
 mod world;
