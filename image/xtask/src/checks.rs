@@ -4,17 +4,15 @@
 //! - Each step is announced with the time so far; the first that fails ends the run with the command that repeats it.
 //! - `Cargo.lock` is taken as it is (`--locked`): what CI checked is what is committed.
 //! - Security advisories are not looked at, because their database is not in reach of every machine that runs this.
-//! - Tests run to the end even when some fail, and the last line counts them. An ignored test counts as a failure:
-//!   a check that is silently left out is worse than none.
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
 use crate::fuzz::{self, Counters, Plan};
 use crate::setup;
+use crate::tests;
 use crate::workspace::Workspace;
 
 /// How long CI runs each fuzz target.
@@ -70,7 +68,7 @@ pub fn run(workspace: &Workspace) -> Result<ExitCode> {
         started,
         &Plan { target: None, seconds: FUZZ_SECONDS, jobs: 2, counters: Counters::OurCrates },
     )?;
-    run_tests(workspace, started)
+    tests::run(workspace, started)
 }
 
 /// Builds and runs fuzz targets.
@@ -144,85 +142,14 @@ fn step(started: Instant, title: &str, command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-fn announce(started: Instant, title: &str) {
+pub(crate) fn announce(started: Instant, title: &str) {
     let Elapsed { minutes, seconds } = started.elapsed().into();
     println!("=== {title} (after {minutes}:{seconds:02})");
 }
 
-/// Tests mostly wait for boxes, so there are more of them at a time than processors.
-fn test_threads() -> usize {
-    2 * std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
-}
-
-fn run_tests(workspace: &Workspace, started: Instant) -> Result<ExitCode> {
-    announce(started, "tests");
-    let debug = workspace.target.join("debug");
-    let mut command = workspace.cargo();
-    command
-        .args(["test", "--locked", "--workspace", "--no-fail-fast"])
-        .env("RUST_TEST_THREADS", test_threads().to_string())
-        .env("BULLA_BOX_BIN", debug.join("bulla-box"))
-        .env("BULLA_BIN", debug.join("bulla"));
-    let again = shell_line(&command);
-    let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start cargo test")?;
-    let output = child.stdout.take().context("cargo test has no output to read")?;
-
-    let mut count = Count::default();
-    let mut out = std::io::stdout().lock();
-    for line in BufReader::new(output).split(b'\n') {
-        // Tests may print bytes that are no UTF-8; that is not a reason to stop reading.
-        let line = String::from_utf8_lossy(&line.context("cannot read what cargo test prints")?).into_owned();
-        writeln!(out, "{line}")?;
-        count.take(&line);
-    }
-    let status = child.wait().context("cannot wait for cargo test")?;
-    let complaint = if !status.success() || count.failed > 0 {
-        Some(format!("not passed ({status}). To repeat this step:\n    {again}"))
-    } else if count.ignored > 0 {
-        Some(format!("{} ignored: mend or remove ignored tests, nothing is skipped here", count.ignored))
-    } else if count.passed == 0 {
-        Some("cargo test counted no test at all: its output is not what this program expects".to_owned())
-    } else {
-        None
-    };
-    let Elapsed { minutes, seconds } = started.elapsed().into();
-    writeln!(out, "=== all steps took {minutes}:{seconds:02}")?;
-    if let Some(complaint) = &complaint {
-        writeln!(out, "tests: {complaint}")?;
-    }
-    writeln!(out, "{} passed, {} failed", count.passed, count.failed)?;
-    Ok(if complaint.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// Sums over the `test result:` lines.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Count {
-    passed: u64,
-    failed: u64,
-    ignored: u64,
-}
-
-impl Count {
-    /// Takes `test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s`.
-    fn take(&mut self, line: &str) {
-        let Some(result) = line.strip_prefix("test result: ") else { return };
-        for part in result.split([';', '.']) {
-            let mut words = part.split_whitespace();
-            if let (Some(Ok(number)), Some(what)) = (words.next().map(str::parse::<u64>), words.next()) {
-                match what {
-                    "passed" => self.passed += number,
-                    "failed" => self.failed += number,
-                    "ignored" => self.ignored += number,
-                    _ => {}
-                }
-            }
-        }
-    }
-}
-
-struct Elapsed {
-    minutes: u64,
-    seconds: u64,
+pub(crate) struct Elapsed {
+    pub(crate) minutes: u64,
+    pub(crate) seconds: u64,
 }
 
 impl From<Duration> for Elapsed {
@@ -233,7 +160,7 @@ impl From<Duration> for Elapsed {
 
 /// The command as one would type it, with the environment it adds. Programs go by their names; no argument of ours
 /// needs more quoting than spaces do.
-fn shell_line(command: &Command) -> String {
+pub(crate) fn shell_line(command: &Command) -> String {
     let quoted = |text: String| if text.contains(' ') { format!("'{text}'") } else { text };
     let variables = command.get_envs().filter_map(|(name, value)| {
         Some(format!("{}={}", name.display(), quoted(value?.display().to_string())))
@@ -244,24 +171,10 @@ fn shell_line(command: &Command) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+mod unit {
     use std::process::Command;
 
-    use super::{Count, shell_line};
-
-    #[test]
-    fn results_are_summed_and_other_lines_are_not() {
-        let mut count = Count::default();
-        for line in [
-            "running 3 tests",
-            "test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.10s",
-            "printed by a test: 9 failed;",
-            "test result: FAILED. 1 passed; 2 failed; 4 ignored; 0 measured; 0 filtered out; finished in 12.00s",
-        ] {
-            count.take(line);
-        }
-        assert_eq!(count, Count { passed: 4, failed: 2, ignored: 4 });
-    }
+    use super::shell_line;
 
     #[test]
     fn a_command_to_repeat_can_be_pasted_into_a_shell() {
