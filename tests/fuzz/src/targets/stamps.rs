@@ -1,8 +1,9 @@
-//! Replies of time-stamping authorities, their root certificates, CRLs, and names of policies.
+//! Replies of time-stamping authorities, their root certificates, CRLs, names of policies; and requests for time stamps.
 //!
 //! Holds: a stamp that verifies under the roots of a vector says what the genuine stamp said; a CRL that verifies is one
 //! that its issuer signed; certificates that are taken for roots are kept as they were; an object identifier has one
-//! spelling.
+//! spelling; a request that is taken is as long as its hash wants and holds what is echoed of it, one that is not gets a
+//! rejection with its reason.
 
 use super::{seed, split};
 use bulla_formats::anchoring;
@@ -10,15 +11,17 @@ use bulla_formats::body::anchor::{AnchorBody, Evidence};
 use bulla_formats::json::base64_decode;
 use bulla_formats::seal_file::SealFile;
 use bulla_formats::trust::TrustFile;
+use bulla_timestamps::responder::{ImprintHash, QUERY_BYTES_MAX, Query, rejected};
 use bulla_timestamps::{
-    Authority, Crl, Expected, Oid, Reply, TimeStamp, Use, certificates_in_pem, standing, verify,
+    Authority, Crl, Expected, Oid, Reply, ReplyError, Request, TimeStamp, Use, certificates_in_pem, standing,
+    verify,
 };
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
 use std::sync::LazyLock;
 
-const CHOICES: u8 = 5;
+const CHOICES: u8 = 6;
 
 /// One of `tests/vectors-timestamps`.
 struct Vector {
@@ -127,15 +130,37 @@ pub fn run(data: &[u8]) {
                 "nobody signed it"
             );
         }
-        _ => {
+        4 => {
             let Ok(text) = std::str::from_utf8(data) else { return };
             let Ok(oid) = Oid::parse(text) else { return };
             assert_eq!(oid.to_string(), text, "an object identifier has one spelling");
         }
+        _ => asked(data),
     }
 }
 
-/// Every vector, its roots, CRLs, and policies.
+/// A request for a time stamp.
+fn asked(data: &[u8]) {
+    let query = match Query::decode(data) {
+        Ok(query) => query,
+        Err(error) => {
+            let reply = rejected(error.failure(), &error.to_string());
+            let Err(ReplyError::Rejected(read)) = Reply::decode(&reply) else {
+                panic!("{error} is no rejection")
+            };
+            return assert_eq!((read.failure, read.text), (Some(error.failure()), error.to_string()));
+        }
+    };
+    let length = match query.imprint.hash {
+        ImprintHash::Sha256 => 32,
+        ImprintHash::Sha384 => 48,
+        ImprintHash::Sha512 => 64,
+    };
+    assert!(data.len() <= QUERY_BYTES_MAX && query.imprint.value.len() == length);
+    assert!(data.windows(length).any(|window| window == query.imprint.value), "what is echoed was in it");
+}
+
+/// Every vector, its roots, CRLs, policies, and what the box itself asks.
 pub fn seeds() -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
     for (which, vector) in VECTORS.iter().enumerate() {
@@ -147,5 +172,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     seeds.push(seed(2, format!("some words\n{pem}{pem}")));
     seeds.extend(CRLS.all.iter().map(|crl| seed(3, crl)));
     seeds.extend(["1.3.6.1.4.1.32473.1.1", "2.999.1", "0.4.0.2023.1.1"].map(|oid| seed(4, oid)));
+    let policy = Oid::parse("1.2.3.4.1").expect("an object identifier");
+    seeds.extend([None, Some(policy)].map(|policy| seed(5, Request::new([7; 32], 1 << 62, policy).encode())));
     seeds
 }
