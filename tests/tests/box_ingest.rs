@@ -16,7 +16,7 @@ use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 #[test]
 fn g3_a_thousand_badly_written_files_are_sealed_once_each_though_the_box_is_killed() -> Result<()> {
@@ -103,57 +103,6 @@ fn what_hinders_the_api_hinders_folders_and_costs_no_file() -> Result<()> {
     );
     branch.rig.sealer.stop()?;
     ensure!(branch.rig.fsck().is_ok());
-    Ok(())
-}
-
-/// How many files a second: the same ones through a folder and posted with curl, one connection for all, in the same run.
-#[test]
-fn a_folder_is_not_much_slower_than_posting() -> Result<()> {
-    const FILES: u32 = 400;
-    let branch = Branch::start("jobs = 8\n", "")?;
-    let elsewhere = tempfile::tempdir()?;
-    let mut curl = Command::new("curl");
-    curl.args(["--silent", "--show-error", "--fail", "--cacert"]).arg(branch.rig.file("ca.pem"));
-    curl.args(["--header", &format!("Authorization: Bearer {}", branch.rig.token(Role::Scanner))]);
-    curl.args(["--header", "Content-Type: application/pdf", "--parallel", "--parallel-max", "8"]);
-    for number in 0..FILES {
-        let path = elsewhere.path().join(format!("{number}.pdf"));
-        fs::write(&path, pdf(number + 10_000, 50_000))?;
-        let target = format!("{}/v1/seals", branch.rig.sealer.url());
-        if number > 0 {
-            curl.arg("--next")
-                .args(["--silent", "--show-error", "--fail", "--cacert"])
-                .arg(branch.rig.file("ca.pem"));
-            curl.args(["--header", &format!("Authorization: Bearer {}", branch.rig.token(Role::Scanner))]);
-            curl.args(["--header", "Content-Type: application/pdf"]);
-        }
-        curl.arg("--data-binary").arg(format!("@{}", path.display()));
-        curl.arg("--output").arg(elsewhere.path().join(format!("{number}.json"))).arg(target);
-    }
-    let began = Instant::now();
-    let posted = curl.output()?;
-    let posting = began.elapsed();
-    ensure!(posted.status.success(), "{}", String::from_utf8_lossy(&posted.stderr));
-    for number in 0..FILES {
-        let path = branch.folder.join(format!("{number}.pdf"));
-        fs::write(path, pdf(number, 50_000))?;
-    }
-    let began = Instant::now();
-    until("all are sealed", || {
-        let status = branch.status()?;
-        Ok((status["sealed"] == FILES).then_some(()))
-    })?;
-    // The rest of a second that every file has to take is the folder's nature, not its speed.
-    let through = began.elapsed().saturating_sub(Duration::from_secs(1)).max(Duration::from_millis(1));
-    let rate = |took: Duration| f64::from(FILES) / took.as_secs_f64();
-    println!(
-        "{FILES} files of 50 kB: {:.0}/s through the folder, {:.0}/s with curl",
-        rate(through),
-        rate(posting)
-    );
-    ensure!(rate(through) > rate(posting) / 10.0, "{:.0}/s against {:.0}/s", rate(through), rate(posting));
-    let (folder, api) = (seals_of(&branch.rig, "desk-1")?, seals_of(&branch.rig, "scanner-1")?);
-    ensure!((folder.len(), api.len()) == (FILES as usize, FILES as usize), "{} {}", folder.len(), api.len());
     Ok(())
 }
 

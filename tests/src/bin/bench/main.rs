@@ -7,6 +7,7 @@
 mod drain;
 mod enrol;
 mod figures;
+mod folder;
 mod heal;
 mod judge;
 mod load;
@@ -36,8 +37,8 @@ const CLIENTS: [usize; 3] = [1, 8, 64];
 /// Documents of the comparison, and the pages of each (50 kB).
 const DOCUMENTS: usize = 100;
 const PAGES: usize = 20;
-const PARTS: [&str; 9] =
-    ["seals", "uploads", "verify", "strangers", "stamps", "enrol", "outage", "heal", "sizes"];
+const PARTS: [&str; 10] =
+    ["seals", "uploads", "folder", "verify", "strangers", "stamps", "enrol", "outage", "heal", "sizes"];
 
 /// What to measure and where.
 struct Arguments {
@@ -108,6 +109,9 @@ fn main() -> Result<()> {
     }
     if arguments.wants("uploads") {
         uploads(&runtime, &rig)?;
+    }
+    if arguments.wants("folder") {
+        folder::measure()?;
     }
     if arguments.wants("verify") {
         judge::measure(&rig)?;
