@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Which crates of the workspace a crate may depend on, for whatever purpose.
-const EDGES: [(&str, &[&str]); 25] = [
+const EDGES: [(&str, &[&str]); 26] = [
     ("bulla-timestamps", &[]),
+    ("bulla-roughtime", &[]),
     ("bulla-formats", &["bulla-timestamps"]),
     ("bulla-protocol", &["bulla-formats"]),
     ("bulla-ledger", &["bulla-formats"]),
@@ -36,6 +37,7 @@ const EDGES: [(&str, &[&str]); 25] = [
             "bulla-page",
             "bulla-peers",
             "bulla-roster",
+            "bulla-roughtime",
             "bulla-timestamps",
             "bulla-verifier-web",
         ],
@@ -79,6 +81,7 @@ const EDGES: [(&str, &[&str]); 25] = [
         &[
             "bulla-authorities",
             "bulla-formats",
+            "bulla-roughtime",
             "bulla-timestamps",
             "bulla-protocol",
             "bulla-ledger",
@@ -98,6 +101,7 @@ const EDGES: [(&str, &[&str]); 25] = [
             "bulla-approvals",
             "bulla-ceremony",
             "bulla-roster",
+            "bulla-roughtime",
             "bulla-timestamps",
             "bulla-enrolment",
             "bulla-box",
@@ -323,10 +327,11 @@ const IMPURE: [&str; 9] = [
 
 #[test]
 fn pure_crates_are_pure() {
-    const PURE: [&str; 5] = [
+    const PURE: [&str; 6] = [
         "appliance/formats/src",
         "appliance/page/src",
         "appliance/protocol/src",
+        "appliance/roughtime/src",
         "appliance/timestamps/src",
         "provisioning/enrolment/src",
     ];

@@ -10,6 +10,7 @@ pub mod faults;
 pub mod gate;
 pub mod openssl;
 pub mod pki;
+pub mod roughtime;
 pub mod stamps;
 pub mod tls;
 pub mod tsa;

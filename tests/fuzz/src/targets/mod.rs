@@ -20,6 +20,7 @@ pub mod peers;
 pub mod printed;
 pub mod requests;
 pub mod roster;
+pub mod roughtime;
 pub mod scans;
 pub mod seal;
 pub mod seal_parts;
@@ -40,7 +41,7 @@ pub struct Target {
 }
 
 /// All targets, by name.
-pub const ALL: [Target; 26] = [
+pub const ALL: [Target; 27] = [
     Target { name: "archive", run: archive::run, seeds: archive::seeds },
     Target { name: "audit", run: audit::run, seeds: audit::seeds },
     Target { name: "ceremony", run: ceremony::run, seeds: ceremony::seeds },
@@ -59,6 +60,7 @@ pub const ALL: [Target; 26] = [
     Target { name: "printed", run: printed::run, seeds: printed::seeds },
     Target { name: "requests", run: requests::run, seeds: requests::seeds },
     Target { name: "roster", run: roster::run, seeds: roster::seeds },
+    Target { name: "roughtime", run: roughtime::run, seeds: roughtime::seeds },
     Target { name: "scans", run: scans::run, seeds: scans::seeds },
     Target { name: "seal", run: seal::run, seeds: seal::seeds },
     Target { name: "seal_parts", run: seal_parts::run, seeds: seal_parts::seeds },
