@@ -1,5 +1,5 @@
 //! The decisions of a box, without doing anything: rollback rule, attestation windows, key epochs, the queue, modes,
-//! leases, anchoring, alone and for a site, CRLs, the clock, peers; and how versions of a document stand.
+//! leases, anchoring, alone and for a site, CRLs, the clock and who is asked for the time, peers; and how versions of a document stand.
 //!
 //! Refuses to do: I/O, clocks, randomness. Time comes in as an argument; what is to be done comes
 //! out as values, *persist* before *after*, so that the shell cannot reorder them and a simulation
@@ -16,6 +16,7 @@ pub mod mode;
 pub mod queue;
 pub mod rollback;
 pub mod site;
+pub mod sources;
 pub mod time;
 pub mod versions;
 pub mod window;

@@ -1,7 +1,7 @@
 //! Modes, anchoring and time together, over thousands of bad days.
 //!
 //! Each seed is one box: one to four authorities of one to three operators, a WAN that flaps, authorities that lie or want
-//! to be left alone, signers that are revoked, wall clocks that jump by a year, restarts and power cuts at every effect,
+//! to be left alone, up to three Roughtime servers, some of them liars, signers that are revoked, wall clocks that jump by a year, restarts and power cuts at every effect,
 //! some with another configuration or a disk that may be old, writes of unknown effect, drills, locks, limits and leases;
 //! then calm weather. A seed that fails says how to run it again:
 //! `BULLA_SIM_SEED=<seed> cargo test -p bulla-protocol --test simulation -- replay --nocapture`.
@@ -9,7 +9,8 @@
 //!
 //! What is checked: `receipts` (nothing acknowledged is lost), `mode` (the machine and the log agree), `emergency` and
 //! `online` (the mode is true), `outages` and `manifests` (numbers without gaps, one closing manifest each),
-//! `intervals` and `clock` (true time is where the log says), `quota` (by the authorities' own count), `alone` (whoever
+//! `intervals` and `clock` (true time is where the log says), `liar` and `sources` (what Roughtime servers say, and how often they are
+//! asked), `quota` (by the authorities' own count), `alone` (whoever
 //! said when to ask again is not asked before), `rollback` (nothing is logged while the disk may be old), `anchored`
 //! (claims are the log's), `revoked` (nothing that only revoked signers cover is reported as anchored), `liveness` (calm
 //! weather brings everything back). And that each check can fail: a driver that breaks one rule is found out by the check
@@ -68,6 +69,10 @@ enum Fault {
     ForgetAbsent,
     /// Nobody tells the machine that the disk may be old.
     LogOnOldDisk,
+    /// Answers of Roughtime servers are not verified.
+    BelieveForgeries,
+    /// They count as if they had taken no time.
+    ForgetSent,
 }
 
 #[derive(Clone, Copy)]
@@ -182,6 +187,8 @@ fn the_days_are_bad_enough() {
         "rollback suspected",
         "gathered",
         "held off",
+        "a liar who contradicts",
+        "a liar who is believed",
     ];
     for what in rare.iter().chain(&common) {
         let least = if rare.contains(what) { 2 } else { 10 };
@@ -191,7 +198,7 @@ fn the_days_are_bad_enough() {
 
 #[test]
 fn every_check_can_fail() {
-    let rows: [(Fault, &[&str]); 19] = [
+    let rows: [(Fault, &[&str]); 21] = [
         (Fault::ForgetQuota, &["quota", "alone"]),
         (Fault::TrustWall, &["quota", "alone"]),
         (Fault::ForgetOutages, &["outages", "manifests", "mode"]),
@@ -211,6 +218,8 @@ fn every_check_can_fail() {
         (Fault::ForgetAbsent, &["quota", "alone"]),
         (Fault::LogOnOldDisk, &["rollback"]),
         (Fault::TakeRevoked, &["revoked", "emergency", "online"]),
+        (Fault::BelieveForgeries, &["clock"]),
+        (Fault::ForgetSent, &["clock"]),
     ];
     for (fault, expected) in rows {
         let found = search(0..2_000, fault);

@@ -5,6 +5,7 @@
 //! thing the process does, before or after it is durable.
 
 mod authorities;
+mod sources;
 
 use crate::log::{Body, Broken, Log, Proof, Signer};
 use crate::nature::{EPOCH, HOUR, MINUTE, Nature, SECOND};
@@ -21,6 +22,7 @@ use bulla_protocol::mode::{
     AtLimit, Limits, ModeConfig, ModeEffect, ModeEvent, ModeMachine, ModeRecord, Stage,
 };
 use bulla_protocol::time::{Bounds, Moment, TimeConfig, TimeEffect, TimeEvent, TimeKeeper, TimeState};
+use sources::Tellers;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
@@ -56,6 +58,9 @@ enum Happening {
     Keep { run: u64, ticket: u64, state: AnchorState, moment: Moment, truth: u64 },
     Gathered { run: u64, ticket: u64, heads: usize },
     HoldOff { run: u64 },
+    TurnTeller(usize),
+    AskTellers { run: u64 },
+    Told { run: u64, place: usize, result: Option<(Bounds, i64)>, sent: u64 },
 }
 
 /// How a write ends.
@@ -135,6 +140,7 @@ pub struct World {
     quiet: bool,
     seen: BTreeSet<&'static str>,
     oracle: Oracle,
+    tellers: Tellers,
     pub trace: Vec<String>,
 }
 
@@ -184,6 +190,7 @@ impl World {
             receipts: Vec::new(),
             quiet: false,
             seen: BTreeSet::new(),
+            tellers: Tellers::new(options.seed),
             trace: Vec::new(),
         };
         world.configure((0..count).collect());
@@ -193,6 +200,9 @@ impl World {
             world.plan(2, Happening::TurnAuthority(place));
             let after = world.rng.between(1, 6 * HOUR);
             world.plan(after, Happening::TurnSigner(place));
+        }
+        for place in 0..world.tellers.count() {
+            world.plan(2, Happening::TurnTeller(place));
         }
         for first in [Happening::WallJump, Happening::Scan, Happening::Operator, Happening::PowerCut] {
             let after = world.rng.between(1, HOUR);
@@ -323,6 +333,7 @@ impl World {
             }
             Happening::Calm => {
                 self.nature.clear_up();
+                self.tellers.clear_up();
                 self.disk.locked = false;
                 self.note(|_| "everything is up from here on".to_owned());
                 self.start()?;
@@ -356,6 +367,9 @@ impl World {
                 let result = self.judged(authority, result, signer);
                 self.probed(authority, result)?;
             }
+            Happening::TurnTeller(place) => self.turn_teller(place),
+            Happening::AskTellers { run } if alive(run) => self.ask_tellers()?,
+            Happening::Told { run, place, result, sent } if alive(run) => self.told(place, result, sent)?,
             Happening::Decide { run } if alive(run) => self.decide()?,
             Happening::Undo { run, places } if alive(run) && !self.nature.calm => {
                 self.edited = Some(places);
@@ -483,6 +497,8 @@ impl World {
             self.plan(after, Happening::Probe { run, authority });
         }
         self.plan(10 * MINUTE, Happening::LookAtTpm { run });
+        self.tellers.start(steady);
+        self.plan(0, Happening::AskTellers { run });
         let after = self.rng.between(MINUTE, HOUR);
         self.plan(after, Happening::LookAtCrls { run });
         self.doubt()?;
@@ -641,6 +657,7 @@ impl World {
             match effect {
                 TimeEffect::Persist(state) => self.disk.time = Some(state),
                 TimeEffect::LogClock(finding) => {
+                    self.tellers.found(&finding, steady);
                     self.note(|_| format!("{finding:?}"));
                     // Nothing is logged on what may be an older disk.
                     if self.is_suspected() {
@@ -796,7 +813,7 @@ impl World {
 
     /// The uncertainty stated with every entry is never too small.
     fn check_clock(&self) -> Result<(), Broken> {
-        let Some(process) = &self.process else { return Ok(()) };
+        let Some(process) = self.process.as_ref().filter(|_| !self.tellers.doubtful) else { return Ok(()) };
         let (wall, steady, truth) = (self.nature.clocks.wall(self.now), self.steady(), EPOCH + self.now);
         let uncertainty = process.keeper.uncertainty(wall, steady);
         if uncertainty.is_some_and(|uncertainty| wall.abs_diff(truth) > uncertainty) {
@@ -867,6 +884,7 @@ impl World {
         if facts.mode != Mode::Online || facts.drill || facts.outage.is_some() {
             return liveness(format!("{facts:?}"));
         }
+        self.check_known()?;
         let anchored = process.planner.anchored(process.planner.needed());
         if anchored < self.log.worth {
             return liveness(format!(

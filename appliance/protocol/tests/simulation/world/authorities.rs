@@ -60,6 +60,8 @@ impl World {
         if let Ok(bounds) = result {
             process.proofs.insert(authority, (signer, bounds));
             self.clocks(TimeEvent::Reading { bounds, sent });
+            // Its stamp was verified.
+            self.tellers.doubtful = false;
         }
         self.probed(authority, judged)?;
         let mut result = result.map(|_| ());
@@ -146,6 +148,7 @@ impl World {
         let revoked: Vec<usize> = revoked.collect();
         self.anchors(AnchorEvent::Doubted { anchored, revoked })?;
         self.clocks(TimeEvent::Disbelieved);
+        self.tellers.forgotten();
         for place in newest {
             self.probed(place, Err(Failure::Revoked))?;
         }
