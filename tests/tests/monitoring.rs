@@ -159,7 +159,7 @@ fn a_box_has_every_metric_that_is_asked_for() -> Result<()> {
     let shown = String::from_utf8(rig.client(Role::Reader).get("/metrics")?.body)?;
     let shown = names(&shown);
     let mut source = String::new();
-    for file in ["api/anchor_metrics.rs", "api/medium.rs", "api/peers.rs", "api/system.rs"] {
+    for file in ["api/anchor_metrics.rs", "api/medium.rs", "api/peers.rs", "api/system.rs", "api/time.rs"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../appliance/sealer/src").join(file);
         source.push_str(&std::fs::read_to_string(path)?);
     }

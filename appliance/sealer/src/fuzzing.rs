@@ -15,6 +15,9 @@ pub fn configuration(text: &str) -> Result<(), String> {
     let config = config::Config::parse(text).map_err(|error| error.to_string())?;
     let (pace, now) = (config.body_pace(), std::time::Duration::from_secs(1));
     pace.patience(now, u64::MAX);
+    config.time.policy();
+    let askable = |server: &config::RoughtimeConfig| server.place().is_some() && server.key().is_some();
+    assert!(config.time.roughtime.iter().all(askable), "what was checked can be asked");
     let waits = [config.tpm_deadline(), config.header_timeout(), config.self_test_attest_within()];
     drop((config.provider(), config.residency(), config.queue.policy(), identity::options(&config), waits));
     Ok(())

@@ -26,6 +26,7 @@ pub mod outage;
 pub mod peer;
 pub mod proxy;
 pub mod recipe;
+pub mod roughtime;
 pub mod site;
 pub mod stamp;
 pub mod stick;

@@ -35,6 +35,7 @@ mod search;
 mod self_tests;
 mod session;
 mod system;
+mod time;
 mod tsa;
 mod upload;
 mod verifier;

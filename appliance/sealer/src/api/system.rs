@@ -75,6 +75,9 @@ pub async fn status(State(api): State<Shared>, caller: Caller) -> Result<Respons
             status["anchors"] = outside::anchors(&facts);
         }
     }
+    if let Some(time) = super::time::status(&api.sealer) {
+        status["time"] = time;
+    }
     if let Some(peers) = super::peers::status(&api.sealer) {
         status["peers"] = peers;
     }
@@ -188,6 +191,7 @@ pub async fn metrics(State(api): State<Shared>, caller: Caller) -> Result<Respon
         line(&mut out, name, "", value);
     }
     super::anchor_metrics::write(&mut out, &api.sealer);
+    super::time::metrics(&mut out, &api.sealer);
     super::peers::metrics(&mut out, &api.sealer);
     api.views.metrics(&mut out);
     super::medium::metrics(&mut out, &api.sealer);

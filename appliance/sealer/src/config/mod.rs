@@ -11,6 +11,7 @@ mod medium;
 mod outage;
 mod peers;
 mod sections;
+mod time;
 mod tsa;
 
 pub use console::*;
@@ -20,6 +21,7 @@ pub use medium::*;
 pub use outage::*;
 pub use peers::*;
 pub use sections::*;
+pub use time::*;
 pub use tsa::*;
 
 use crate::backup::recipient;
@@ -118,6 +120,9 @@ pub struct Config {
     /// Time stamps for programs that speak RFC 3161.
     #[serde(default)]
     pub tsa: ResponderConfig,
+    /// Who tells the time without vouching for anything.
+    #[serde(default)]
+    pub time: TimeSourcesConfig,
     /// Logging.
     #[serde(default)]
     pub log: LogConfig,
@@ -235,6 +240,7 @@ impl Config {
         outage::check(&self.outage, &self.anchors)?;
         ingest::check(&self.ingest)?;
         tsa::check(&self.tsa)?;
+        time::check(&self.time)?;
         self.peers.as_ref().map_or(Ok(()), peers::check)?;
         self.medium.as_ref().map_or(Ok(()), medium::check)?;
         console::check(&self.console)?;
@@ -362,6 +368,7 @@ mod tests {
         assert_eq!(format!("{:?}", sample.discovery), format!("{:?}", small.discovery));
         assert_eq!(format!("{:?}", sample.console), format!("{:?}", small.console));
         assert_eq!(format!("{:?}", sample.tsa), format!("{:?}", small.tsa));
+        assert_eq!(format!("{:?}", sample.time), format!("{:?}", small.time));
         assert_eq!(sample.sealing.batch_max, small.sealing.batch_max);
         assert_eq!(sample.sealing.reserve_bytes, small.sealing.reserve_bytes);
         assert_eq!(sample.listen, small.listen);
@@ -398,6 +405,7 @@ mod tests {
             "peers",
             "medium",
             "ingest",
+            "time",
             "log",
         ] {
             let base = format!("{SMALL}[software]\naccept = true\n");
@@ -436,6 +444,7 @@ mod tests {
                 "anchors.witness.key",
             ),
             ("[selfcheck]\nscrub_bytes_per_second = 1\n", "selfcheck.scrub_bytes_per_second"),
+            ("[time]\nevery_seconds = 0\n", "time.every_seconds"),
             ("[peers]\nlisten = []\n", "peers.listen"),
             ("[peers]\nlisten = [\"192.0.2.1:7440\"]\n", "peers.listen"),
             ("[peers]\nadvertise = [\"/dns/box/tcp/7440\"]\n", "peers.advertise"),

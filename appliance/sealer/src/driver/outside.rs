@@ -99,10 +99,27 @@ impl Sealer {
         Ok(Some((name, bytes)))
     }
 
+    /// What is known of the true time.
+    pub fn known_time(&self) -> KnownTime {
+        let (floor, ceiling) = self.shared.clock.limits();
+        KnownTime { uncertainty: self.shared.clock.local_time().uncertainty_millis, floor, ceiling }
+    }
+
     /// How it goes with modes and anchors; `None` while nothing is done about them.
     pub fn outage(&self) -> Option<Facts> {
         self.shared.outage_facts()
     }
+}
+
+/// What is known of the true time, in milliseconds; `None`: nobody knows.
+#[derive(Debug, Clone, Copy)]
+pub struct KnownTime {
+    /// How far the wall clock may be off.
+    pub uncertainty: Option<u64>,
+    /// Not before, since 1970.
+    pub floor: Option<u64>,
+    /// Not after, since 1970.
+    pub ceiling: Option<u64>,
 }
 
 /// Modes as status and drills show them.

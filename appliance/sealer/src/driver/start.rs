@@ -254,12 +254,13 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
         planning: config.anchors.planning(neighbours.is_some()),
         crls: config.anchors.crls.clone(),
         lines,
+        sources: config.time.clone(),
         told,
         neighbours,
         handle: outage.clone(),
         runtime,
     });
-    let desk = desk.map(outage::Desk::new);
+    let desk = desk.map(outage::Desk::new).transpose()?;
     let attest = Attestor {
         shared,
         keys: identity.keys,

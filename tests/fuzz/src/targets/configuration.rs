@@ -14,7 +14,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// The commented sample, whole and without its comments, and the least there can be.
+/// The commented sample, whole and without its comments, the least there can be, and one with sections of its own.
 pub fn seeds() -> Vec<Vec<u8>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/box.toml");
     let sample = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -24,5 +24,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
         "{least}[queue]\nwhen = [\"locked\"]\nentries_max = 5\n[sealing]\nresidency = \"software\"\n"
     );
     let other = bare.join("\n").replace("tpm-endorsed-ram", "tpm").replace("1.3", "1.2");
-    [sample.clone(), bare.join("\n"), least.to_owned(), queue, other].map(String::into_bytes).to_vec()
+    let time = format!(
+        "{least}[[time.roughtime]]\nname = \"r\"\noperator = \"R\"\naddress = \"[::1]:2002\"\npublic_key = \"AW5uAoTSTDfG5NfY1bTh08GUnOqlRb+HVhbJ3ODJvsE=\"\n"
+    );
+    [sample.clone(), bare.join("\n"), least.to_owned(), queue, other, time].map(String::into_bytes).to_vec()
 }

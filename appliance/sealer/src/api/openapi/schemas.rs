@@ -495,6 +495,7 @@ fn status() -> Value {
             "scrub": reference("Scrub"),
             "outage?": reference("Outage"),
             "anchors?": reference("Anchors"),
+            "time?": reference("Time"),
             "lease?": reference("Lease"),
             "peers?": reference("Peers"),
             "medium?": reference("Medium"),

@@ -53,7 +53,8 @@ impl Desk {
             }
             ClockFinding::Correction { ceiling, reading } => {
                 let detail = format!(
-                    "an authority says {}, at most {} was thought possible",
+                    "{} says {}, at most {} was thought possible",
+                    self.speaker,
                     span(reading),
                     utc(*ceiling)
                 );
@@ -61,8 +62,8 @@ impl Desk {
             }
             ClockFinding::Inverted { floor, reading } => {
                 let (said, floor_text) = (span(reading), utc(*floor));
-                let detail =
-                    format!("an authority says {said}, another has shown that it is {floor_text} at least");
+                let who = &self.speaker;
+                let detail = format!("{who} says {said}, others have shown that it is {floor_text} at least");
                 (Found::Contradiction, plain(*floor), within(reading), None, detail)
             }
             ClockFinding::Behind { wall, floor } => {

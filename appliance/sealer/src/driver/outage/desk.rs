@@ -11,9 +11,10 @@ use super::http::Trouble;
 use super::kept::{self, Story};
 use super::lease::Kept;
 use super::restore::Told;
+use super::sources::Sources;
 use super::together::Together;
 use super::{DrillError, DrillOrder, Handle, Inbox, Message};
-use crate::config::{CrlsConfig, OutageConfig};
+use crate::config::{CrlsConfig, OutageConfig, TimeSourcesConfig};
 use crate::driver::clock::{boottime_millis, now_millis};
 use crate::driver::{Command, Shared, neighbours};
 use bulla_formats::entry::{EntryRef, TreeState};
@@ -51,6 +52,7 @@ pub struct Parts {
     pub(in crate::driver) planning: AnchorConfig,
     pub(in crate::driver) crls: CrlsConfig,
     pub(in crate::driver) lines: Vec<Line>,
+    pub(in crate::driver) sources: TimeSourcesConfig,
     pub(in crate::driver) told: Told,
     /// The neighbours that heads are anchored together with.
     pub(in crate::driver) neighbours: Option<neighbours::Handle>,
@@ -92,6 +94,9 @@ pub struct Desk {
     pub(super) modes: ModeMachine,
     pub(super) planner: AnchorPlanner,
     pub(super) crls: Fetching,
+    pub(super) sources: Sources,
+    /// Whose answer was last read to the clock's keeper.
+    pub(super) speaker: String,
     pub(super) story: Story,
     /// The tree before the change that ended the outage, and the outage's seals.
     pub(super) ended: Option<(TreeState, u64)>,
@@ -121,7 +126,10 @@ struct Seen {
 
 impl Desk {
     /// A desk that goes on where the log stands.
-    pub fn new(parts: Parts) -> Self {
+    ///
+    /// # Errors
+    /// The configuration was not checked.
+    pub fn new(parts: Parts) -> anyhow::Result<Self> {
         let now = boottime_millis();
         let Parts { shared, control, planning, told, .. } = parts;
         let start = anchor_start(&shared, &control, &planning, &told);
@@ -129,7 +137,7 @@ impl Desk {
         let counts = authorities.iter().map(AuthorityFacts::new).collect();
         let limits = parts.modes.limits;
         let size = shared.reader.size();
-        Desk {
+        Ok(Desk {
             queue: parts.queue,
             keys: parts.keys,
             pcrs: parts.pcrs,
@@ -149,6 +157,8 @@ impl Desk {
             modes: ModeMachine::new(parts.modes, told.record, now),
             planner: AnchorPlanner::new(planning, &start, now),
             crls: Fetching::new(&parts.crls),
+            sources: Sources::new(&parts.sources)?,
+            speaker: String::new(),
             story: told.story,
             ended: None,
             unanchored: told.unanchored,
@@ -163,7 +173,7 @@ impl Desk {
             seen: Seen { at: now, ..Seen::default() },
             control,
             shared,
-        }
+        })
     }
 
     /// Works until told to stop.
@@ -182,6 +192,7 @@ impl Desk {
             let now = boottime_millis();
             let wakeups = self.modes.next_wakeup().into_iter().chain(self.planner.next_wakeup());
             let wakeups = wakeups.chain(self.together.as_ref().and_then(Together::next_wakeup));
+            let wakeups = wakeups.chain(self.next_source());
             let pause = wakeups.min().map_or(LOOK_MILLIS, |at| at.saturating_sub(now)).clamp(1, LOOK_MILLIS);
             let mut message = match inbox.0.recv_timeout(Duration::from_millis(pause)) {
                 Ok(message) => Some(message),
@@ -230,7 +241,7 @@ impl Desk {
                     None => self.relied_on(authority).map(|()| None),
                 });
                 if let Ok(Some(proof)) = &result {
-                    self.reading(proof, sent);
+                    self.reading(authority, proof, sent);
                 }
                 self.seen_of(authority, result.err());
             }
@@ -239,6 +250,7 @@ impl Desk {
             }
             Message::Site(news) => self.site_news(news),
             Message::Crl { certificate, fetched } => self.crl_came(certificate, fetched),
+            Message::Told { source, result, sent } => self.told(source, result, sent),
             Message::Tpm(clock) => self.tpm(clock),
             Message::Expedite(index) => self.plan(AnchorEvent::Expedite { index }),
             Message::Drill(order, reply) => {
@@ -296,7 +308,7 @@ impl Desk {
         self.counts[authority].answered(boottime_millis().saturating_sub(sent), result.is_ok());
         match result {
             Ok(proof) => {
-                self.reading(&proof, sent);
+                self.reading(authority, &proof, sent);
                 self.proofs.insert((batch, size, authority), proof);
                 self.seen_of(authority, None);
                 self.plan(AnchorEvent::Answered { ticket, result: Ok(()) });
@@ -310,7 +322,8 @@ impl Desk {
     }
 
     /// The time of a verified answer.
-    fn reading(&mut self, proof: &Proof, sent: u64) {
+    fn reading(&mut self, authority: usize, proof: &Proof, sent: u64) {
+        self.speaker = format!("authority {}", self.authorities[authority].id);
         let bounds = Bounds { lo: proof.bounds.0, hi: proof.bounds.1 };
         self.time(TimeEvent::Reading { bounds, sent });
     }
@@ -356,6 +369,7 @@ impl Desk {
         self.site(SiteEvent::Tick);
         self.carry_out();
         self.fetch_crl();
+        self.ask_sources();
         self.show();
     }
 
@@ -462,6 +476,7 @@ impl Desk {
             outage_seconds: self.outage_millis as f64 / 1e3,
             lease: self.lease_facts(),
             crls: self.crls_facts(),
+            sources: self.sources.facts.clone(),
             together: self.together.as_ref().map(Together::facts),
         };
         self.shared.set_outage_facts(facts);

@@ -3,6 +3,7 @@
 use super::crls::CrlsFacts;
 use super::http::Trouble;
 use super::lease::LeaseFacts;
+use super::sources::SourceFacts;
 use super::together::TogetherFacts;
 use crate::driver::Shared;
 use bulla_protocol::anchoring::AnchorFacts;
@@ -77,6 +78,8 @@ pub struct Facts {
     pub lease: Option<LeaseFacts>,
     /// The CRLs behind its time stamps.
     pub crls: CrlsFacts,
+    /// Each Roughtime server, as configured.
+    pub sources: Vec<SourceFacts>,
     /// Heads that are anchored together with neighbours', where they are.
     pub together: Option<TogetherFacts>,
 }

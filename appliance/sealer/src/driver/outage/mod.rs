@@ -2,7 +2,8 @@
 //! log when it is.
 //!
 //! `bulla_protocol` decides: [`bulla_protocol::mode`] in which mode the box is, [`bulla_protocol::anchoring`] whom to ask
-//! and when, [`bulla_protocol::time`] what the clocks are worth. Here it is carried out, beside the write path.
+//! and when, [`bulla_protocol::time`] what the clocks are worth, [`bulla_protocol::sources`] whom to
+//! ask for the time. Here it is carried out, beside the write path.
 //! Refuses to do: hold up a seal; decide.
 //! Invariants: everything logged here is noted before and after ([`kept`]), so that a crash between leaves nothing
 //! unknown; what goes out leaves only after the state that counts it is durable.
@@ -21,6 +22,7 @@ pub mod kept;
 pub mod lease;
 pub mod manifests;
 pub mod restore;
+mod sources;
 mod together;
 mod tree;
 mod words;
@@ -32,12 +34,14 @@ pub use desk::{Desk, Parts};
 pub use facts::{AuthorityFacts, Facts, LATENCY_MILLIS};
 pub use files::{FORMS, file_name, page_of};
 pub use manifests::Manifests;
+pub use sources::{LastAnswer, SourceFacts};
 pub(in crate::driver) use together::SiteNews;
 
 use authority::Proof;
 use bulla_protocol::anchoring::Batch;
 use bulla_protocol::mode::{DrillRefusal, ModeFacts};
 use bulla_protocol::time::TpmClock;
+use bulla_roughtime::Answer;
 use http::Trouble;
 use lease::{LeaseFacts, LeaseFault, LeaseOrder};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -98,6 +102,12 @@ enum Message {
     Crl {
         certificate: bulla_protocol::crl::Certificate,
         fetched: crls::Fetched,
+    },
+    /// A Roughtime server was asked; with an answer comes when the question left.
+    Told {
+        source: usize,
+        result: Result<(Answer, u64), Trouble>,
+        sent: u64,
     },
     Tpm(TpmClock),
     /// Something has changed that is looked at from time to time anyway.

@@ -22,6 +22,7 @@ pub fn all() -> Value {
             "anchored": {"type": "boolean", "description": "Whether there are so many."},
         })),
         "Manifests": manifests(),
+        "Time": time(),
     })
 }
 
@@ -116,6 +117,34 @@ fn anchors() -> Value {
                 "owed": number("Neighbours that have not taken yet what this box had anchored for them."),
                 "refused": {"type": "array", "items": {"type": "string"}, "description": "Neighbours whose anchors are not taken for a while, because one did not hold."},
             }))]},
+        }),
+    )
+}
+
+fn time() -> Value {
+    let nullable = |description: &str| json!({"type": ["integer", "null"], "description": description});
+    object(
+        "What is known of the time, and by which Roughtime servers; authorities tell it, too.",
+        json!({
+            "uncertaintyMillis": nullable("How far the wall clock may be off, as new entries state it; null: nobody knows."),
+            "notBeforeMillis": nullable("The true time is not before this (Unix milliseconds)."),
+            "notAfterMillis": nullable("Nor after this."),
+            "sources": list(object("A Roughtime server. It bounds the box's clock, and anchors nothing.", json!({
+                "name": text("Its name."),
+                "operator": text("Who runs it."),
+                "asked": number("Questions of this run."),
+                "answers": number("Answers that hold."),
+                "contradictions": number("Answers among them that contradicted what was known; which side is wrong nobody can tell."),
+                "failing": {"type": ["string", "null"], "description": "Why the last question failed."},
+                "last": {"oneOf": [{"type": "null"}, object("The last answer that holds; null before any.", json!({
+                    "secondsAgo": number("When it came."),
+                    "midpoint": number("Its time (Unix seconds)."),
+                    "radiusSeconds": number("How far that may be off."),
+                    "aheadMillis": {"type": "integer", "description": "Its time less the wall clock's when it came."},
+                    "tookMillis": number("From the question to the answer."),
+                    "contradicted": {"type": "boolean", "description": "Whether it contradicted what was known."},
+                }))]},
+            })), 8, "As configured."),
         }),
     )
 }
