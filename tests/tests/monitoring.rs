@@ -123,6 +123,65 @@ fn every_row_of_the_page_is_a_rule_and_every_rule_is_tested() -> Result<()> {
     Ok(())
 }
 
+/// Alerts of the rules that a box cannot see of itself: its own absence, rates, other boxes.
+const FROM_OUTSIDE: [&str; 5] =
+    ["BullaAway", "BullaSealsRefused", "BullaSlow", "BullaTpmFlaky", "BullaRosterOld"];
+/// Conditions that the box alone tells of.
+const FROM_THE_BOX: [&str; 6] = [
+    "BullaRollbackSuspected",
+    "BullaLimitReached",
+    "BullaUnanchored",
+    "BullaLeaseEnding",
+    "BullaClockContradiction",
+    "BullaCertificateOld",
+];
+
+/// `15m` in seconds.
+fn seconds(patience: &str) -> Result<u64> {
+    let (digits, unit) = patience.split_at(patience.len() - 1);
+    let unit = match unit {
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => anyhow::bail!("{patience} is no time"),
+    };
+    Ok(digits.parse::<u64>()? * unit)
+}
+
+#[test]
+fn what_the_box_alerts_of_itself_is_what_the_rules_alert_of_it() -> Result<()> {
+    let rig =
+        Rig::create(&RigOptions { keys: Keys::Software, residency: "software", ..RigOptions::default() })?;
+    let listed = String::from_utf8(rig.run(&["alerts", "list"])?.stdout)?;
+    let mut own = BTreeSet::new();
+    for line in listed.lines() {
+        let [name, severity, hold, what] = line.split('\t').collect::<Vec<_>>()[..] else {
+            anyhow::bail!("{line:?}")
+        };
+        ensure!(
+            !what.is_empty() && own.insert((name.to_owned(), severity == "page", hold.parse()?)),
+            "{line}"
+        );
+    }
+    let names = RULES.split("- alert: ").skip(1).map(|rule| rule.lines().next().unwrap_or_default());
+    let mut theirs = BTreeSet::new();
+    for (name, rule) in names.zip(rules()?) {
+        theirs.insert((name.to_owned(), rule.pages, seconds(&rule.patience)?));
+    }
+    let without = |all: &BTreeSet<(String, bool, u64)>, names: &[&str]| -> BTreeSet<(String, bool, u64)> {
+        let found = all.iter().filter(|one| names.contains(&one.0.as_str())).count();
+        assert_eq!(found, names.len(), "{names:?} are not all there");
+        all.iter().filter(|one| !names.contains(&one.0.as_str())).cloned().collect()
+    };
+    let (own, theirs) = (without(&own, &FROM_THE_BOX), without(&theirs, &FROM_OUTSIDE));
+    let differ: Vec<_> = own.symmetric_difference(&theirs).collect();
+    ensure!(differ.is_empty(), "{differ:?}");
+    for name in FROM_OUTSIDE.iter().chain(&FROM_THE_BOX) {
+        ensure!(PAGE.contains(&format!("`{name}`")), "the page says nothing of {name}");
+    }
+    Ok(())
+}
+
 #[test]
 fn the_dashboard_is_one() -> Result<()> {
     let dashboard: Value = serde_json::from_str(DASHBOARD)?;
@@ -159,7 +218,7 @@ fn a_box_has_every_metric_that_is_asked_for() -> Result<()> {
     let shown = String::from_utf8(rig.client(Role::Reader).get("/metrics")?.body)?;
     let shown = names(&shown);
     let mut source = String::new();
-    for file in ["api/anchor_metrics.rs", "api/medium.rs", "api/peers.rs", "api/system.rs", "api/time.rs"] {
+    for file in ["api/alerts.rs", "api/anchor_metrics.rs", "api/medium.rs", "api/peers.rs", "api/system.rs", "api/time.rs"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../appliance/sealer/src").join(file);
         source.push_str(&std::fs::read_to_string(path)?);
     }

@@ -2,6 +2,7 @@
 //!
 //! Refuses to do: hand out types of the program. Nothing here is an interface; names follow the readers they call.
 
+use crate::alerts::kept as alerts;
 use crate::backup::restore;
 use crate::{clients, config, identity, people, state_files, tls};
 use bulla_formats::hash::Hash;
@@ -31,6 +32,11 @@ pub fn client_list(bytes: &[u8]) -> Option<Vec<u8>> {
 /// The list of people in the bytes of its file, written again; `None` when the file is refused.
 pub fn people_list(bytes: &[u8]) -> Option<Vec<u8>> {
     people::text(people::parse(bytes).ok()?).ok().map(String::into_bytes)
+}
+
+/// What receivers of alerts are owed, in the bytes of its file, written again; `None` when the file is refused.
+pub fn alerts_file(bytes: &[u8]) -> Option<Vec<u8>> {
+    alerts::parse(bytes).ok().map(|kept| alerts::text(&kept).into_bytes())
 }
 
 /// The identity in the bytes of its file, written again; `None` when the file is refused.

@@ -9,6 +9,7 @@
 //! suspected.
 #![forbid(unsafe_code)]
 
+mod alerts;
 mod announce;
 mod api;
 mod backup;

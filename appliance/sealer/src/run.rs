@@ -47,12 +47,14 @@ async fn serve(mut config: Config) -> Result<u8> {
     let self_tests =
         self_tests.map(|(period, within)| tokio::spawn(sealer.clone().self_tests(period, within)));
     api.ingest.start(&api);
+    api.alerts.start(&api);
     server::serve(listener, tls, api.clone(), stop).await;
     let ended = tokio::task::spawn_blocking(move || {
         if let Some(announced) = announced {
             announced.stop();
         }
         api.ingest.stop();
+        api.alerts.stop();
     });
     let ended = ended.await;
     ended.context("the folders were not left in order")?;

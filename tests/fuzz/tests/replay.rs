@@ -61,6 +61,8 @@ fn hand_written_seeds_are_taken() {
             9 => of_box::openings(seed).is_some(),
             11 => of_box::people_list(seed).is_some(),
             12 => of_box::people_list(&checked(seed)).is_some(),
+            13 => of_box::alerts_file(seed).is_some(),
+            14 => of_box::alerts_file(&checked(seed)).is_some(),
             _ => of_box::common_name(seed).is_some(),
         };
         assert!(ok, "state, {choice}");

@@ -5,6 +5,7 @@
 //! Invariant: every answer leaves through [`handle`], which counts it and renders problems.
 
 mod access;
+mod alerts;
 mod anchor_metrics;
 mod backups;
 mod bulk;
@@ -41,6 +42,7 @@ mod upload;
 mod verifier;
 mod verify;
 
+use crate::alerts::Alerts;
 use crate::clients::ClientStore;
 use crate::config::Config;
 use crate::driver::{SealError, Sealer};
@@ -102,6 +104,8 @@ pub struct Api {
     pub warnings: Warnings,
     /// Folders whose files are sealed.
     pub ingest: Ingest,
+    /// Who is told when something is the matter.
+    pub alerts: Alerts,
     /// What was posted as to paperless-ngx, and what to tell of it.
     pub posted: paperless::Posted,
     /// Event streams.
@@ -139,7 +143,7 @@ impl Api {
         let clients = ClientStore::new(&config.state_dir);
         let uploads = Semaphore::new(config.limits.uploads_max);
         let (backups, metrics) = (Arc::new(Semaphore::new(1)), HttpMetrics::default());
-        let ingest = Ingest::new(&config.ingest.folder);
+        let (ingest, alerts) = (Ingest::new(&config.ingest.folder), Alerts::new(&config.alerts));
         let (limits, warnings) = (Limits::new(&config.limits), Warnings::default());
         let events = events::Events::new(sealer.clone(), config.limits.event_streams_max);
         let tsa = tsa::Tsa::new(&config.tsa);
@@ -159,6 +163,7 @@ impl Api {
             limits,
             warnings,
             ingest,
+            alerts,
             posted: paperless::Posted::default(),
             events,
             tsa,

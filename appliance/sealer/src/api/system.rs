@@ -87,6 +87,9 @@ pub async fn status(State(api): State<Shared>, caller: Caller) -> Result<Respons
     if !api.ingest.is_empty() {
         status["ingest"] = api.ingest.status();
     }
+    if let Some(alerts) = super::alerts::status(&api) {
+        status["alerts"] = alerts;
+    }
     status["refusals"] = json!({
         "rateLimited": metrics.problems(Kind::RateLimited),
         "overloaded": metrics.problems(Kind::Overloaded),
@@ -196,6 +199,7 @@ pub async fn metrics(State(api): State<Shared>, caller: Caller) -> Result<Respon
     api.views.metrics(&mut out);
     super::medium::metrics(&mut out, &api.sealer);
     api.ingest.metrics(&mut out);
+    super::alerts::metrics(&mut out, &api);
     if api.config.tsa.enabled {
         api.tsa.metrics(&mut out);
     }

@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 
 /// Directory of the copies, inside the state directory.
 const WORK: &str = "backup.tmp";
-/// Files of a log directory that a box makes again by itself.
-const DERIVED: [&str; 2] = ["lock", "search.redb"];
+/// Files that a box makes again by itself; what it owed receivers of alerts is over when a backup is brought back.
+const DERIVED: [&str; 3] = ["lock", "search.redb", "alerts.json"];
 
 /// One file of the backup.
 #[derive(Debug)]

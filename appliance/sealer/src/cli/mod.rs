@@ -3,6 +3,7 @@
 //! Refuses to do: anything itself. A subcommand with more than a few lines has a file of its own beside this one.
 //! Invariant: an error is one sentence on stderr and a documented exit code.
 
+mod alerts;
 mod backup;
 mod drill;
 mod enroll;
@@ -107,6 +108,11 @@ enum Command {
     Erase(erase::EraseArgs),
     /// Rehearses an outage on the running box, without harm: every entry it touches says that it is a drill.
     Drill(drill::DrillArgs),
+    /// Alerts: whom the box tells of its own troubles.
+    Alerts {
+        #[command(subcommand)]
+        command: alerts::AlertsCommand,
+    },
     /// Leases of the fleet: for a while a hub answers for the box.
     Lease(lease::LeaseArgs),
     /// Rosters: who the boxes of a fleet are.
@@ -213,6 +219,7 @@ fn execute(command: Command, config: Config) -> Result<u8> {
         Command::Backup(arguments) => backup::back_up(&arguments, &config, &mut out)?,
         Command::Restore(arguments) => backup::bring_back(&arguments, &config, &mut out)?,
         Command::Drill(arguments) => drill::execute(&arguments, &config, &mut out)?,
+        Command::Alerts { command } => return alerts::execute(&command, &config, &mut out),
         Command::Lease(arguments) => lease::execute(&arguments, &config, &mut out)?,
         Command::Roster(arguments) => roster::execute(&arguments, &config, &mut out)?,
         Command::Peers { command } => peers::execute(command, &config, &mut out)?,

@@ -4,6 +4,7 @@
 //! their ranges are errors that say what to write instead. `docs/box.toml` is the commented sample.
 //! Invariant: a [`Config`] has passed every check of [`Config::parse`]; later code does not check again.
 
+mod alerts;
 mod console;
 mod discovery;
 mod ingest;
@@ -14,6 +15,7 @@ mod sections;
 mod time;
 mod tsa;
 
+pub use alerts::*;
 pub use console::*;
 pub use discovery::*;
 pub use ingest::*;
@@ -117,6 +119,9 @@ pub struct Config {
     /// Pages for people.
     #[serde(default)]
     pub console: ConsoleConfig,
+    /// Whom the box tells of its own troubles.
+    #[serde(default)]
+    pub alerts: AlertsConfig,
     /// Time stamps for programs that speak RFC 3161.
     #[serde(default)]
     pub tsa: ResponderConfig,
@@ -241,6 +246,7 @@ impl Config {
         ingest::check(&self.ingest)?;
         tsa::check(&self.tsa)?;
         time::check(&self.time)?;
+        alerts::check(&self.alerts)?;
         self.peers.as_ref().map_or(Ok(()), peers::check)?;
         self.medium.as_ref().map_or(Ok(()), medium::check)?;
         console::check(&self.console)?;
@@ -406,6 +412,7 @@ mod tests {
             "medium",
             "ingest",
             "time",
+            "alerts",
             "log",
         ] {
             let base = format!("{SMALL}[software]\naccept = true\n");
@@ -451,6 +458,52 @@ mod tests {
             ("[peers]\nneighbours_max = 65\n", "peers.neighbours_max"),
             ("[peers]\nstart_wait_seconds = 61\n", "peers.start_wait_seconds"),
             ("[peers]\nhint_seconds = 0\n", "peers.hint_seconds"),
+            ("[alerts]\nrepeat_hours = 0\n", "alerts.repeat_hours"),
+            ("[alerts]\nsite = \"a\\nb\"\n", "alerts.site"),
+            ("[alerts]\noff = [\"BullaNothing\"]\n", "alerts.off"),
+            ("[alerts.hold_seconds]\nBullaNothing = 1\n", "alerts.hold_seconds"),
+            ("[[alerts.webhook]]\nname = \"a b\"\nurl = \"https://a/\"\n", "alerts"),
+            ("[[alerts.webhook]]\nname = \"a\"\nurl = \"http://192.0.2.1/\"\n", "alerts.webhook.url"),
+            (
+                "[[alerts.webhook]]\nname = \"a\"\nurl = \"http://192.0.2.1/\"\nplain = true\n",
+                "alerts.webhook.url",
+            ),
+            (
+                "[[alerts.webhook]]\nname = \"a\"\nurl = \"http://localhost.example/\"\nplain = true\n",
+                "alerts.webhook.url",
+            ),
+            ("[[alerts.webhook]]\nname = \"a\"\nurl = \"https://a/\"\nplain = true\n", "alerts.webhook.url"),
+            ("[[alerts.webhook]]\nname = \"a\"\nurl = \"https://u:p@a/\"\n", "alerts.webhook.url"),
+            ("[[alerts.webhook]]\nname = \"a\"\nurl = \"ftp://a/\"\n", "alerts.webhook.url"),
+            (
+                "[[alerts.webhook]]\nname = \"a\"\nurl = \"http://10.0.0.1/\"\nplain = true\ntoken_file = \"/t\"\n",
+                "alerts.webhook.url",
+            ),
+            (
+                "[[alerts.webhook]]\nname = \"a\"\nurl = \"https://a/\"\nsecret_file = \"s\"\n",
+                "alerts.webhook",
+            ),
+            (
+                "[[alerts.mail]]\nname = \"a\"\nhost = \"a b\"\nfrom = \"a@b.example\"\nto = [\"a@b.example\"]\n",
+                "alerts.mail.host",
+            ),
+            (
+                "[[alerts.mail]]\nname = \"a\"\nhost = \"a\"\nfrom = \"a\"\nto = [\"a@b.example\"]\n",
+                "alerts.mail.from",
+            ),
+            (
+                "[[alerts.mail]]\nname = \"a\"\nhost = \"a\"\nfrom = \"a@b.example\"\nto = []\n",
+                "alerts.mail.to",
+            ),
+            (
+                "[[alerts.mail]]\nname = \"a\"\nhost = \"a\"\nfrom = \"a@b.example\"\nto = [\"a@b.example\"]\nuser = \"u\"\n",
+                "alerts.mail.user",
+            ),
+            (
+                "[[alerts.mail]]\nname = \"a\"\nhost = \"a\"\nfrom = \"a@b.example\"\nto = [\"a@b.example\"]\nuser = \"u\"\n\
+                 password_file = \"/p\"\ntls = \"none\"\n",
+                "alerts.mail.tls",
+            ),
             ("[medium]\npath = \"usb\"\n", "medium.path"),
             ("[medium]\npath = \"/media/usb\"\nid = \"AB\"\n", "medium.id"),
             ("[medium]\npath = \"/media/usb\"\nevery_seconds = 0\n", "medium.every_seconds"),

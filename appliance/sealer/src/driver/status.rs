@@ -62,6 +62,8 @@ pub struct Counters {
     pub queued: AtomicU64,
     pub drained: AtomicU64,
     pub queue_refused: AtomicU64,
+    /// Findings by which a clock was wrong; alerts go by it.
+    pub clock_contradictions: AtomicU64,
 }
 
 /// What changes rarely and is only reported.

@@ -141,6 +141,14 @@ impl Ingest {
         self.watched.iter().map(of).collect()
     }
 
+    /// Of each folder its client, whether something is in the way, and how many files went to the error folder.
+    pub fn troubles(&self) -> impl Iterator<Item = (String, bool, u64)> {
+        self.watched.iter().map(|watched| {
+            let hindered = watched.state.lock().unwrap_or_else(PoisonError::into_inner).trouble.is_some();
+            (watched.folder.client.clone(), hindered, watched.tally.rejected.load(Ordering::Relaxed))
+        })
+    }
+
     /// What the metrics say.
     pub fn metrics(&self, out: &mut String) {
         if self.is_empty() {

@@ -123,12 +123,16 @@ impl Certificates {
         self.authority.ca_fingerprint()
     }
 
+    /// When the listener's certificate was made.
+    pub fn issued_at(&self) -> SystemTime {
+        self.current.0.read().unwrap_or_else(PoisonError::into_inner).at
+    }
+
     /// Issues a new certificate when the current one is a day old or the clock was set back past it.
     /// Returns whether it did. Blocks while the TPM signs.
     pub fn renew_if_due(&self, now: SystemTime) -> Result<bool, TlsError> {
-        let issued_at = self.current.0.read().unwrap_or_else(PoisonError::into_inner).at;
         let fresh = now
-            .duration_since(issued_at)
+            .duration_since(self.issued_at())
             .map_or_else(|ahead| ahead.duration() < Duration::from_secs(3600), |age| age < RENEW_AFTER);
         if fresh {
             return Ok(false);

@@ -1,4 +1,4 @@
-//! Files and values of a box's state directory: clients, identity, CA certificate, lock, erasure, orders, openings.
+//! Files and values of a box's state directory: clients, alerts, identity, CA certificate, lock, erasure, orders, openings.
 //!
 //! Holds: what is read and written again is read as the same; a lock that cannot be read is still one; nothing is
 //! recorded of an erasure that was not carried out.
@@ -6,15 +6,15 @@
 use super::{seed, split};
 use crate::genuine::{SEALS, SIGNED};
 use bulla_box::fuzzing::{
-    ca_certificate, client_list, common_name, erasure, identity_file, kept_order, lock, openings,
-    people_list, queue_id,
+    alerts_file, ca_certificate, client_list, common_name, erasure, identity_file, kept_order, lock,
+    openings, people_list, queue_id,
 };
 use bulla_formats::checked_json::with_checksum;
 use bulla_formats::entry::Entry;
 use bulla_formats::json::base64_encode;
 use serde_json::{Value, json};
 
-const CHOICES: u8 = 13;
+const CHOICES: u8 = 15;
 
 fn again(read: fn(&[u8]) -> Option<Vec<u8>>, bytes: &[u8]) {
     if let Some(written) = read(bytes) {
@@ -37,6 +37,8 @@ pub fn run(data: &[u8]) {
         3 => again(identity_file, &checked(data)),
         11 => again(people_list, data),
         12 => again(people_list, &checked(data)),
+        13 => again(alerts_file, data),
+        14 => again(alerts_file, &checked(data)),
         4 => drop(ca_certificate(data).map(|()| assert!(data.is_ascii()))),
         5 => {
             let found = lock(data);
@@ -80,6 +82,21 @@ fn people() -> Value {
             "createdMillis": 2, "removedMillis": 3}]})
 }
 
+fn alerts() -> String {
+    let key = || json!({"name": "BullaFork", "subject": "bank.example/ab/1"});
+    let said = || json!({"millis": 5, "uncertaintyMillis": 2});
+    let item = |ended: Value| {
+        json!({"key": key(), "page": true, "detail": "", "beganAt": 5, "began": said(), "ended": ended, "again": false, "times": 1,
+            "owedAt": 6})
+    };
+    let file = json!({"bulla": "alerts/v1",
+        "alerts": [{"key": key(), "page": true, "detail": "", "beganAt": 5, "began": said(), "firing": true, "calmAt": null,
+            "calm": null}],
+        "receivers": [{"name": "pager", "owed": [item(said())], "sending": {"id": "ab-1", "items": [item(Value::Null)]},
+            "told": [[key(), 6]]}]});
+    serde_json::to_string_pretty(&file).unwrap_or_default()
+}
+
 fn identity() -> Value {
     let (_, seal) = SEALS.first().expect("there are seals");
     json!({"version": 2, "origin": seal.origin, "enrolment": base64_encode(&seal.enrolment),
@@ -102,6 +119,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
         seed(3, identity().to_string()),
         seed(11, with_checksum(&people().to_string())),
         seed(12, people().to_string()),
+        seed(13, with_checksum(&alerts())),
+        seed(14, alerts()),
         seed(4, "-----BEGIN CERTIFICATE-----\nMAMCAQU=\n-----END CERTIFICATE-----\n"),
         seed(5, lock),
         seed(6, erasure),

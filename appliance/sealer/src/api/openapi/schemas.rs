@@ -5,6 +5,7 @@
 //! schema included.
 //! Refuses to do: close an answer to later members. Requests are closed, because the box refuses what it does not know.
 
+mod alerts;
 mod console;
 mod medium;
 mod outages;
@@ -69,7 +70,7 @@ fn closed(description: &str, members: Value) -> Value {
 /// All components.
 pub fn all() -> Value {
     let mut all = of_the_box();
-    for more in [console::all(), outages::all(), peers::all(), medium::all()] {
+    for more in [console::all(), outages::all(), peers::all(), medium::all(), alerts::all()] {
         if let (Value::Object(all), Value::Object(more)) = (&mut all, more) {
             all.extend(more);
         }
@@ -499,6 +500,7 @@ fn status() -> Value {
             "lease?": reference("Lease"),
             "peers?": reference("Peers"),
             "medium?": reference("Medium"),
+            "alerts?": reference("Alerts"),
             "connections": object("Open connections.", json!({
                 "open": number("Now."), "max": number("At most."), "refused": number("Since the start, by the limit of their address."),
             })),

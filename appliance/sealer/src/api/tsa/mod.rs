@@ -81,6 +81,13 @@ impl Tsa {
         }
     }
 
+    /// Requests that were rejected for the box's own state, not for what they are.
+    pub fn refused_by_itself(&self) -> u64 {
+        let own = |failure: &Failure| matches!(failure, Failure::TimeNotAvailable | Failure::SystemFailure);
+        let counts = REFUSALS.iter().zip(&self.refused).filter(|(failure, _)| own(failure));
+        counts.map(|(_, count)| count.load(Relaxed)).sum()
+    }
+
     fn refused(&self, failure: Failure) {
         if let Some(at) = REFUSALS.iter().position(|one| *one == failure) {
             self.refused[at].fetch_add(1, Relaxed);

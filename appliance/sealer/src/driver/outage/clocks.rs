@@ -7,6 +7,7 @@ use bulla_formats::der;
 use bulla_formats::entry::{Kind, LocalTime};
 use bulla_formats::report::utc;
 use bulla_protocol::time::{Bounds, ClockFinding, TimeEffect, TpmClock};
+use std::sync::atomic::Ordering::Relaxed;
 
 impl Desk {
     pub(super) fn clock_effect(&mut self, effect: TimeEffect) {
@@ -17,6 +18,9 @@ impl Desk {
                 }
             }
             TimeEffect::LogClock(finding) => {
+                if matches!(finding, ClockFinding::Inverted { .. } | ClockFinding::Behind { .. }) {
+                    self.shared.counters.clock_contradictions.fetch_add(1, Relaxed);
+                }
                 let body = self.words(&finding);
                 log::warn!("clock: {}", body.detail);
                 let logged = self.append(Kind::Clock, der::encode(&body));

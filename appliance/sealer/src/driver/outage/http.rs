@@ -7,12 +7,14 @@ use bulla_protocol::authority::Failure;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::handshake;
+use hyper::header::HeaderName;
 use hyper::http::request::Builder;
 use hyper::{Method, Request, StatusCode, Uri, header};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
+use std::fmt::Debug;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +26,7 @@ use tokio_rustls::TlsConnector;
 /// Largest answer that is read, bytes.
 const ANSWER_BYTES_MAX: usize = 65_536;
 /// CAs of https servers, unless others are named.
-const SYSTEM_CAS: &str = "/etc/ssl/certs/ca-certificates.crt";
+pub const SYSTEM_CAS: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// What went wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,6 +100,14 @@ impl Target {
         })
     }
 
+    /// A host and a port without a path, for other protocols; with TLS when `tls_ca` names the CAs.
+    ///
+    /// # Errors
+    /// The CAs cannot be read.
+    pub fn of(host: &str, port: u16, tls_ca: Option<&Path>) -> anyhow::Result<Self> {
+        Ok(Target { host: host.to_owned(), port, path: String::new(), tls: tls_ca.map(tls).transpose()? })
+    }
+
     /// Asks for what is there; at most so many bytes.
     pub async fn get(&self, bytes_max: usize, within: Duration) -> Result<Answer, Trouble> {
         let step = Mutex::new(Step::Name);
@@ -111,13 +121,32 @@ impl Target {
 
     /// Sends `body`, and returns what is answered.
     pub async fn post(&self, media_type: &str, body: Vec<u8>, within: Duration) -> Result<Answer, Trouble> {
+        self.post_with(&[(header::CONTENT_TYPE, media_type)], body, within).await
+    }
+
+    /// The same with headers of one's own. A value that no header may have fails like an answer that never came.
+    pub async fn post_with(
+        &self,
+        headers: &[(HeaderName, &str)],
+        body: Vec<u8>,
+        within: Duration,
+    ) -> Result<Answer, Trouble> {
         let step = Mutex::new(Step::Name);
         let asked = async {
             let stream = self.open(&step).await?;
-            let request = Request::builder().method(Method::POST).header(header::CONTENT_TYPE, media_type);
+            let mut request = Request::builder().method(Method::POST);
+            for (name, value) in headers {
+                request = request.header(name, *value);
+            }
             self.exchange(stream, request, body.into(), ANSWER_BYTES_MAX).await
         };
         self.limited(asked, within, &step).await
+    }
+
+    /// Connects, with TLS where there is any, for another protocol than HTTP.
+    pub async fn stream(&self, within: Duration) -> Result<Box<dyn Stream>, Trouble> {
+        let step = Mutex::new(Step::Name);
+        self.limited(self.open(&step), within, &step).await
     }
 
     /// Only connects, with TLS where there is any.
@@ -237,9 +266,9 @@ impl Target {
 }
 
 /// What bytes travel over.
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + Sync + Debug {}
 
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + Sync + Debug> Stream for T {}
 
 /// How a socket that cannot be reached fails.
 pub(super) fn no_connection(error: &io::Error) -> Failure {

@@ -17,7 +17,7 @@ mod desk;
 mod doubt;
 mod facts;
 mod files;
-mod http;
+pub mod http;
 pub mod kept;
 pub mod lease;
 pub mod manifests;
