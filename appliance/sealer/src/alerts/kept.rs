@@ -226,7 +226,7 @@ mod tests {
         let mut long = example();
         long.alerts[0].detail = "x".repeat(TEXT_MAX + 1);
         assert!(parse(text(&long).as_bytes()).is_err());
-        assert!(parse(good[..good.len() - 1].as_bytes()).is_err());
+        assert!(parse(&good.as_bytes()[..good.len() - 1]).is_err());
         assert!(parse(b"").is_err());
         assert!(parse(&vec![b' '; BYTES_MAX + 1]).is_err());
     }

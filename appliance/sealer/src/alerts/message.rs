@@ -78,8 +78,12 @@ fn span(item: &Item) -> String {
         None => format!("Since {}.", stated(&item.began)),
         Some(ended) => format!("From {} to {}.", stated(&item.began), stated(ended)),
     };
-    if item.times > 1 {
-        let _ = write!(text, " In between it was over {} times.", item.times - 1);
+    match item.times {
+        0 | 1 => {}
+        2 => text.push_str(" In between it was over once."),
+        times => {
+            let _ = write!(text, " In between it was over {} times.", times - 1);
+        }
     }
     text
 }
@@ -233,7 +237,7 @@ mod tests {
         assert_eq!(open["labels"]["alertname"], "BullaEmergency");
         assert_eq!(over["endsAt"], "1970-01-01T00:01:01.000Z");
         assert_eq!(over["labels"]["subject"], "desk-1");
-        assert!(over["annotations"]["when"].as_str().unwrap().contains("over 1 times"), "{over}");
+        assert!(over["annotations"]["when"].as_str().unwrap().contains("over once."), "{over}");
         assert_ne!(open["fingerprint"], over["fingerprint"]);
         assert_eq!(open["fingerprint"].as_str().map(str::len), Some(16));
     }

@@ -190,6 +190,8 @@ struct Receiver {
     line: Line,
     told: BTreeMap<Key, u64>,
     in_flight: bool,
+    /// An attempt at what is being sent ended without an answer, or in an earlier run: it may have arrived.
+    unsure: bool,
     failures: u32,
     not_before: u64,
 }
@@ -216,8 +218,17 @@ impl Plan {
             let mut line = lines.remove(name).unwrap_or_else(empty);
             let items = line.sending.iter_mut().flat_map(|sending| &mut sending.items);
             items.chain(&mut line.owed).for_each(|item| item.owed_at = item.owed_at.min(now));
+            let unsure = line.sending.is_some();
             let told = line.told.drain(..).map(|(key, at)| (key, at.min(now))).collect();
-            Receiver { pages_only: *pages_only, line, told, in_flight: false, failures: 0, not_before: 0 }
+            Receiver {
+                pages_only: *pages_only,
+                line,
+                told,
+                in_flight: false,
+                unsure,
+                failures: 0,
+                not_before: 0,
+            }
         });
         let receivers = receivers.collect();
         let alerts = kept.alerts.into_iter().map(|mut alert| {
@@ -336,7 +347,7 @@ impl Plan {
         }
         for receiver in &mut self.receivers {
             // One that was never told, and is not owed it, has no use for its end.
-            if receiver.told.remove(key).is_some() || receiver.has_open(key) {
+            if receiver.told.remove(key).is_some() || receiver.has_open(&alert) {
                 let ended = Some(alert.calm.unwrap_or(now.said));
                 receiver.owe(Item { ended, ..item(&alert, now.at, false) });
             }
@@ -346,7 +357,7 @@ impl Plan {
     fn owe_what_is_firing(&mut self, now: Now) {
         for receiver in &mut self.receivers {
             for alert in self.alerts.values().filter(|alert| alert.firing && alert.calm_at.is_none()) {
-                if (receiver.pages_only && !alert.page) || receiver.has_open(&alert.key) {
+                if (receiver.pages_only && !alert.page) || receiver.has_open(alert) {
                     continue;
                 }
                 let told = receiver.told.get(&alert.key);
@@ -377,6 +388,7 @@ impl Plan {
                 let items = receiver.line.owed.drain(..some).collect();
                 let id = format!("{}-{}", self.series, self.number);
                 receiver.line.sending = Some(Notification { id, items });
+                receiver.unsure = false;
                 self.changed = true;
             }
             if let Some(sending) = &receiver.line.sending {
@@ -408,7 +420,10 @@ impl Plan {
                 let doubled = self.config.retry.saturating_mul(1 << (receiver.failures - 1).min(20));
                 let pause = spread(doubled.min(self.config.retry_max), random);
                 receiver.not_before = now + pause.max(retry_after.unwrap_or(0).min(ASKED_MAX));
-                if surely && let Some(sending) = receiver.line.sending.take() {
+                receiver.unsure |= !surely;
+                if !receiver.unsure
+                    && let Some(sending) = receiver.line.sending.take()
+                {
                     receiver.take_back(sending.items);
                     self.changed = true;
                 }
@@ -425,11 +440,11 @@ impl Plan {
 }
 
 impl Receiver {
-    /// Whether it is owed, or being told, that this is firing.
-    fn has_open(&self, key: &Key) -> bool {
+    /// Whether it is owed, or being told, that this episode is firing.
+    fn has_open(&self, alert: &Alert) -> bool {
         let sending = self.line.sending.iter().flat_map(|sending| &sending.items);
         let mut open = sending.chain(&self.line.owed).filter(|item| item.ended.is_none());
-        open.any(|item| item.key == *key)
+        open.any(|item| item.key == alert.key && item.began_at == alert.began_at)
     }
 
     fn owe(&mut self, mut item: Item) {

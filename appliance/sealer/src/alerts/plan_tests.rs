@@ -159,8 +159,13 @@ fn what_may_have_arrived_is_sent_again_as_it_was_before_what_came_after() {
     plan.look(&[is("X", false, 0, false), is("Y", false, 0, true)], now(350));
     let again = plan.due(now(400).at).remove(0).1;
     assert_eq!(again, first);
-    plan.sent(0, Outcome::Delivered, now(401).at, 0);
-    let second = plan.due(now(431).at).remove(0).1;
+    // That this attempt came to nothing says nothing about the one before.
+    plan.sent(0, DOWN, now(400).at, 0);
+    let again = plan.due(now(420).at).remove(0).1;
+    assert_eq!(again, first);
+    plan.sent(0, Outcome::Delivered, now(421).at, 0);
+    assert!(plan.due(now(422).at).is_empty());
+    let second = plan.due(now(451).at).remove(0).1;
     assert_eq!(told(&second), [("Y", false), ("X", true)]);
     assert_ne!(second.id, first.id);
 }
