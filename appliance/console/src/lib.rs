@@ -2,9 +2,12 @@
 //!
 //! The sources stand in `pages/` and are served as they are: what is read in the repository is what runs. There is no build
 //! step and no other origin; under [`CONTENT_SECURITY_POLICY`] a browser runs these files and nothing inside a page.
+//! [`claim`] is the one page that is made for what it shows: a box that is not enrolled has no API to ask yet.
 //! Refuses to do: know anything of the box. The pages ask the HTTP API for what they show.
 //! Invariant: the same bytes in every build of one version.
 #![forbid(unsafe_code)]
+
+pub mod claim;
 
 use sha2::{Digest as _, Sha256};
 use std::sync::LazyLock;
@@ -12,6 +15,9 @@ use std::sync::LazyLock;
 /// What a page may do: run scripts, look as styles and show pictures of its own origin, ask its own origin.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
 connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// Where the claim page is: in the browser's language, in German, in English; and its QR code.
+pub const CLAIM_PATHS: [&str; 4] = ["/", "/de", "/en", "/code.svg"];
 
 const FRAME: &str = include_str!("../pages/console.html");
 const SCRIPT: &str = "text/javascript; charset=utf-8";
@@ -31,6 +37,7 @@ static FILES: LazyLock<Vec<(&'static str, File)>> = LazyLock::new(|| {
         "box.js": SCRIPT,
         "certificate.js": SCRIPT,
         "charts.js": SCRIPT,
+        "claim.js": SCRIPT,
         "de.js": SCRIPT,
         "dom.js": SCRIPT,
         "en.js": SCRIPT,

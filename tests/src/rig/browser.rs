@@ -138,6 +138,14 @@ impl Browser {
         Ok(())
     }
 
+    /// Whether its person wants dark pages.
+    pub fn dark(&mut self, dark: bool) -> Result<()> {
+        let wanted = if dark { "dark" } else { "light" };
+        let features = json!({"features": [{"name": "prefers-color-scheme", "value": wanted}]});
+        self.ask("Emulation.setEmulatedMedia", features)?;
+        Ok(())
+    }
+
     /// A picture of the whole page, as PNG.
     pub fn picture(&mut self) -> Result<Vec<u8>> {
         let shot = json!({"format": "png", "captureBeyondViewport": true});

@@ -1,14 +1,17 @@
 //! `bulla-box enroll`: makes this box part of a fleet, with a claim code for the person who approves it.
 //!
-//! Refuses to do: hide what it waits for.
+//! Refuses to do: hide what it waits for; give an enrolment up because its claim page cannot be shown.
 
-use crate::config::Config;
-use crate::enrolling::{self, Outcome, Pending, Registrar, Told};
+use crate::config::{Config, claim_address};
+use crate::enrolling::{self, ClaimPage, Outcome, Pending, Registrar, Told, code_text};
 use anyhow::{Context as _, Result};
+use bulla_console::claim::{Claim, Progress};
 use bulla_enrolment::proof::{claim_code, fingerprint};
+use bulla_formats::hash::Hash;
 use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
 use std::io::{self, IsTerminal as _, Write};
+use std::net::{IpAddr, SocketAddr};
 
 /// Somebody else has to act first.
 const WAITING: u8 = 3;
@@ -27,18 +30,100 @@ pub struct EnrollArgs {
     /// Goes as far as it can without waiting; exit code 3 when somebody else must act first.
     #[arg(long)]
     once: bool,
+    /// Shows the claim page at this address and port of a private network while it waits, over plain HTTP: for a box
+    /// without a screen. In place of `console.claim_page`.
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = page_address, conflicts_with = "once")]
+    page: Option<SocketAddr>,
 }
 
-struct Terminal<'a>(&'a mut dyn Write);
+fn page_address(text: &str) -> Result<SocketAddr, String> {
+    let address = text.parse().map_err(|_| "write an address and a port, as in 0.0.0.0:8443".to_owned())?;
+    claim_address(address).map(|()| address)
+}
 
-impl Told for Terminal<'_> {
+/// Who is told how it goes: whoever is at the terminal, and whoever looks at the claim page.
+struct Onlookers<'a> {
+    terminal: &'a mut dyn Write,
+    page: Option<&'a ClaimPage>,
+}
+
+impl Onlookers<'_> {
+    fn show(&self, progress: Progress) {
+        if let Some(page) = self.page {
+            page.tell(progress);
+        }
+    }
+}
+
+impl Told for Onlookers<'_> {
     fn proven(&mut self) {
         // What is said on the way is lost with the terminal; the enrolment goes on.
-        let _ = writeln!(self.0, "the TPM is proven; waiting until somebody approves the fingerprint above");
+        let _ = writeln!(
+            self.terminal,
+            "the TPM is proven; waiting until somebody approves the fingerprint above"
+        );
+        self.show(Progress::Proven);
     }
 
     fn obstacle(&mut self, what: &str) {
-        let _ = writeln!(self.0, "waiting: {what}");
+        let _ = writeln!(self.terminal, "waiting: {what}");
+        self.show(Progress::Obstacle(what.to_owned()));
+    }
+}
+
+/// What the page shows of a request.
+fn claim(config: &Config, registrar: &Registrar, pending: &Pending, transcript: &Hash) -> Claim {
+    let port = config.listen.port();
+    let names = config.identity.names.iter().filter(|_| config.console.enabled);
+    Claim {
+        code: claim_code(transcript),
+        fingerprint: fingerprint(transcript),
+        chip: pending.keys.description().ek_spki_sha256.to_string(),
+        request: transcript.to_string(),
+        fleet: config.identity.fleet.clone(),
+        registrar: registrar.address().to_owned(),
+        pin: registrar.pin().to_string(),
+        console: names.map(|name| format!("https://{}:{port}/", host(name))).collect(),
+    }
+}
+
+/// A name as it stands in an address.
+fn host(name: &str) -> String {
+    if matches!(name.parse(), Ok(IpAddr::V6(_))) { format!("[{name}]") } else { name.to_owned() }
+}
+
+/// Opens the claim page, if one is wanted, and says where.
+fn open_page(
+    address: Option<SocketAddr>,
+    claim: Claim,
+    transcript: &Hash,
+    config: &Config,
+    out: &mut dyn Write,
+) -> Result<Option<ClaimPage>> {
+    let Some(address) = address else { return Ok(None) };
+    match ClaimPage::open(address, claim, transcript, config) {
+        Ok(page) => {
+            let (at, port) = (page.address(), page.address().port());
+            if at.ip().is_unspecified() {
+                for name in &config.identity.names {
+                    writeln!(out, "claim page   http://{}:{port}/", host(name))?;
+                }
+            } else {
+                writeln!(out, "claim page   http://{at}/")?;
+            }
+            writeln!(
+                out,
+                "The network can change that page, and not this screen: where they differ, this counts."
+            )?;
+            Ok(Some(page))
+        }
+        Err(error) => {
+            writeln!(
+                out,
+                "no claim page: cannot be shown at {address} ({error}); the enrolment goes on without it"
+            )?;
+            Ok(None)
+        }
     }
 }
 
@@ -56,32 +141,45 @@ pub fn execute(arguments: &EnrollArgs, config: &Config, out: &mut dyn Write) -> 
     writeln!(out, "fingerprint  {}", fingerprint(&transcript))?;
     writeln!(out, "TPM          {}", pending.keys.description().ek_spki_sha256)?;
     if io::stdout().is_terminal() {
-        let code = QrCode::new(format!("bulla-enrol:{transcript}")).context("the claim cannot be drawn")?;
+        let code = QrCode::new(code_text(&transcript)).context("the claim cannot be drawn")?;
         writeln!(out, "{}", code.render::<Dense1x2>().build())?;
     }
     writeln!(out, "Read the fingerprint to the person who approves: it must be the one on their screen.")?;
+    let wanted = arguments.page.or(config.console.claim_page).filter(|_| !arguments.once);
+    let page = open_page(wanted, claim(config, &registrar, &pending, &transcript), &transcript, config, out)?;
     out.flush()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut told = Terminal(out);
+    let mut told = Onlookers { terminal: out, page: page.as_ref() };
     let outcome =
         runtime.block_on(enrolling::enrol(config, &registrar, &pending, arguments.once, &mut told))?;
-    match outcome {
+    let last = match &outcome {
+        Outcome::Enrolled(created) => Some(Progress::Enrolled { origin: created.origin.to_string() }),
+        Outcome::Refused(refused) => {
+            Some(Progress::Refused { sentence: refused.sentence.clone(), code: refused.code.clone() })
+        }
+        Outcome::Waiting(_) => None,
+    };
+    last.into_iter().for_each(|last| told.show(last));
+    let code = match outcome {
         Outcome::Enrolled(created) => {
             writeln!(out, "enrolled as {}", created.origin)?;
             writeln!(
                 out,
                 "next: bulla-box scanner add --name NAME, bulla-box run; auditors get the fleet's trust file"
             )?;
-            Ok(0)
+            0
         }
         Outcome::Waiting(what) => {
             writeln!(out, "not enrolled yet: {what}; run the same command again")?;
-            Ok(WAITING)
+            WAITING
         }
         Outcome::Refused(refused) => {
             writeln!(out, "refused: {} ({})", refused.sentence, refused.code)?;
             writeln!(out, "the next run asks anew, with another claim code")?;
-            Ok(REFUSED)
+            REFUSED
         }
-    }
+    };
+    out.flush()?;
+    page.into_iter().for_each(ClaimPage::close);
+    Ok(code)
 }

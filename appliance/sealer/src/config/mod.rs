@@ -510,6 +510,7 @@ mod tests {
             ("[peers]\nchallenge_every_seconds = 1\n", "peers.challenge_every_seconds"),
             ("[peers]\nregistrar_seconds = 86401\n", "peers.registrar_seconds"),
             ("[[peers.foreign]]\nfleet = \"Other\"\n", "peers.foreign"),
+            ("[console]\nclaim_page = \"203.0.113.7:8080\"\n", "console.claim_page"),
             (
                 "[[peers.foreign]]\nfleet = \"a.example\"\n[[peers.foreign]]\nfleet = \"a.example\"\n",
                 "peers.foreign",

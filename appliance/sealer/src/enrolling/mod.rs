@@ -4,9 +4,11 @@
 //! on the disk; ask forever in silence.
 //! Invariants: killed at any moment, the same command goes on; until the last rename the box has no state.
 
+mod claim_page;
 mod pending;
 mod registrar;
 
+pub use claim_page::{ClaimPage, code_text};
 pub use pending::Pending;
 pub use registrar::Registrar;
 
