@@ -8,7 +8,7 @@
 
 use super::access::{Caller, guessed, rights};
 use super::receipt::respond;
-use super::upload::{Incoming, STRUCTURED_BYTES_MAX};
+use super::upload::Incoming;
 use super::{Connection, Shared, seals};
 use crate::driver::clock::now_millis;
 use crate::limits::one_address;
@@ -35,6 +35,9 @@ pub const PROOF: HeaderName = HeaderName::from_static("bulla-session-proof");
 const BACKGROUND: HeaderName = HeaderName::from_static("bulla-background");
 /// Where a browser says that a request comes from (Fetch Metadata).
 const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Most bytes of a login or a new password: two passwords of 1,024 characters, each of them escaped, and a name.
+const LOGIN_BYTES_MAX: u64 = 32 << 10;
 
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -147,8 +150,8 @@ async fn body<T: serde::de::DeserializeOwned>(
         return Err(Problem::new(Kind::UnsupportedMediaType, detail).close_if_large(&parts.headers));
     }
     let address = parts.extensions.get::<Arc<Connection>>().map(|connection| connection.peer);
-    let incoming = Incoming::new(&parts.headers, body, STRUCTURED_BYTES_MAX, api.config.body_pace())?;
-    let bytes = incoming.collect().await?;
+    let incoming = Incoming::new(&parts.headers, body, LOGIN_BYTES_MAX, api.config.body_pace())?;
+    let bytes = incoming.collect_secret().await?;
     let read = serde_json::from_slice(&bytes);
     // The parser's words may repeat what was sent.
     let read =

@@ -15,6 +15,7 @@ use futures_util::{Stream, stream};
 use http_body_util::BodyExt as _;
 use multer::{Constraints, Field, Multipart, SizeLimit};
 use std::time::{Duration, Instant};
+use zeroize::{Zeroize as _, Zeroizing};
 
 /// Most bytes of a structured body, and of all fields of a form beside the document.
 pub const STRUCTURED_BYTES_MAX: u64 = 1 << 20;
@@ -96,6 +97,22 @@ impl Incoming {
             all.extend_from_slice(&piece);
         }
         Ok(all.freeze())
+    }
+
+    /// The whole body in memory that is wiped afterwards; `new` was given a small limit.
+    ///
+    /// Pieces that are nobody else's are wiped at once. Others lie in a buffer of the connection, of TLS or of the kernel,
+    /// which this program cannot reach: they are gone when it is used again or freed.
+    pub async fn collect_secret(mut self) -> Result<Zeroizing<Vec<u8>>, Problem> {
+        // All of it at once: a vector that grows leaves its bytes behind.
+        let mut all = Zeroizing::new(Vec::with_capacity(usize::try_from(self.limit).unwrap_or_default()));
+        while let Some(piece) = self.piece().await? {
+            all.extend_from_slice(&piece);
+            if let Ok(mut own) = piece.try_into_mut() {
+                own.as_mut().zeroize();
+            }
+        }
+        Ok(all)
     }
 
     /// Hashes the whole body.
