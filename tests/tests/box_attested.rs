@@ -69,6 +69,7 @@ fn g8_a_changed_boot_is_named_logged_and_accepted_by_people_only() -> Result<()>
     for (at, of) in [(0, 1), (1, 0)] {
         let found = comes_to(&site, at, of, "fresh", None)?;
         ensure!(found["since"].as_u64() > Some(1_700_000_000_000) && found["last"].is_u64(), "{found}");
+        ensure!(found["key"] == "tpm", "{found}");
         let gauge = format!("bulla_peer_attested{{peer=\"{}\"}}", site.origin(of));
         ensure!(metric(&site.boxes[at], &gauge)? == 1);
     }

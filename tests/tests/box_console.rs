@@ -389,6 +389,23 @@ impl Desk {
         self.shown(shown)
     }
 
+    /// Names a page that is not for this person's role: the words say so, and what the role is for.
+    fn refused(&mut self, page: &str, role: &str) -> Result<()> {
+        self.come_from(page, "refused")?;
+        let text = self.text()?;
+        for words in ["Not for your role", "is for other roles", role, "What your role may do"] {
+            ensure!(text.contains(words), "{page}: {words} in {text}");
+        }
+        let anything = "document.querySelector('main input, main form, main button')";
+        ensure!(self.browser.evaluate(anything)? == Value::Null, "{page} offers something");
+        Ok(())
+    }
+
+    /// Where the person is told that it can go.
+    fn ways(&mut self) -> Result<Value> {
+        self.browser.evaluate("[...document.querySelectorAll('nav a')].map((one) => one.textContent)")
+    }
+
     fn speak(&mut self, language: &str) -> Result<()> {
         self.browser.evaluate("delete document.getElementById('page').dataset.shown")?;
         self.browser.click(&format!("[data-language={language}]"))?;
@@ -397,27 +414,40 @@ impl Desk {
         ))
     }
 
-    /// What is shown, in both languages, on a desk and on a phone, is accessible, whole and within its window.
+    /// What is shown, in both languages, on a desk and on a phone, is accessible, whole and within its window; in dark, too.
     fn look(&mut self, what: &str) -> Result<()> {
         for language in ["de", "en"] {
             self.speak(language)?;
             for (width, phone) in [(390, true), (1280, false)] {
                 self.browser.resize(width, 860, phone)?;
                 let what = format!("console-{what}-{language}-{width}");
-                let found = self.browser.violations()?;
-                ensure!(found == json!([]), "{what}: {found:#}");
-                let wide = self.browser.evaluate("document.documentElement.scrollWidth <= innerWidth")?;
-                ensure!(wide == true, "{what} is wider than its window");
+                self.accessible(&what)?;
+                // A phone's own window grows with what does not fit.
+                let fits =
+                    self.browser.evaluate(&format!("document.documentElement.scrollWidth <= {width}"))?;
+                ensure!(fits == true, "{what} is wider than its window");
                 let untold = "(document.body.innerText.match(/undefined|NaN|\\[object|=>|\\bnull\\b|\\{\\d\\}/) ?? [''])[0]";
                 ensure!(
                     self.browser.evaluate(untold)? == "",
                     "{what}: {}",
                     self.browser.evaluate("document.body.innerText")?
                 );
-                self.browser.keep(&what)?;
             }
         }
-        Ok(())
+        self.in_dark(&format!("console-{what}-en-1280"))
+    }
+
+    fn accessible(&mut self, what: &str) -> Result<()> {
+        let found = self.browser.violations()?;
+        ensure!(found == json!([]), "{what}: {found:#}");
+        self.browser.keep(what)
+    }
+
+    /// What is shown is accessible to whoever wants dark pages.
+    fn in_dark(&mut self, what: &str) -> Result<()> {
+        self.browser.dark(true)?;
+        self.accessible(&format!("{what}-dark"))?;
+        self.browser.dark(false)
     }
 
     fn text(&mut self) -> Result<String> {
@@ -574,11 +604,7 @@ fn ops_path(rig: &Rig, desk: &mut Desk, id: &str, authorities: [&Stamps; 2]) -> 
     desk.browser.click("main .card .plain")?;
     desk.browser.until("document.querySelector('#self-test.yes') !== null")?;
     desk.look("box")?;
-    desk.come_from("new", "live")?;
-    ensure!(
-        desk.browser.evaluate("document.querySelector('#file')")? == Value::Null,
-        "operations do not seal"
-    );
+    desk.refused("new", "Operations")?;
     desk.go(&format!("seal/{id}"))?;
     ensure!(desk.browser.evaluate("document.querySelector('.plain.danger')")? == Value::Null);
 
@@ -607,6 +633,65 @@ fn ops_path(rig: &Rig, desk: &mut Desk, id: &str, authorities: [&Stamps; 2]) -> 
 }
 
 #[test]
+fn quality_assurance_and_audit_walk_their_paths() -> Result<()> {
+    let rig = Rig::start_with(&software(""))?;
+    let scanned = rig.client(Role::Scanner).seal(b"by a scanner")?.json()?["id"].as_str().unwrap().to_owned();
+    let clerk = Person::new(&rig, "m.keller", "clerk")?;
+    let made = clerk.seal(b"a contract", &[("Bulla-Document-Id", "K-1")])?;
+    let made = made.json()?["id"].as_str().unwrap().to_owned();
+    let mut desk = Desk::sit(&rig)?;
+
+    // Quality assurance looks at what others have sealed, and annuls it with a reason.
+    desk.first_time("q.huber", &add(&rig, "q.huber", "qa")?)?;
+    ensure!(desk.ways()? == json!(["Now", "Seal", "Find"]), "{}", desk.ways()?);
+    desk.go("search")?;
+    desk.browser.write("#search-id", "K-1")?;
+    desk.browser.click("#search button[type=submit]")?;
+    desk.browser.until("document.querySelector('#found-count')?.dataset.found === '1'")?;
+    for (id, why) in [(&made, "the contract is another customer's"), (&scanned, "an empty page")] {
+        desk.go(&format!("seal/{id}"))?;
+        desk.browser.until("document.querySelector('[data-fact=sealed]')?.dataset.holds === 'yes'")?;
+        desk.browser.click(".plain.danger")?;
+        // Not without a reason.
+        desk.browser.click("#annul")?;
+        ensure!(desk.browser.evaluate("document.querySelector('#reason').checkValidity()")? == false);
+        desk.browser.write("#reason", why)?;
+        desk.accessible("console-annulling-en-1280")?;
+        desk.in_dark("console-annulling-en-1280")?;
+        desk.browser.click("#annul")?;
+        desk.browser.until("document.querySelector('#annulled') !== null")?;
+        ensure!(rig.log().contains(&format!("person.2 has a seal that annuls {id}")), "{}", rig.log());
+        // Once is enough.
+        ensure!(desk.browser.evaluate("document.querySelector('.plain.danger')")? == Value::Null);
+    }
+    desk.look("annulled")?;
+    for page in ["anchors", "peers", "box", "charts"] {
+        desk.refused(page, "Quality assurance")?;
+    }
+    desk.look("refused")?;
+    desk.go("live")?;
+    desk.log_out()?;
+
+    // Audit looks at everything and changes nothing.
+    desk.first_time("r.meier", &add(&rig, "r.meier", "auditor")?)?;
+    let all = json!(["Now", "Find", "Anchors", "Neighbours", "Box", "Charts"]);
+    ensure!(desk.ways()? == all, "{}", desk.ways()?);
+    desk.refused("new", "Audit")?;
+    for page in ["anchors", "peers", "charts", "box"] {
+        desk.go(page)?;
+        let acts = desk.browser.evaluate("document.querySelectorAll('main form, main button').length")?;
+        ensure!(acts == 0, "{page} offers an auditor {acts} things to do");
+    }
+    desk.look("box-audit")?;
+    desk.go(&format!("seal/{made}"))?;
+    desk.browser.until("document.querySelector('#annulled') !== null")?;
+    let can = "[...document.querySelectorAll('main .actions > *')].map((one) => one.textContent)";
+    let wanted = json!(["Save the .seal file", "Certificate to print", "Verify documents in the browser"]);
+    ensure!(desk.browser.evaluate(can)? == wanted, "{}", desk.browser.evaluate(can)?);
+    desk.quiet()
+}
+
+#[test]
 fn neighbours_are_shown_with_what_they_hold() -> Result<()> {
     let site = Site::start(&[Keys::Software, Keys::Software])?;
     let made = site.mirrored(0, "held next door", 1)?;
@@ -617,6 +702,13 @@ fn neighbours_are_shown_with_what_they_hold() -> Result<()> {
     desk.go("peers")?;
     desk.browser.until("document.querySelectorAll('tbody tr').length === 1")?;
     ensure!(desk.text()?.contains("connected"));
+    // A neighbour whose key is in files answers as well as any, and no hardware vouches for it.
+    let until = Instant::now() + PATIENCE;
+    while !desk.text()?.contains("fresh, with a key in files") {
+        ensure!(Instant::now() < until, "{}", desk.text()?);
+        std::thread::sleep(Duration::from_millis(500));
+        desk.go("peers")?;
+    }
     desk.look("neighbours")?;
     desk.go(&format!("seal/{id}"))?;
     desk.browser.until("document.querySelector('[data-fact=mirrored]')?.dataset.holds === 'yes'")?;

@@ -7,7 +7,7 @@ import { logOut, may, onOver, resume, whoIs } from "./api.js";
 import { box } from "./box.js";
 import { certificate } from "./certificate.js";
 import { charts } from "./charts.js";
-import { button, complaint, el, fill } from "./dom.js";
+import { button, card, complaint, el, fill } from "./dom.js";
 import { facts } from "./facts.js";
 import { live } from "./live.js";
 import { login, password1 } from "./login.js";
@@ -64,6 +64,16 @@ const footer = () => el("footer", { class: "bottom" },
   el("p", null, el("a", { href: "/verify" }, t("toVerifier"))),
   el("p", { class: "soft" }, `Bulla ${document.body.dataset.version}`));
 
+/** In place of a page that this person's role is not for: what the role is for, and whom to ask. */
+const notForRole = (page) => (place) => {
+  const can = ["canRead", may("seal") && "canSeal", may("annul-any") ? "canAnnulAny" : may("seal") && "canAnnulOwn", may("anchor") && "canAnchor", may("metrics") && "canLook", may("lock") && "canOperate"];
+  fill(place, el("h1", null, t("refusedTitle")),
+    el("p", { class: "lead", id: "refused" }, t("refusedTold", t(page), named("role", whoIs().role))),
+    card(t("whatRoleMay"), el("ul", { class: "plain-list" }, can.filter(Boolean).map((word) => el("li", null, t(word))))),
+    el("p", null, t("refusedAsk")),
+    el("p", null, el("a", { class: "button", href: "#/live" }, t("navLive"))));
+};
+
 /** Draws the page that the address names. */
 async function show(note) {
   const mine = ++turn;
@@ -78,9 +88,10 @@ async function show(note) {
     root.dataset.shown = "login";
     return;
   }
-  const page = PAGES.find(([one, , seen]) => one === name && seen());
-  const [draw, title] = page ? [page[3], page[1]] : OTHERS[name] ?? [live, "navLive"];
-  const now = page ? name : name in OTHERS ? "" : "live";
+  const page = PAGES.find(([one]) => one === name);
+  const refused = page !== undefined && !page[2]();
+  const [draw, title] = refused ? [notForRole(page[1]), "refusedTitle"] : page ? [page[3], page[1]] : OTHERS[name] ?? [live, "navLive"];
+  const now = refused ? "refused" : page ? name : name in OTHERS ? "" : "live";
   document.title = `${t(title)} \u2013 Bulla`;
   delete root.dataset.shown;
   fill(root, header(now), place, footer());

@@ -20,7 +20,7 @@ export async function peers(place) {
     t("ofEntries", number(one.mirrored), number(status.size)),
     t("ofEntries", number(one.witnessed), number(status.size)),
     one.copy.frozen ? el("span", { class: "tag bad" }, t("forked")) : t("ofEntries", number(one.copy.size), number(one.copy.known)),
-    [named("attested", one.attested.state), one.attested.last ? el("p", { class: "soft" }, moment(one.attested.last)) : ""],
+    [one.attested.state === "fresh" && one.attested.key === "software" ? t("attestedFiles") : named("attested", one.attested.state), one.attested.last ? el("p", { class: "soft" }, moment(one.attested.last)) : ""],
     one.trouble ?? "",
   ]);
   fill(place, el("h1", null, t("navPeers")), el("p", { class: "lead" }, t("peersLead")),

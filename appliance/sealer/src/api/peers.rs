@@ -41,6 +41,7 @@ pub fn status(sealer: &Sealer) -> Option<Value> {
                 "reason": peer.attested.reason,
                 "since": peer.attested.since,
                 "last": peer.attested.last,
+                "key": peer.attested.key,
             },
             "trust": peer.source,
             "exchanged": peer.level,

@@ -84,6 +84,11 @@ impl Challenges {
         self.put.remove(&ticket);
     }
 
+    /// Where a neighbour's key is, as far as its log has been asked.
+    pub fn key_class(&self, peer: &Name) -> Option<&'static str> {
+        self.keys.get(peer).map(|key| if key.tpm().is_some() { "tpm" } else { "software" })
+    }
+
     fn accepted(&self, origin: &str) -> u64 {
         self.accepted.get(origin).copied().unwrap_or(0)
     }
@@ -100,10 +105,12 @@ pub struct Attestation {
     pub since: Option<u64>,
     /// When its last good answer came.
     pub last: Option<u64>,
+    /// Where the key is that its log enrols: `tpm` or `software`. `None` until it has been challenged.
+    pub key: Option<&'static str>,
 }
 
 impl Attestation {
-    pub(super) fn of(attested: Attested) -> Self {
+    pub(super) fn of(attested: Attested, key: Option<&'static str>) -> Self {
         let (steady, wall) = (boottime_millis(), now_millis());
         let unix = |at: u64| Some(wall.saturating_sub(steady.saturating_sub(at)));
         let (state, reason, since, last) = match attested {
@@ -112,7 +119,7 @@ impl Attestation {
             Attested::Stale { last } => ("stale", None, None, unix(last)),
             Attested::Refused { why, since } => ("refused", Some(why.name()), unix(since), None),
         };
-        Attestation { state, reason, since, last }
+        Attestation { state, reason, since, last, key }
     }
 }
 

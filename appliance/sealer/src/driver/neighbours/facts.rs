@@ -85,7 +85,7 @@ impl Desk {
             frozen: peer.state.frozen,
             blamed: peer.blamed,
             trouble: self.troubles.get(&peer.peer).cloned(),
-            attested: Attestation::of(peer.attested),
+            attested: Attestation::of(peer.attested, self.challenges.key_class(&peer.peer)),
             source: self.allowed.neighbours.get(&*peer.peer).map_or("roster", |one| one.source.name()),
             level: self.allowed.neighbours.get(&*peer.peer).map_or("nothing", |one| one.level.name()),
         });

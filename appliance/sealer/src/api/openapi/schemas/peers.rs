@@ -80,6 +80,7 @@ fn attested() -> Value {
             "reason": {"type": ["string", "null"], "description": "Why it is refused: boot-changed, reset-went-back, other-key or not-genuine."},
             "since": {"type": ["integer", "null"], "description": "Unix milliseconds since which it is fresh without a gap, or refused."},
             "last": {"type": ["integer", "null"], "description": "Unix milliseconds of its last good answer."},
+            "key": {"type": ["string", "null"], "description": "Where the key is that its log enrols: tpm, or software, for which no hardware vouches; null until it has been challenged."},
         }),
     )
 }
