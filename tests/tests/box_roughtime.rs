@@ -153,10 +153,10 @@ fn without_an_authority_the_uncertainty_is_known_and_no_fault_costs_a_seal() -> 
     Ok(())
 }
 
-/// Two servers that contradict each other, then a server against an authority: it is told, by name, and neither is
-/// believed alone.
+/// A server contradicts an authority and another server, late and early: it is told, by name, and what is known is narrow
+/// again once the lies end.
 #[test]
-fn a_liar_is_noticed_and_is_not_believed_against_another() -> Result<()> {
+fn a_liar_is_noticed_by_name_and_costs_neither_seal_nor_mode() -> Result<()> {
     let (honest, liar) = (Roughtime::start("honest")?, Roughtime::start("liar")?);
     liar.set(Knobs { transport: Transport::Silent, ..Knobs::default() })?;
     let stamps = Stamps::start("Operator A")?;
