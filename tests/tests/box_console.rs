@@ -1,7 +1,8 @@
-//! The console of a real box: who gets in, who may do what, and the paths of a clerk and of operations in a browser.
+//! The console of a real box: who gets in, who may do what, and the paths of all four roles in a browser.
 //!
 //! Method: `bulla-box people` makes accounts, requests as a browser sends them show what is refused, and headless Chromium
-//! walks the pages in both languages, on a desk and on a phone, while axe-core looks on. `BULLA_SCREENS=DIR` keeps pictures.
+//! walks the pages in both languages, on a desk and on a phone, light and dark, while axe-core looks on.
+//! `BULLA_SCREENS=DIR` keeps pictures.
 #![allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
 use anyhow::{Context, Result, ensure};
