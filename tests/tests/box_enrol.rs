@@ -241,6 +241,9 @@ fn g8_strangers_fill_neither_the_registrars_disk_nor_its_patience() -> Result<()
                 "%{http_code}",
                 "-o",
                 "/dev/null",
+                // Who sends two megabytes before it is asked to is cut off, and may not hear why.
+                "--expect100-timeout",
+                "60",
                 "--data-binary",
                 "@body",
             ])

@@ -218,7 +218,14 @@ fn a_box_has_every_metric_that_is_asked_for() -> Result<()> {
     let shown = String::from_utf8(rig.client(Role::Reader).get("/metrics")?.body)?;
     let shown = names(&shown);
     let mut source = String::new();
-    for file in ["api/alerts.rs", "api/anchor_metrics.rs", "api/medium.rs", "api/peers.rs", "api/system.rs", "api/time.rs"] {
+    for file in [
+        "api/alerts.rs",
+        "api/anchor_metrics.rs",
+        "api/medium.rs",
+        "api/peers.rs",
+        "api/system.rs",
+        "api/time.rs",
+    ] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../appliance/sealer/src").join(file);
         source.push_str(&std::fs::read_to_string(path)?);
     }
