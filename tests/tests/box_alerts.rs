@@ -1,10 +1,11 @@
 //! The box tells people of its own troubles, by webhook and by mail, whatever becomes of the receivers or of the box.
 
 use anyhow::{Context, Result, ensure};
-use bulla_tests::rig::hook::{Hook, Mood, Post};
+use bulla_tests::rig::hook::{FAR_NAME, Hook, Mood, Post};
 use bulla_tests::rig::mailbox::{Mailbox, PASSWORD};
-use bulla_tests::rig::outage::{software, start, wait_for, wait_mode};
+use bulla_tests::rig::outage::{self, anchors, software, start, wait_for, wait_mode};
 use bulla_tests::rig::tsa::{Answer, Handshake, Knobs, Stamps, Transport};
+use bulla_tests::rig::wan::{Cut, Wan};
 use bulla_tests::rig::{Rig, RigOptions, Role};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -190,6 +191,38 @@ fn receivers_that_are_away_hear_of_it_afterwards_and_a_killed_box_forgets_nothin
         mailbox.mails().iter().map(|mail| mail["notification"].to_string()).collect();
     notifications.dedup();
     ensure!(notifications.len() == 2, "once each: {:#?}", mailbox.mails());
+    Ok(())
+}
+
+#[test]
+fn a_receiver_beyond_a_cut_line_hears_the_story_in_order_when_the_line_is_back() -> Result<()> {
+    let (wan, tsa, hook) = (Wan::new()?, Stamps::start("Operator A")?, Hook::start()?);
+    let url = tsa.url();
+    let port = url.rsplit_once(':').and_then(|(_, rest)| rest.split_once('/')).context("a port")?.0;
+    wan.publish_far(port.parse()?)?;
+    wan.publish_far(hook.port())?;
+    let far = url.replace("127.0.0.1", "a.test");
+    let lines = toml(&hook, "far", "timeout_seconds = 1\n")?.replace("127.0.0.1", FAR_NAME);
+    let more = format!("{}\nurl = {far:?}", outage::LOOK);
+    let extra = format!("{QUICK}{lines}{}{}", outage::QUICK, anchors(&[(&tsa, &more)]));
+    let mut rig = Rig::create_behind(&wan, &RigOptions { extra: &extra, ..software() })?;
+    rig.sealer.start()?;
+    wait_mode(&rig, "online", PATIENCE)?;
+    wan.cut(Cut::BlackHole)?;
+    wait_mode(&rig, "emergency", PATIENCE)?;
+    wait_for(&rig, "owed", PATIENCE, |status| {
+        let far = receiver(status, "far");
+        far["undelivered"].as_u64() > Some(0) && far["failures"].as_u64() > Some(1)
+    })?;
+    ensure!(rig.client(Role::Scanner).seal(b"inside")?.status == 201);
+    ensure!(hook.posts().is_empty(), "nothing gets through");
+    wan.heal()?;
+    hook.wait("told", PATIENCE, |posts| has(posts, "BullaEmergency", "resolved"))?;
+    rig.sealer.stop()?;
+    let story = told(&hook.posts())?;
+    let expected = ["firing", "resolved"].map(|status| ("BullaEmergency".to_owned(), status.to_owned()));
+    // By the time that the first attempt gets through, it may be over already.
+    ensure!(story == expected || story == expected[1..], "{story:?}");
     Ok(())
 }
 

@@ -22,6 +22,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 
+/// What it is called beyond a `Wan`.
+pub const FAR_NAME: &str = "hook.test";
+
 /// How it takes a post.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mood {
@@ -88,7 +91,7 @@ impl Hook {
     /// Starts it; it takes everything.
     pub fn start() -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("bulla-hook-").tempdir()?;
-        let front = Front::new(directory.path(), &["127.0.0.1"])?;
+        let front = Front::new(directory.path(), &["127.0.0.1", FAR_NAME])?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
         let port = listener.local_addr()?.port();
@@ -110,6 +113,11 @@ impl Hook {
     /// Where to post.
     pub fn url(&self) -> String {
         format!("https://127.0.0.1:{}/hooks/S3CR3T-PATH", self.port)
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// What its certificate leads to.

@@ -279,3 +279,16 @@ fn medium(name: &str, api: &Api) -> Holds {
     let late = !matches!(facts.state, State::Current | State::Copying) || old;
     single(late, format!("it is {}", facts.state.name()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::ALL;
+
+    #[test]
+    fn every_row_of_the_table_is_looked_at() {
+        let (code, _) = include_str!("look.rs").split_once("#[cfg(test)]").unwrap();
+        for condition in &ALL {
+            assert!(code.contains(&format!("\"{}\"", condition.name)), "{}", condition.name);
+        }
+    }
+}
