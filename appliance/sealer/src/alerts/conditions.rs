@@ -55,7 +55,7 @@ pub const TEST: Condition = ticket(
 );
 
 /// All of them.
-pub const ALL: [Condition; 32] = [
+pub const ALL: [Condition; 35] = [
     page(
         "BullaNotSealing",
         2 * MINUTE,
@@ -111,6 +111,13 @@ pub const ALL: [Condition; 32] = [
         "A medium knows more of the log than the disk",
         "The disk is an older copy, or another box runs with this box's keys: bring the newest disk back.",
         "docs/runbooks/peers.md",
+    ),
+    page(
+        "BullaTimeContradicted",
+        0,
+        "A Roughtime server and others contradict each other about the time",
+        "See `time.sources[].last.aheadMillis` in the status; which of them is wrong the box cannot tell.",
+        "docs/operating.md",
     ),
     page(
         "BullaNeighbourBoot",
@@ -195,6 +202,20 @@ pub const ALL: [Condition; 32] = [
         "The clock of this box, or an authority's, was found to be wrong",
         "See the newest `clock` entries of the log; look at the machine's time service.",
         "docs/failure-modes.md",
+    ),
+    ticket(
+        "BullaTimeSourceAway",
+        6 * HOUR,
+        "A Roughtime server does not answer",
+        "See `time.sources[].failing` in the status.",
+        "docs/operating.md",
+    ),
+    ticket(
+        "BullaTimeUnknown",
+        HOUR,
+        "The box does not know how far its clock may be off",
+        "Nobody has told it the time since it was switched on: see `time` in the status.",
+        "docs/operating.md",
     ),
     ticket(
         "BullaCertificateOld",

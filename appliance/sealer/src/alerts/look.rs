@@ -109,6 +109,7 @@ impl Eyes {
                 let count = api.sealer.counters().clock_contradictions.load(Relaxed);
                 single(self.grew(name, "", count, DAY, now), "")
             }
+            "BullaTimeContradicted" | "BullaTimeSourceAway" | "BullaTimeUnknown" => self.time(name, api, now),
             "BullaSiteAnchorRefused" => {
                 let count = api.sealer.counters().site_refused.load(Relaxed);
                 single(self.grew(name, "", count, HOUR, now), "")
@@ -149,6 +150,20 @@ impl Eyes {
             }
             _ => None,
         }
+    }
+
+    /// What Roughtime servers say, and whether they say it.
+    fn time(&mut self, name: &'static str, api: &Api, now: u64) -> Holds {
+        let facts = api.sealer.outage()?;
+        if name == "BullaTimeUnknown" {
+            let unknown = !facts.sources.is_empty() && api.sealer.known_time().uncertainty.is_none();
+            return single(unknown, "");
+        }
+        let holds = facts.sources.iter().filter(|source| match name {
+            "BullaTimeSourceAway" => source.failing.is_some() || source.last.is_none(),
+            _ => self.grew(name, &source.name, source.contradictions, HOUR, now),
+        });
+        Some(holds.map(|source| (source.name.clone(), String::new())).collect())
     }
 
     /// Whether a counter of this run grew within the last `window` milliseconds.
