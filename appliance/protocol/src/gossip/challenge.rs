@@ -89,9 +89,18 @@ impl Trust {
     }
 }
 
+/// When to look at a peer's challenges again, if they are due every `period`; `u64::MAX` for never.
+pub(super) fn times(config: &GossipConfig, period: Option<u64>, peer: &Peer) -> [u64; 2] {
+    let Peer { link, log, trust, .. } = peer;
+    let askable = link.connected && log.copy.size > 0;
+    let due = trust.due(config, period).filter(|_| askable);
+    let told = (!trust.is_told() && trust.logging.is_none()).then_some(trust.log_retry.at);
+    [due.unwrap_or(u64::MAX), told.unwrap_or(u64::MAX)]
+}
+
 impl Gossip {
     /// How often neighbours are challenged now; never for `None`.
-    fn period(&self) -> Option<u64> {
+    pub(super) fn period(&self) -> Option<u64> {
         let GossipConfig { challenge_every, challenge_outage, .. } = self.config;
         match (self.outage, challenge_every) {
             (true, 0) => Some(challenge_outage),
@@ -103,15 +112,6 @@ impl Gossip {
 
     fn fresh_for(&self) -> u64 {
         FRESH_PERIODS.saturating_mul(self.period().unwrap_or(self.config.challenge_outage))
-    }
-
-    /// When to look at a peer's challenges again; `u64::MAX` for never.
-    pub(super) fn challenge_times(&self, peer: &Peer) -> [u64; 2] {
-        let Peer { link, log, trust, .. } = peer;
-        let askable = link.connected && log.copy.size > 0;
-        let due = trust.due(&self.config, self.period()).filter(|_| askable);
-        let told = (!trust.is_told() && trust.logging.is_none()).then_some(trust.log_retry.at);
-        [due.unwrap_or(u64::MAX), told.unwrap_or(u64::MAX)]
     }
 
     pub(super) fn attested(&self, trust: &Trust) -> Attested {

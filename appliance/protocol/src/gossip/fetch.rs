@@ -112,7 +112,7 @@ impl Gossip {
     fn is_askable(&self, name: &Name) -> bool {
         let free = |link: &Link| link.is_free(self.now) && !link.is_silent(&self.config);
         let free = self.peers.get(name).is_some_and(|peer| free(&peer.link));
-        free && self.fetching_from(name) < self.config.asks_per_peer
+        free && self.flights.fetching_from(name) < self.config.asks_per_peer
     }
 
     /// Whom to ask next: the log's own box first, then whoever says it holds most beyond what is held here.

@@ -66,23 +66,22 @@ impl Gossip {
 
     /// Entries came and lead to a signed head: are they of the tree that is known?
     pub(super) fn verified(&mut self, ticket: u64, copy: Head, head: Head, effects: &mut Vec<GossipEffect>) {
-        let Some(flight) = self.flights.get_mut(&ticket) else { return };
-        let Purpose::Range { origin, to, storing } = &mut flight.purpose else { return };
-        let Some(log) = self.peers.get_mut(&*origin).map(|peer| &mut peer.log) else { return };
-        let origin = origin.clone();
-        let fits =
-            !log.is_frozen() && log.copy.size < copy.size && copy.size <= *to && copy.size <= head.size;
+        let Some(flight) = self.flights.get(ticket) else { return };
+        let Purpose::Range { origin, to, .. } = &flight.purpose else { return };
+        let (origin, to) = (origin.clone(), *to);
+        let Some(log) = self.peers.get_mut(&origin).map(|peer| &mut peer.log) else { return };
+        let fits = !log.is_frozen() && log.copy.size < copy.size && copy.size <= to && copy.size <= head.size;
         let known = log.contradiction(head).or_else(|| log.contradiction(copy));
         if known.is_some() || !fits {
             log.fetching = None;
-            self.flights.remove(&ticket);
+            self.flights.remove(ticket);
             if let Some(known) = known {
                 self.prove(&origin, known, head, effects);
             }
             return;
         }
-        // It is the disk's turn, which takes as long as it takes.
-        (*storing, flight.deadline) = (Some((copy, head)), u64::MAX);
+        // It is the disk's turn.
+        self.flights.store(ticket, copy, head);
         log.aim_at(head, self.now);
         let reached = log.end(copy, head);
         effects.push(GossipEffect::Store { ticket, origin, reached });

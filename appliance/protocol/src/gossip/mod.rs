@@ -13,6 +13,7 @@
 mod challenge;
 mod events;
 mod fetch;
+mod flights;
 mod foreign;
 mod log;
 pub mod merge;
@@ -26,10 +27,11 @@ pub use events::{Ask, Failure, Finding, GossipEffect, GossipEvent, Holder, Seen,
 pub use types::{CopyStart, CosignerState, GossipConfig, GossipStart, Head, Name, PeerFacts};
 
 use challenge::Trust;
+use flights::{Flight, Flights};
 use log::Log;
 use own::{Held, Own};
 use peers::Peers;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// A pause that doubles, with jitter.
 #[derive(Debug, Clone, Copy, Default)]
@@ -82,11 +84,16 @@ enum Purpose {
     Challenge,
 }
 
-#[derive(Debug, Clone)]
-struct Flight {
-    peer: Name,
-    purpose: Purpose,
-    deadline: u64,
+impl Purpose {
+    /// Whether it is about entries of a log.
+    fn fetches(&self) -> bool {
+        matches!(self, Purpose::Range { .. } | Purpose::Objects { .. } | Purpose::Consistency { .. })
+    }
+
+    /// Whether the answer is on its way to the disk.
+    fn is_storing(&self) -> bool {
+        matches!(self, Purpose::Range { storing: Some(_), .. })
+    }
 }
 
 /// The way to a peer.
@@ -157,7 +164,7 @@ pub struct Gossip {
     ticket: u64,
     own: Own,
     peers: Peers,
-    flights: BTreeMap<u64, Flight>,
+    flights: Flights,
     /// This box has an outage.
     outage: bool,
     /// The own TPM is quoting for a neighbour.
@@ -169,7 +176,7 @@ impl Gossip {
     /// calls.
     pub fn new(config: GossipConfig, start: &GossipStart, now: u64) -> Self {
         let own = Own::new(&config, start, now);
-        let (peers, flights) = (Peers::default(), BTreeMap::new());
+        let (peers, flights) = (Peers::default(), Flights::default());
         let mut gossip = Gossip { config, now, ticket: 0, own, peers, flights, outage: false, quoting: None };
         gossip.roster(&start.peers);
         for copy in &start.copies {
@@ -188,8 +195,7 @@ impl Gossip {
         self.now = self.now.max(now);
         let mut effects = Vec::new();
         self.take(event, random, &mut effects);
-        let late = self.flights.iter().filter(|(_, flight)| flight.deadline <= self.now);
-        for ticket in late.map(|(ticket, _)| *ticket).collect::<Vec<_>>() {
+        for ticket in self.flights.late(self.now) {
             self.failed(ticket, Failure::Silence, random, &mut effects);
         }
         self.plan(random, &mut effects);
@@ -198,9 +204,8 @@ impl Gossip {
 
     /// When to send a [`GossipEvent::Tick`] if nothing happens before.
     pub fn next_wakeup(&self) -> Option<u64> {
-        let deadlines = self.flights.values().map(|flight| flight.deadline);
-        let challenges = self.peers.values().flat_map(|peer| self.challenge_times(peer));
-        let times = deadlines.chain(self.peers.alarm()).chain(challenges).chain(self.own_times());
+        let deadline = self.flights.first_deadline().into_iter();
+        let times = deadline.chain(self.peers.alarm()).chain(self.own_times());
         times.filter(|at| *at > self.now && *at < u64::MAX).min()
     }
 
@@ -316,7 +321,11 @@ impl Gossip {
             }
             GossipEvent::Forked { origin } => self.forked(&origin, effects),
             GossipEvent::ForkHinted { origin, from } => self.fork_hinted(origin, &from, effects),
-            GossipEvent::Outage(outage) => self.outage = outage,
+            GossipEvent::Outage(outage) => {
+                self.outage = outage;
+                // When to challenge depends on it.
+                self.peers.touch_all();
+            }
             GossipEvent::Vouched { ticket, boot } => self.vouched(ticket, boot, effects),
             GossipEvent::Disowned { ticket, why } => self.disowned(ticket, why, effects),
             GossipEvent::BootKept { ticket } => self.boot_kept(ticket, true, random),
@@ -333,7 +342,7 @@ impl Gossip {
         self.peers.set(&wanted, Peer::new);
         self.peers_changed();
         let peers = &self.peers;
-        self.flights.retain(|_, flight| {
+        let gone = self.flights.select(|flight| {
             let log = match &flight.purpose {
                 Purpose::Range { origin, .. }
                 | Purpose::Objects { origin }
@@ -341,11 +350,13 @@ impl Gossip {
                 _ => true,
             };
             // What is on its way to the disk arrives there, whoever sent it.
-            let storing = matches!(flight.purpose, Purpose::Range { storing: Some(_), .. });
-            log && (storing || peers.contains_key(&flight.peer))
+            !log || !(flight.purpose.is_storing() || peers.contains_key(&flight.peer))
         });
+        for ticket in gone {
+            self.flights.remove(ticket);
+        }
         for peer in self.peers.all_mut() {
-            peer.log.forget(|ticket| self.flights.contains_key(&ticket), |name| wanted.contains(name));
+            peer.log.forget(|ticket| self.flights.get(ticket).is_some(), |name| wanted.contains(name));
         }
     }
 
@@ -363,19 +374,15 @@ impl Gossip {
     fn disconnected(&mut self, name: &Name, random: u64, effects: &mut Vec<GossipEffect>) {
         let Some(peer) = self.peers.get_mut(name) else { return };
         peer.link.connected = false;
-        let lost = self.flights.iter().filter(|(_, flight)| {
-            let storing = matches!(flight.purpose, Purpose::Range { storing: Some(_), .. });
-            flight.peer == *name && !storing
-        });
-        for ticket in lost.map(|(ticket, _)| *ticket).collect::<Vec<_>>() {
+        for ticket in self.flights.select(|flight| flight.peer == *name && !flight.purpose.is_storing()) {
             self.failed(ticket, Failure::Silence, random, effects);
         }
     }
 
     /// Takes a question off the list when it was for that.
     fn landed(&mut self, ticket: u64, what: impl Fn(&Purpose) -> bool) -> Option<Flight> {
-        let found = self.flights.get(&ticket).is_some_and(|flight| what(&flight.purpose));
-        let flight = found.then(|| self.flights.remove(&ticket)).flatten()?;
+        let found = self.flights.get(ticket).is_some_and(|flight| what(&flight.purpose));
+        let flight = found.then(|| self.flights.remove(ticket)).flatten()?;
         if let Some(peer) = self.peers.get_mut(&flight.peer) {
             peer.link.silences = 0;
         }
@@ -386,7 +393,7 @@ impl Gossip {
         self.ticket += 1;
         let (ticket, timeout) = (self.ticket, self.config.timeout);
         let deadline = self.now.saturating_add(timeout);
-        self.flights.insert(ticket, Flight { peer: peer.clone(), purpose, deadline });
+        self.flights.insert(ticket, peer, purpose, deadline);
         effects.push(GossipEffect::Ask { ticket, peer: peer.clone(), ask, timeout });
         ticket
     }
@@ -409,7 +416,7 @@ impl Gossip {
     }
 
     fn failed(&mut self, ticket: u64, failure: Failure, random: u64, effects: &mut Vec<GossipEffect>) {
-        let Some(flight) = self.flights.remove(&ticket) else { return };
+        let Some(flight) = self.flights.remove(ticket) else { return };
         if let Purpose::Range { origin, storing: storing @ Some(_), .. } = &flight.purpose {
             return self.range_failed(&flight.peer, origin, *storing, failure, random, effects);
         }
@@ -504,14 +511,12 @@ impl Gossip {
             self.tell_forks(name, effects);
             self.ask_heads(name, effects);
         }
-        // Their times depend on the whole box, so everybody is looked at.
-        let challenged = |peer: &Peer| self.challenge_times(peer).into_iter().any(|at| at <= self.now);
-        let due = self.peers.iter().filter(|(_, peer)| challenged(peer)).map(|(name, _)| name.clone());
-        for name in due.collect::<Vec<_>>() {
-            self.challenge(&name, effects);
-            self.tell_trust(&name, effects);
+        for name in &names {
+            self.challenge(name, effects);
+            self.tell_trust(name, effects);
         }
-        self.peers.seen(&names, self.now);
+        let (config, period) = (&self.config, self.period());
+        self.peers.seen(&names, self.now, |peer| challenge::times(config, period, peer));
     }
 
     fn ask_heads(&mut self, name: &Name, effects: &mut Vec<GossipEffect>) {

@@ -4,8 +4,8 @@
 //! logged only when it tells of entries that are no mirror entries.
 
 use super::{
-    Finding, Gossip, GossipConfig, GossipEffect, GossipStart, Head, Holder, Name, Purpose, Retry, Seen,
-    Standing, merge,
+    Finding, Gossip, GossipConfig, GossipEffect, GossipStart, Head, Holder, Name, Retry, Seen, Standing,
+    merge,
 };
 use bulla_formats::witness::Role;
 
@@ -180,7 +180,9 @@ impl Gossip {
     /// When the head is to be hinted at.
     fn hint_at(&self) -> Option<u64> {
         let Own { due, hinted, awaited, hints, .. } = self.own;
-        let waits = awaited > 0
+        // Most of the time there is nothing to tell: then nobody is looked at.
+        let waits = (due || hints < HINTS_MAX)
+            && awaited > 0
             && awaited <= self.own.head.size
             && self.peers.values().any(|peer| peer.link.connected && peer.held.sizes().0 < awaited);
         let Some(hinted) = hinted else { return Some(self.now) };
@@ -228,13 +230,5 @@ impl Gossip {
         self.own.starting = None;
         let standing = if answered > 0 { Standing::Equal } else { Standing::Nobody };
         effects.push(GossipEffect::Standing(standing));
-    }
-
-    /// Questions of one purpose that are under way to a peer.
-    pub(super) fn fetching_from(&self, name: &Name) -> usize {
-        let fetches = |purpose: &Purpose| {
-            matches!(purpose, Purpose::Range { .. } | Purpose::Objects { .. } | Purpose::Consistency { .. })
-        };
-        self.flights.values().filter(|flight| flight.peer == *name && fetches(&flight.purpose)).count()
     }
 }

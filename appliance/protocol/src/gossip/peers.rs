@@ -40,8 +40,13 @@ impl Peers {
     }
 
     pub fn all_mut(&mut self) -> impl Iterator<Item = &mut Peer> {
-        self.touched.extend(self.all.keys().cloned());
+        self.touch_all();
         self.all.values_mut()
+    }
+
+    /// Something that concerns everybody has changed.
+    pub fn touch_all(&mut self) {
+        self.touched.extend(self.all.keys().cloned());
     }
 
     /// Drops whom nobody trusts any more, and takes in who is new.
@@ -56,7 +61,7 @@ impl Peers {
         for name in wanted {
             self.all.entry((*name).clone()).or_insert_with(|| new(name));
         }
-        self.touched.extend(self.all.keys().cloned());
+        self.touch_all();
     }
 
     /// Who is to be looked at now, in ascending order.
@@ -76,11 +81,11 @@ impl Peers {
         }
     }
 
-    /// They have been looked at.
-    pub fn seen(&mut self, names: &[Name], now: u64) {
+    /// They have been looked at; `more` are times at which to look at one again besides its own.
+    pub fn seen(&mut self, names: &[Name], now: u64, more: impl Fn(&Peer) -> [u64; 2]) {
         for name in names {
             let Some(peer) = self.all.get(name) else { continue };
-            let at = peer.times().filter(|at| *at > now).min().unwrap_or(u64::MAX);
+            let at = peer.times().chain(more(peer)).filter(|at| *at > now).min().unwrap_or(u64::MAX);
             let waits = peer.log.waits();
             self.wait(name, waits, at);
         }

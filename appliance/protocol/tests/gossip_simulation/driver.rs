@@ -69,7 +69,6 @@ impl Disk {
 /// What it does not.
 pub struct Process {
     pub machine: Gossip,
-    pub wake: u64,
     /// Notes at hand; those of cosigned heads are on the disk.
     notes: BTreeSet<(usize, Head)>,
     /// How many were left when those that nobody needs were thrown away.
@@ -120,7 +119,6 @@ impl World {
         };
         let process = Process {
             machine: Gossip::new(self.weather.config.clone(), &start, self.now),
-            wake: self.now,
             notes: BTreeSet::new(),
             notes_kept: 0,
             asked: BTreeMap::new(),
@@ -133,6 +131,7 @@ impl World {
             quoting: false,
         };
         self.members[place].process = Some(process);
+        self.wakes[place] = self.now;
         self.note(|_| format!("{place} starts"));
         self.meet(place)
     }
@@ -230,8 +229,8 @@ impl World {
         let spare = if self.options.weeks { 16 * self.names.len() } else { 0 };
         let (names, member) = (&self.names, &mut self.members[place]);
         let Some(process) = &mut member.process else { return Ok(()) };
-        process.wake = process.machine.next_wakeup().filter(|_| ticks).map_or(u64::MAX, |at| at.max(now + 1));
         let machine = &process.machine;
+        self.wakes[place] = machine.next_wakeup().filter(|_| ticks).map_or(u64::MAX, |at| at.max(now + 1));
         if process.notes.len() > process.notes_kept + spare || forgets {
             process.notes.retain(|note| !forgets && machine.heads(&names[note.0]).contains(&note.1));
             process.notes_kept = if spare > 0 { process.notes.len() } else { 0 };
@@ -279,9 +278,9 @@ impl World {
             GossipEffect::Lamport { time } => {
                 let (cap, uncapped) = (self.weather.config.lamport_cap, self.breaks(Fault::NoCap));
                 let member = &mut self.members[place];
-                let highest = member.disk.copies.values().map(|copy| copy.tree.lamport()).max().unwrap_or(0);
+                let highest = || member.disk.copies.values().map(|copy| copy.tree.lamport()).max();
+                let time = if uncapped { highest().unwrap_or(0) } else { time };
                 let Some(process) = &mut member.process else { return Ok(()) };
-                let time = if uncapped { highest } else { time };
                 let before = process.lamport;
                 process.lamport = before.max(time);
                 self.seen.insert("lamport");

@@ -151,13 +151,14 @@ pub struct World {
     queue: BinaryHeap<Reverse<(u64, u64)>>,
     happenings: BTreeMap<u64, Box<Happening>>,
     pub names: Vec<Name>,
-    places: BTreeMap<Name, usize>,
     pub members: Vec<Member>,
+    /// When each box's machine is to be told that time has passed; `u64::MAX` for never.
+    pub wakes: Vec<u64>,
     pub truth: Truth,
     /// Cables, of each pair once.
     up: Vec<bool>,
     /// Whose list lacks whom.
-    struck: BTreeSet<(usize, usize)>,
+    struck: Vec<bool>,
     pub calm: bool,
     pub ids: u64,
     /// How many events the machines were told of.
@@ -195,9 +196,9 @@ impl World {
             order: 0,
             queue: BinaryHeap::new(),
             happenings: BTreeMap::new(),
-            places: names.iter().cloned().zip(0..).collect(),
             names,
             members,
+            wakes: vec![u64::MAX; boxes],
             truth: Truth {
                 branches: vec![vec![Tree::new()]; boxes],
                 signed: vec![BTreeSet::new(); boxes],
@@ -210,7 +211,7 @@ impl World {
                 quoted: BTreeMap::new(),
             },
             up: vec![false; boxes * boxes],
-            struck: BTreeSet::new(),
+            struck: vec![false; boxes * boxes],
             calm: false,
             ids: 0,
             events: 0,
@@ -266,8 +267,10 @@ impl World {
         self.is_honest(place) && self.truth.branches[place].len() == 1
     }
 
+    /// Read from the name, because the world asks all the time.
     pub fn place(&self, name: &str) -> usize {
-        *self.places.get(name).expect("every name is a box's")
+        let place = name.split('/').nth(1).and_then(|place| place.parse().ok());
+        place.filter(|place: &usize| &*self.names[*place] == name).expect("every name is a box's")
     }
 
     pub fn breaks(&self, fault: Fault) -> bool {
@@ -284,7 +287,7 @@ impl World {
     }
 
     fn trusts(&self, place: usize, other: usize) -> bool {
-        !self.struck.contains(&(place, other))
+        !self.struck[place * self.members.len() + other]
     }
 
     /// Whose cards a box has, its own included.
@@ -297,9 +300,8 @@ impl World {
     pub fn go(&mut self) -> Result<(), Broken> {
         let end = self.weather.rough + self.weather.calm;
         loop {
-            let wake = |member: &Member| member.process.as_ref().map_or(u64::MAX, |process| process.wake);
-            let (first, wake) =
-                self.members.iter().map(wake).enumerate().min_by_key(|(_, at)| *at).expect("there are boxes");
+            let wakes = self.wakes.iter().copied().enumerate();
+            let (first, wake) = wakes.min_by_key(|(_, at)| *at).expect("there are boxes");
             let next = self.queue.peek().map_or(u64::MAX, |Reverse((at, _))| *at);
             if wake.min(next) > end {
                 break;
@@ -371,8 +373,9 @@ impl World {
             Happening::Calm => {
                 self.calm = true;
                 self.note(|_| "the network is whole from here on".to_owned());
-                for (place, other) in self.struck.clone() {
-                    self.restore(place, other)?;
+                let boxes = self.members.len();
+                for pair in 0..boxes * boxes {
+                    self.restore(pair / boxes, pair % boxes)?;
                 }
                 for a in 0..self.members.len() {
                     self.start(a)?;
@@ -443,7 +446,8 @@ impl World {
             return Ok(());
         }
         let connected = self.is_up(place, other);
-        self.struck.insert((place, other));
+        let pair = place * self.members.len() + other;
+        self.struck[pair] = true;
         // Its pace is forgotten with it.
         let pair = (place, self.members[place].run, other);
         self.truth.challenged.remove(&pair);
@@ -462,7 +466,8 @@ impl World {
 
     /// And puts it back: the copy is taken up from the disk.
     fn restore(&mut self, place: usize, other: usize) -> Result<(), Broken> {
-        if !self.struck.remove(&(place, other)) {
+        let pair = place * self.members.len() + other;
+        if !std::mem::take(&mut self.struck[pair]) {
             return Ok(());
         }
         self.note(|_| format!("{place} trusts {other} again"));
@@ -511,6 +516,7 @@ impl World {
             return;
         }
         member.run += 1;
+        self.wakes[place] = u64::MAX;
         self.seen.insert("crash");
         self.note(|_| format!("{place} dies"));
         let after = self.within(self.weather.down);
