@@ -258,6 +258,24 @@ fn sources_say_what_they_are() {
     }
 }
 
+/// Examples in documentation would be tests that nobody runs: what a program does is shown in `tests`.
+#[test]
+fn documentation_holds_no_code_to_run() {
+    for path in sources() {
+        let fenced = |line: &str| {
+            let comment = line.trim_start();
+            let comment = comment.strip_prefix("//!").or_else(|| comment.strip_prefix("///"));
+            comment.and_then(|comment| comment.trim_start().strip_prefix("```").map(str::to_owned))
+        };
+        let text = text(&path);
+        let fences: Vec<(usize, String)> =
+            text.lines().enumerate().filter_map(|(at, line)| Some((at + 1, fenced(line)?))).collect();
+        for (line, kind) in fences.iter().step_by(2) {
+            assert_eq!(kind, "text", "{}:{line} is a code block that is not ```text", path.display());
+        }
+    }
+}
+
 #[test]
 fn no_file_knows_the_machine_it_was_written_on() {
     // Put together here, so that this file does not contain what it looks for.

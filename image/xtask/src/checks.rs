@@ -16,7 +16,7 @@ use crate::tests;
 use crate::workspace::Workspace;
 
 /// How long CI runs each fuzz target.
-const FUZZ_SECONDS: u64 = 30;
+const FUZZ_SECONDS: u64 = 60;
 
 /// Runs all checks. An error says which step did not run or not pass; failed tests have told so themselves by then, and
 /// come back as [`ExitCode::FAILURE`], so that their count stays the last line.

@@ -20,6 +20,7 @@ mod outage_demo;
 mod setup;
 mod site_demo;
 mod story;
+mod suites;
 mod tests;
 mod workspace;
 

@@ -1,52 +1,76 @@
 //! Runs every test of the workspace and counts them: the count is the last line of a run.
 //!
-//! - Tests run to the end even when some fail. An ignored test counts as a failure: a check that is silently left out is
-//!   worse than none.
+//! - Test programs run side by side (see [`crate::suites`]), to the end even when some fail. An ignored test counts as a
+//!   failure: a check that is silently left out is worse than none.
 //! - An end-to-end test waits for real processes, and a shared machine can stand still for longer than it waits. So when no
 //!   more than [`AGAIN_MAX`] of them fail they are run once more, one at a time. What fails again has failed; what passes is
 //!   named before the last line, because a test that needs this is to be mended. Nothing of it is left out of the output.
+//! - Documentation holds no code to run (`tests/tests/tidy.rs`), so rustdoc is not asked for tests.
 //! - Refuses to take a program for passed that died before it counted its tests: then nothing is run again.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, ExitCode, ExitStatus, Stdio};
+use std::io::Write;
+use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::checks::{Elapsed, announce, shell_line};
+use crate::suites::{self, Outcome, Suite};
 use crate::workspace::Workspace;
 
 /// So many failed tests may be bad luck.
 const AGAIN_MAX: usize = 2;
+/// Tests at a time in each program: they mostly wait for boxes, so there are more of them than processors.
+const THREADS: usize = 4;
 
 /// Runs them. Failed tests have told so themselves by then, and come back as [`ExitCode::FAILURE`].
 pub fn run(workspace: &Workspace, started: Instant) -> Result<ExitCode> {
     announce(started, "tests");
-    // Tests mostly wait for boxes, so there are more of them at a time than processors.
-    let threads = 2 * std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let mut command = test_command(workspace, threads);
-    command.arg("--no-fail-fast");
-    let line = shell_line(&command);
-    let (status, mut count) = carry_out(&mut command)?;
+    let lanes = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let mut tests = workspace.cargo();
+    tests.args(["test", "--locked", "--workspace"]);
+    let line = shell_line(tests.envs(suites::programs(workspace)));
+    let suites = Suite::find(tests)?;
+    println!("{} test programs, {lanes} at a time", suites.len());
+    let mut count = Count::default();
+    let mut failed: Vec<(Suite, Vec<String>)> = Vec::new();
+    let (mut sound, mut died) = (true, false);
+    suites::run(workspace, suites, lanes, THREADS, |outcome| {
+        let one = Count::of(&outcome.output);
+        show(&outcome)?;
+        sound &= outcome.status.success() && one.failed == 0;
+        died |= !outcome.status.success() && one.failed == 0;
+        if !one.names.is_empty() {
+            failed.push((outcome.suite, one.names.iter().cloned().collect()));
+        }
+        count.add(one);
+        Ok(())
+    })?;
+
     let mut late = BTreeSet::new();
-    let mut passed = status.success() && count.failed == 0;
-    if !passed && count.may_be_luck() {
+    if !sound && !died && count.may_be_luck() {
         announce(started, "what failed, once more and one at a time");
-        let mut command = test_command(workspace, 1);
-        command.args(["--no-fail-fast", "--tests", "--", "--exact"]).args(&count.names);
-        let (status, again) = carry_out(&mut command)?;
-        if status.success() && again.failed == 0 && again.passed == count.failed {
+        let mut again = Count::default();
+        sound = true;
+        for (suite, names) in failed {
+            let outcome = suite.run_alone(workspace, &names)?;
+            show(&outcome)?;
+            again.add(Count::of(&outcome.output));
+            sound &= outcome.status.success();
+        }
+        sound &= again.failed == 0 && again.passed == count.failed;
+        if sound {
             (count.passed, count.failed) = (count.passed + again.passed, 0);
-            (late, passed) = (std::mem::take(&mut count.names), true);
+            late = std::mem::take(&mut count.names);
         }
     }
-    let complaint = if !passed {
-        Some(format!("not passed ({status}). To repeat this step:\n    {line}"))
+    let complaint = if !sound {
+        Some(format!("not passed. To repeat this step:\n    {line}"))
     } else if count.ignored > 0 {
         Some(format!("{} ignored: mend or remove ignored tests, nothing is skipped here", count.ignored))
     } else if count.passed == 0 {
-        Some("cargo test counted no test at all: its output is not what this program expects".to_owned())
+        Some("no test was counted: the output of the tests is not what this program expects".to_owned())
     } else {
         None
     };
@@ -63,30 +87,12 @@ pub fn run(workspace: &Workspace, started: Instant) -> Result<ExitCode> {
     Ok(if complaint.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn test_command(workspace: &Workspace, threads: usize) -> Command {
-    let debug = workspace.target.join("debug");
-    let mut command = workspace.cargo();
-    command
-        .args(["test", "--locked", "--workspace"])
-        .env("RUST_TEST_THREADS", threads.to_string())
-        .env("BULLA_BOX_BIN", debug.join("bulla-box"))
-        .env("BULLA_BIN", debug.join("bulla"));
-    command
-}
-
-/// Runs the tests of this command and shows what they print.
-fn carry_out(command: &mut Command) -> Result<(ExitStatus, Count)> {
-    let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start cargo test")?;
-    let output = child.stdout.take().context("cargo test has no output to read")?;
-    let mut count = Count::default();
+/// Prints all that a program printed, under its name.
+fn show(outcome: &Outcome) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    for line in BufReader::new(output).split(b'\n') {
-        // Tests may print bytes that are no UTF-8; that is not a reason to stop reading.
-        let line = String::from_utf8_lossy(&line.context("cannot read what cargo test prints")?).into_owned();
-        writeln!(out, "{line}")?;
-        count.take(&line);
-    }
-    Ok((child.wait().context("cannot wait for cargo test")?, count))
+    let Outcome { suite, status, output, took } = outcome;
+    writeln!(out, "--- {} ({:.1} s, {status})", suite.name, took.as_secs_f64())?;
+    Ok(out.write_all(output.as_bytes())?)
 }
 
 /// Sums over the `test result:` lines, and the names of those that failed.
@@ -101,6 +107,21 @@ struct Count {
 }
 
 impl Count {
+    /// What a program printed.
+    fn of(output: &str) -> Self {
+        let mut count = Self::default();
+        output.lines().for_each(|line| count.take(line));
+        count
+    }
+
+    fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.ignored += other.ignored;
+        self.names.extend(other.names);
+        self.open += other.open;
+    }
+
     /// Takes `test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s`, and
     /// `test name ... FAILED`.
     fn take(&mut self, line: &str) {
@@ -128,11 +149,7 @@ impl Count {
     /// Whether the failed tests are known by name and few, and nothing else went wrong.
     fn may_be_luck(&self) -> bool {
         let known = u64::try_from(self.names.len()).is_ok_and(|names| names == self.failed);
-        // Names of documentation's tests have spaces, and cannot be asked for one by one.
-        known
-            && self.open == 0
-            && (1..=AGAIN_MAX).contains(&self.names.len())
-            && self.names.iter().all(|name| !name.contains(' '))
+        known && self.open == 0 && (1..=AGAIN_MAX).contains(&self.names.len())
     }
 }
 
@@ -147,9 +164,7 @@ mod unit {
     use super::Count;
 
     fn counted(lines: &[&str]) -> Count {
-        let mut count = Count::default();
-        lines.iter().for_each(|line| count.take(line));
-        count
+        Count::of(&lines.join("\n"))
     }
 
     #[test]
