@@ -223,17 +223,21 @@ impl World {
             if facts.copy == 0 || !honest.contains(&peer) {
                 continue;
             }
-            let says = self.members[peer].chip.says(self.now);
-            let stands = member.disk.boots.get(&peer).map(|known| says.follows(known));
-            let fits = match (facts.attested, stands) {
-                (Attested::Fresh { .. }, Some(Ok(()))) => true,
-                (Attested::Refused { why, .. }, Some(Err(found))) => why == found,
+            let chip = self.members[peer].chip;
+            let known = member.disk.boots.get(&peer);
+            let stands = |at| known.map(|known| chip.says(at).follows(known));
+            // Its last answer is up to a period old: what its clock said of it then may have been overtaken since.
+            let answered = self.now.saturating_sub(2 * self.weather.config.challenge_every);
+            let (now, then) = (stands(self.now), stands(answered.max(chip.on)));
+            let fits = match facts.attested {
+                Attested::Fresh { .. } => now == Some(Ok(())),
                 // The boot that it had before was seen, and the write of it lost.
-                (Attested::Refused { .. }, None) => self.truth.tampered.contains(&peer),
-                _ => false,
+                Attested::Refused { .. } if known.is_none() => self.truth.tampered.contains(&peer),
+                Attested::Refused { why, .. } => now == Some(Err(why)) || then == Some(Err(why)),
+                Attested::Never | Attested::Stale { .. } => false,
             };
             if !fits {
-                let what = format!("{place} takes {peer} for {:?}, which is {stands:?}", facts.attested);
+                let what = format!("{place} takes {peer} for {:?}, which is {now:?}", facts.attested);
                 return Err(("vouched", what));
             }
         }
