@@ -299,9 +299,11 @@ fn g8_a_boot_that_nobody_knows_is_refused_and_the_pcr_named() -> Result<()> {
         fleet.believe(rig)?;
     }
     let image = image_2.to_string_lossy().into_owned();
-    let named = ["--name", "image 2", "--log", &image, "--out", "fleet/trust.json"];
-    fleet.ok(&[&["reference", "add", "--trust", "fleet/trust.json"], &named[..]].concat())?;
+    let named = ["--name", "image 2", "--log", &image, "--dir", "fleet", "--reason", "built and measured"];
     fleet.serve(&[])?;
+    // The registrar goes by what people approve while it runs.
+    fleet.ok(&[&["propose", "reference"], &named[..]].concat())?;
+    fleet.carry_out()?;
     boot(&good, &image_2)?;
     boot(&bad, &image_3)?;
     // Booted the unknown image, and shows the log of the good one.

@@ -82,6 +82,11 @@ impl WitnessKey {
         &self.name
     }
 
+    /// The 32 bytes of its Ed25519 key.
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.bytes
+    }
+
     /// First four bytes of SHA-256(name || 0x0A || 0x04 || key).
     pub fn id(&self) -> [u8; 4] {
         let hash = sha256(&[self.name.as_bytes(), &[0x0a, COSIGNATURE_TYPE], &self.bytes]).0;

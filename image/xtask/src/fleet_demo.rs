@@ -80,7 +80,7 @@ pub fn tell(story: &mut Story, workspace: &Workspace, programs: &Path, root: &Pa
     ))
 }
 
-/// A fleet with a root, two operators and the boot that `bulla-fleet reference add` takes with these arguments.
+/// A fleet with a root, two operators and the boot that `bulla-fleet propose reference` takes with these arguments.
 pub fn found(story: &mut Story, room: &Path, boot: &str) -> Result<()> {
     for name in ["olga", "omar"] {
         let line = format!("bulla-fleet person --dir {name} --name {name} --duty operator");
@@ -89,8 +89,15 @@ pub fn found(story: &mut Story, room: &Path, boot: &str) -> Result<()> {
     let line =
         "bulla-fleet init --dir fleet --fleet demo.bulla.test --operator olga/card --operator omar/card";
     story.run(room, line, 0, &Show::Beginning(&["WARNING", "Root", "Fleet"]))?;
-    let line = format!("bulla-fleet reference add --trust fleet/trust.json {boot} --out fleet/trust.json");
-    story.run(room, &line, 0, &Show::First(1)).map(drop)
+    let line = format!("bulla-fleet propose reference {boot} --dir fleet --reason 'built and measured'");
+    story.run(room, &line, 0, &Show::First(1))?;
+    for name in ["olga", "omar"] {
+        let line = format!("bulla-fleet approve --dir {name} --exchange fleet/exchange --yes");
+        story.quietly(room, &line, 0)?;
+    }
+    story.run(room, "bulla-fleet apply --dir fleet", 0, &Show::First(1))?;
+    let line = "bulla-fleet trust export --dir fleet --out fleet/trust.json";
+    story.quietly(room, line, 0).map(drop)
 }
 
 /// A box that is configured, on a TPM that has booted this log.

@@ -48,6 +48,12 @@ pub enum Kind {
     Cards = 8,
     /// A box is lost and another one takes its place; others hold its logs.
     Replace = 9,
+    /// These are the fleet's hubs from now on.
+    Hubs = 10,
+    /// Whose time is believed from now on.
+    Anchors = 11,
+    /// Which boots are good, and what a seal must meet, from now on.
+    Policy = 12,
 }
 
 impl Kind {
@@ -64,6 +70,9 @@ impl Kind {
             Kind::Box => "box",
             Kind::Cards => "cards",
             Kind::Replace => "replace",
+            Kind::Hubs => "hubs",
+            Kind::Anchors => "anchors",
+            Kind::Policy => "policy",
         }
     }
 }

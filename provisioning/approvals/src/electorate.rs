@@ -114,7 +114,10 @@ impl Electorate {
             | Kind::Pardon
             | Kind::Operators
             | Kind::Cards
-            | Kind::Replace => bench.needed.max(2).min(bench.people.len()),
+            | Kind::Replace
+            | Kind::Hubs
+            | Kind::Anchors
+            | Kind::Policy => bench.needed.max(2).min(bench.people.len()),
         };
         Ok((bench, needed))
     }

@@ -106,6 +106,11 @@ impl Registrar {
         &self.policy
     }
 
+    /// Which boots it accepts from now on.
+    pub fn accept_boots(&mut self, boot: crate::boot::BootPolicy) {
+        self.policy.boot = boot;
+    }
+
     /// Whose TPMs it believes in.
     pub fn manufacturers(&self) -> &Manufacturers {
         &self.manufacturers

@@ -2,11 +2,13 @@
 //! many operators it takes.
 //!
 //! Refuses to do: fetch a root; whoever adds one has compared its fingerprint. Take an operator's root out silently: old
-//! anchors need it, so that is said.
+//! anchors need it, so that is said. Change what several people decide: they propose it (`terms`).
 //! Invariant: what is written is read back first.
 
 use crate::exit::{Exit, Failure};
 use crate::files;
+use crate::terms::not_by_hand;
+use bulla_approvals::action::Kind;
 use bulla_formats::hash::sha256;
 use bulla_formats::trust::{
     Authorities, TRUST_BYTES_MAX, TrustFile, TrustedTsa, TrustedWitness, fingerprint,
@@ -85,6 +87,7 @@ fn read_trust(path: &Path) -> Result<TrustFile, Failure> {
 }
 
 fn add(args: &AddArgs) -> Result<Exit, Failure> {
+    not_by_hand([&args.trust, &args.out], Kind::Anchors, "anchors")?;
     let mut trust = read_trust(&args.trust)?;
     let empty = Authorities { tsas: Vec::new(), witnesses: Vec::new(), operators: 1 };
     let mut all = trust.authorities.take().unwrap_or(empty);
@@ -92,16 +95,7 @@ fn add(args: &AddArgs) -> Result<Exit, Failure> {
         add_roots(&mut all, &args.operator, path, &args.policy)?;
     }
     if let Some(text) = &args.what.witness {
-        let key = WitnessKey::parse(text).ok_or_else(|| {
-            Failure::usage(format!("{text:?} is no verifier key of a witness (name+hash+base64, key type 4)"))
-        })?;
-        if all.witnesses.iter().any(|known| known.key.name() == key.name()) {
-            return Err(Failure::usage(format!(
-                "the trust file has a witness of the name {:?} already",
-                key.name()
-            )));
-        }
-        all.witnesses.push(TrustedWitness { operator: args.operator.clone(), key });
+        add_witness(&mut all, &args.operator, text)?;
     }
     all.operators = args.operators.unwrap_or(all.operators);
     trust.authorities = Some(all);
@@ -120,7 +114,28 @@ fn add(args: &AddArgs) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-fn add_roots(all: &mut Authorities, operator: &str, path: &Path, policies: &[String]) -> Result<(), Failure> {
+/// Adds a witness by its verifier key.
+pub fn add_witness(all: &mut Authorities, operator: &str, text: &str) -> Result<(), Failure> {
+    let key = WitnessKey::parse(text).ok_or_else(|| {
+        Failure::usage(format!("{text:?} is no verifier key of a witness (name+hash+base64, key type 4)"))
+    })?;
+    if all.witnesses.iter().any(|known| known.key.name() == key.name()) {
+        return Err(Failure::usage(format!(
+            "there is a witness of the name {:?} already; take it out first",
+            key.name()
+        )));
+    }
+    all.witnesses.push(TrustedWitness { operator: operator.to_owned(), key });
+    Ok(())
+}
+
+/// Adds the roots in a PEM file to those of an operator.
+pub fn add_roots(
+    all: &mut Authorities,
+    operator: &str,
+    path: &Path,
+    policies: &[String],
+) -> Result<(), Failure> {
     let refused = |why: &dyn std::fmt::Display| {
         Failure::new(Exit::Refused, format!("{} is refused: {why}", path.display()))
     };
@@ -138,7 +153,12 @@ fn add_roots(all: &mut Authorities, operator: &str, path: &Path, policies: &[Str
         // Without policies on either side every policy is accepted, and stays so.
         let any = policies.is_empty() || before.policies().is_empty();
         policies = if any { Vec::new() } else { [policies, before.policies().to_vec()].concat() };
-        policies.dedup();
+        let mut once = Vec::new();
+        policies.retain(|policy| {
+            let new = !once.contains(policy);
+            once.push(policy.clone());
+            new
+        });
     }
     roots.sort_unstable();
     roots.dedup();

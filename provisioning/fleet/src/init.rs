@@ -294,6 +294,11 @@ fn lead(
     }
 }
 
+/// The policy of a fleet whose people have not decided on one yet.
+pub fn first_policy() -> Policy {
+    Policy { accept_software: false, require_facts: vec!["sealed".to_owned()] }
+}
+
 /// Files the minutes and what follows from them.
 fn finish(args: &InitArgs, exchange: &Exchange, transcript: &Transcript) -> Result<(), Failure> {
     let content = &transcript.content;
@@ -302,7 +307,7 @@ fn finish(args: &InitArgs, exchange: &Exchange, transcript: &Transcript) -> Resu
         issued_millis: content.plan.created_at,
         roots: vec![*content.root],
         references: Vec::new(),
-        policy: Policy { accept_software: false, require_facts: vec!["sealed".to_owned()] },
+        policy: first_policy(),
         roster: None,
         authorities: None,
         cosigners: Vec::new(),

@@ -27,6 +27,7 @@ mod replace;
 mod roster;
 mod seen;
 mod serve;
+mod terms;
 mod transcript;
 mod trust;
 

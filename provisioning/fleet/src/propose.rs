@@ -6,7 +6,7 @@
 use crate::cards::{self, Cards};
 use crate::desk::{Desk, short};
 use crate::exit::{Exit, Failure};
-use crate::{files, random};
+use crate::{files, random, terms};
 use bulla_approvals::action::Action;
 use bulla_ceremony::wire::Card;
 use bulla_formats::der::{self, Octets32};
@@ -55,6 +55,14 @@ pub enum ProposeCommand {
     Operators(OperatorsArgs),
     /// Members are known by these cards: keys for their neighbours, and addresses
     Cards(CardsArgs),
+    /// Whose time is believed: roots of time-stamp authorities, keys of witnesses
+    Anchors(terms::AnchorsArgs),
+    /// What a seal must meet
+    Policy(terms::PolicyArgs),
+    /// A boot is known to be good, or is no more
+    Reference(terms::ReferenceArgs),
+    /// A hub of the fleet: whom boxes let in, and whose leases they take
+    Hub(terms::HubArgs),
 }
 
 /// Arguments of `enrol`.
@@ -150,6 +158,10 @@ pub fn run(command: &ProposeCommand) -> Result<Exit, Failure> {
         ProposeCommand::Release(args) => about(args, Deed::Release),
         ProposeCommand::Operators(args) => operators(args),
         ProposeCommand::Cards(args) => propose_cards(args),
+        ProposeCommand::Anchors(args) => terms::anchors(args),
+        ProposeCommand::Policy(args) => terms::policy(args),
+        ProposeCommand::Reference(args) => terms::reference(args),
+        ProposeCommand::Hub(args) => terms::hub(args),
     }
 }
 

@@ -1,14 +1,16 @@
 //! `bulla-fleet reference`: from the event log of a known good boot to the reference values of a trust file, and from
 //! an event log that does not fit to the measurement that differs.
 //!
-//! Refuses to do: believe an event's type; take over a reference of the same name or of the same values; change a trust
+//! Refuses to do: change by hand what several people decide (`terms`); believe an event's type; take over a reference of the same name or of the same values; change a trust
 //! file in place unless it is told to write there.
 
 use crate::exit::{Exit, Failure};
 use crate::files;
+use crate::terms::not_by_hand;
 use bulla_appraisal::difference::{Described, first_difference, nearest};
 use bulla_appraisal::event_log::{EventLog, LOG_BYTES_MAX};
 use bulla_appraisal::replay::{PcrValues, replay, secure_boot};
+use bulla_approvals::action::Kind;
 use bulla_formats::trust::{Reference, TRUST_BYTES_MAX, TrustFile, fingerprint};
 use clap::{Args, Subcommand};
 use std::fmt::Write;
@@ -16,6 +18,8 @@ use std::path::{Path, PathBuf};
 
 /// Longest name of a reference in bytes.
 const NAME_BYTES_MAX: usize = 128;
+/// PCRs that count unless others are named.
+pub const PCRS: &str = "0,2,3,4,6,7";
 
 /// Subcommands of `bulla-fleet reference`.
 #[derive(Debug, Subcommand)]
@@ -53,7 +57,7 @@ pub struct AddArgs {
     log: PathBuf,
     /// PCRs that count. The default leaves out what differs from board to board (1: serial numbers, 5: disk layout) and
     /// what user space measures into (8 to 15); a box must quote all of them
-    #[arg(long, value_delimiter = ',', default_value = "0,2,3,4,6,7")]
+    #[arg(long, value_delimiter = ',', default_value = PCRS)]
     pcrs: Vec<u8>,
     /// Where to write the trust file; it may be the same
     #[arg(long, value_name = "FILE")]
@@ -144,14 +148,15 @@ fn pcrs_json(values: &PcrValues) -> serde_json::Value {
     values.iter().map(|(pcr, value)| serde_json::json!({"pcr": pcr, "value": hex::encode(value)})).collect()
 }
 
-fn add(args: &AddArgs) -> Result<Exit, Failure> {
-    let (mut trust, values) = (read_trust(&args.trust)?, replay(&read_log(&args.log)?));
-    let name = args.name.trim();
+/// The boot of an event log as a reference by these PCRs.
+pub fn reference_of(name: &str, log: &Path, wanted: &[u8]) -> Result<Reference, Failure> {
+    let values = replay(&read_log(log)?);
+    let name = name.trim();
     if name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
         let why = format!("a reference has a name of 1 to {NAME_BYTES_MAX} bytes without control characters");
         return Err(Failure::usage(why));
     }
-    let mut wanted = args.pcrs.clone();
+    let mut wanted = wanted.to_vec();
     wanted.sort_unstable();
     wanted.dedup();
     let mut pcrs = Vec::new();
@@ -163,6 +168,13 @@ fn add(args: &AddArgs) -> Result<Exit, Failure> {
         };
         pcrs.push((pcr, *value));
     }
+    Ok(Reference { name: name.to_owned(), pcrs })
+}
+
+fn add(args: &AddArgs) -> Result<Exit, Failure> {
+    not_by_hand([&args.trust, &args.out], Kind::Policy, "reference")?;
+    let mut trust = read_trust(&args.trust)?;
+    let Reference { name, pcrs } = reference_of(&args.name, &args.log, &args.pcrs)?;
     if let Some(known) = trust.references.iter().find(|known| known.name == name || known.pcrs == pcrs) {
         let why = format!(
             "{} has a reference of that name or with these values already: {:?}",
@@ -172,7 +184,7 @@ fn add(args: &AddArgs) -> Result<Exit, Failure> {
         return Err(Failure::usage(why));
     }
     let listed = pcrs.iter().map(|(pcr, _)| pcr.to_string()).collect::<Vec<_>>().join(", ");
-    trust.references.push(Reference { name: name.to_owned(), pcrs });
+    trust.references.push(Reference { name: name.clone(), pcrs });
     trust.issued_millis = crate::now_millis()?;
     let text = trust.encode();
     files::write(&args.out, text.as_bytes())?;

@@ -4,7 +4,7 @@
 
 use crate::desk::{Desk, ROSTER, read_roster};
 use crate::exit::{Exit, Failure};
-use crate::files;
+use crate::{files, terms};
 use bulla_approvals::electorate::Bench;
 use bulla_formats::report::utc;
 use bulla_formats::trust::{TRUST_BYTES_MAX, TrustFile};
@@ -17,7 +17,7 @@ use std::path::PathBuf;
 /// Subcommands of `bulla-fleet roster`.
 #[derive(Debug, Subcommand)]
 pub enum RosterCommand {
-    /// Print version, people and numbers of boxes
+    /// Print version, people, numbers of boxes, hubs, whose time is believed, and the policy
     Show(ShowArgs),
     /// Print every change, by whose will and why
     History(ShowArgs),
@@ -92,6 +92,7 @@ fn show(args: &ShowArgs) -> Result<Exit, Failure> {
     if args.json {
         let boxes: serde_json::Map<String, Value> =
             State::ALL.iter().map(|state| (state.name().to_owned(), count(*state).into())).collect();
+        let (anchors, policy, hubs) = terms::to_json(&roster);
         let value = json!({
             "fleet": roster.fleet(),
             "root": hex::encode(*roster.founding().content.root),
@@ -100,6 +101,9 @@ fn show(args: &ShowArgs) -> Result<Exit, Failure> {
             "operators": electorate.operators().map(people),
             "custodians": people(electorate.custodians()),
             "boxes": boxes,
+            "anchors": anchors,
+            "policy": policy,
+            "hubs": hubs,
         });
         crate::say(&format!("{value}\n"));
         return Ok(Exit::Ok);
@@ -130,6 +134,7 @@ fn show(args: &ShowArgs) -> Result<Exit, Failure> {
     let counts: Vec<String> =
         State::ALL.iter().map(|state| format!("{} {}", count(*state), state.name())).collect();
     crate::say(&format!("boxes       {}\n", counts.join(", ")));
+    crate::say(&terms::to_text(&roster));
     Ok(Exit::Ok)
 }
 

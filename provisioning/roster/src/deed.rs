@@ -4,6 +4,7 @@
 //! Invariant: [`Deed::decode`] of [`Deed::encode`] is the same deed.
 
 use crate::refusal::{Result, RosterRefusal};
+use crate::terms::{Anchors, Hub, Policy, check_hubs};
 use bulla_approvals::action::{ACTION_BYTES_MAX, Kind};
 use bulla_approvals::electorate::{Bench, Person};
 use bulla_ceremony::wire::{Card, Duty};
@@ -132,6 +133,12 @@ pub enum Deed {
     Cards(Vec<PeerCard>),
     /// A box leaves because it is lost, and another one takes its place.
     Replace(Replacement),
+    /// These are the fleet's hubs: all of them.
+    Hubs(Vec<Hub>),
+    /// Whose time is believed: all of them.
+    Anchors(Anchors),
+    /// Which boots are good, and what a seal must meet.
+    Policy(Policy),
 }
 
 impl Deed {
@@ -163,6 +170,9 @@ impl Deed {
                 Deed::Cards(cards.map_err(RosterRefusal::parameters)?)
             }
             Kind::Replace => Deed::Replace(read(parameters)?),
+            Kind::Hubs => Deed::Hubs(read(parameters)?),
+            Kind::Anchors => Deed::Anchors(read(parameters)?),
+            Kind::Policy => Deed::Policy(read(parameters)?),
             Kind::Box => return Err(RosterRefusal::NotHere),
         };
         deed.check()?;
@@ -177,6 +187,9 @@ impl Deed {
             Deed::Quarantine(named) | Deed::Release(named) | Deed::Pardon(named) => der::encode(named),
             Deed::Revoke(revocation) => der::encode(revocation),
             Deed::Replace(replacement) => der::encode(replacement),
+            Deed::Hubs(hubs) => der::encode(hubs),
+            Deed::Anchors(anchors) => der::encode(anchors),
+            Deed::Policy(policy) => der::encode(policy),
             Deed::Operators { cards, needed } => {
                 let cards = cards.iter().map(|card| der::encode(card).into()).collect();
                 der::encode(&Operators { cards, needed: *needed })
@@ -200,6 +213,9 @@ impl Deed {
             Deed::Operators { .. } => Kind::Operators,
             Deed::Cards(_) => Kind::Cards,
             Deed::Replace(_) => Kind::Replace,
+            Deed::Hubs(_) => Kind::Hubs,
+            Deed::Anchors(_) => Kind::Anchors,
+            Deed::Policy(_) => Kind::Policy,
         }
     }
 
@@ -224,6 +240,9 @@ impl Deed {
             Deed::Operators { cards, needed } => bench(cards, *needed).map(drop),
             Deed::Cards(cards) => count("cards", cards.len(), CARDS_MAX),
             Deed::Replace(replacement) => replacement.check(),
+            Deed::Hubs(hubs) => check_hubs(hubs),
+            Deed::Anchors(anchors) => anchors.authorities().map(drop),
+            Deed::Policy(policy) => policy.check(),
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use crate::deed::{Cause, Deed, GoodTree, Replacement, Revocation, Row};
 use crate::refusal::{Result, RosterRefusal};
+use crate::terms::Hub;
 use crate::vouched::{Held, held};
 use bulla_formats::der::Octets32;
 use bulla_formats::enrolment::EnrolmentContent;
@@ -187,7 +188,8 @@ impl Inventory {
                     false => Ok(()),
                 }
             }
-            Deed::Operators { .. } => Ok(()),
+            Deed::Operators { .. } | Deed::Anchors(_) | Deed::Policy(_) => Ok(()),
+            Deed::Hubs(hubs) => self.check_hubs(hubs),
             Deed::Cards(cards) => self.check_cards(cards),
             Deed::Replace(replacement) => {
                 self.check_revoke(&replacement.as_revocation(&[]))?;
@@ -254,6 +256,15 @@ impl Inventory {
             }
         }
         Ok(())
+    }
+
+    /// No key of a hub is a box's.
+    fn check_hubs(&self, hubs: &[Hub]) -> Result<()> {
+        let known = |key: &Octets32| self.keys.contains(&key.to_vec()) || self.card_keys.contains_key(key);
+        match hubs.iter().find(|hub| known(&hub.witness_key) || known(&hub.heads_key)) {
+            Some(hub) => Err(RosterRefusal::KnownKey(hub.name.clone())),
+            None => Ok(()),
+        }
     }
 
     fn check_import(&self, rows: &[Row]) -> Result<()> {
@@ -378,7 +389,7 @@ impl Inventory {
                 });
                 self.serials.extend(serial);
             }
-            Deed::Operators { .. } => {}
+            Deed::Operators { .. } | Deed::Hubs(_) | Deed::Anchors(_) | Deed::Policy(_) => {}
             Deed::Cards(cards) => {
                 for card in cards {
                     let Some(ek) =

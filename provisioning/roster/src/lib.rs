@@ -17,6 +17,7 @@ pub mod inventory;
 mod refusal;
 pub mod roster;
 pub mod rows;
+pub mod terms;
 pub mod vouched;
 mod words;
 

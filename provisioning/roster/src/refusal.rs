@@ -62,6 +62,12 @@ pub enum RosterRefusal {
         /// What is wrong.
         why: String,
     },
+    /// A policy that nothing can meet.
+    #[error(
+        "the policy requires the fact {0:?}, and the roster names nobody whose time is believed; change both, the anchors \
+         before the policy asks for them"
+    )]
+    Unprovable(&'static str),
     /// An action for a box.
     #[error("a box carries it out, not the roster")]
     NotHere,
@@ -85,6 +91,7 @@ impl RosterRefusal {
             RosterRefusal::OlderCard(_) => "older-card",
             RosterRefusal::LogsDiffer => "logs-differ",
             RosterRefusal::NotVouched { .. } => "not-vouched",
+            RosterRefusal::Unprovable(_) => "unprovable",
             RosterRefusal::NotHere => "not-here",
         }
     }

@@ -7,6 +7,7 @@
 use crate::deed::{Deed, bench};
 use crate::inventory::Inventory;
 use crate::refusal::{Result, RosterRefusal};
+use crate::terms::Terms;
 use crate::words;
 use bulla_approvals::action::{Action, Approval, Change, Version};
 use bulla_approvals::electorate::{Bench, Electorate, Person};
@@ -45,7 +46,20 @@ pub struct Roster {
     record: Record,
     electorate: Electorate,
     inventory: Inventory,
+    terms: Terms,
     history: Vec<Done>,
+}
+
+/// The terms once `deed` is done, as version `number`.
+fn after(terms: &Terms, deed: &Deed, number: u64) -> Terms {
+    let mut terms = terms.clone();
+    match deed {
+        Deed::Hubs(hubs) => terms.hubs.clone_from(hubs),
+        Deed::Anchors(anchors) => terms.anchors = Some((number, anchors.clone())),
+        Deed::Policy(policy) => terms.policy = Some((number, policy.clone())),
+        _ => {}
+    }
+    terms
 }
 
 /// The people of the founding.
@@ -68,7 +82,14 @@ impl Roster {
         let version = Version::made_by(0, &der::encode(&founding));
         let record = Record::founded(&founding.content.plan.fleet, version);
         let electorate = electorate(&founding)?;
-        Ok(Roster { founding, record, electorate, inventory: Inventory::default(), history: Vec::new() })
+        Ok(Roster {
+            founding,
+            record,
+            electorate,
+            inventory: Inventory::default(),
+            terms: Terms::default(),
+            history: Vec::new(),
+        })
     }
 
     /// Reads a roster and replays it. Whether its root is the right one, [`Roster::check_root`] says; whether it is the
@@ -135,6 +156,20 @@ impl Roster {
         &self.inventory
     }
 
+    /// Its hubs, whose time is believed, and its policy.
+    pub fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// The same as they were at version `number`.
+    pub fn terms_at(&self, number: u64) -> Terms {
+        let mut terms = Terms::default();
+        for (done, version) in self.history.iter().zip(1..=number) {
+            terms = after(&terms, &done.deed, version);
+        }
+        terms
+    }
+
     /// Every change, the first one first: change *n* made version *n + 1*.
     pub fn history(&self) -> &[Done] {
         &self.history
@@ -194,6 +229,7 @@ impl Roster {
         let (deed, electorate) = self.plan(approved.action())?;
         let number = self.record.consume(&approved)?.number;
         self.inventory.carry_out(&deed, number);
+        self.terms = after(&self.terms, &deed, number);
         if let Some(electorate) = electorate {
             self.electorate = electorate;
         }
@@ -205,6 +241,21 @@ impl Roster {
     fn plan(&self, action: &Action) -> Result<(Deed, Option<Electorate>)> {
         let deed = Deed::decode(action.kind, &action.parameters)?;
         self.inventory.check(self.fleet(), &deed)?;
+        after(&self.terms, &deed, self.version().number + 1).check()?;
+        let hubs_key = match &deed {
+            Deed::Enrol(enrolments) => {
+                enrolments.iter().find(|one| self.terms.has_key(&*one.log_key)).map(|one| one.origin.clone())
+            }
+            Deed::Cards(cards) => cards.iter().find_map(|card| {
+                let content = card.content();
+                let keys = [&content.witness_key, &content.mirror_key, &content.transport_key];
+                keys.iter().any(|key| self.terms.has_key(&***key)).then(|| content.origin.clone())
+            }),
+            _ => None,
+        };
+        if let Some(origin) = hubs_key {
+            return Err(RosterRefusal::KnownKey(origin));
+        }
         let electorate = match &deed {
             Deed::Operators { cards, needed } => {
                 let custodians = self.electorate.custodians().clone();

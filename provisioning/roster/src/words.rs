@@ -5,8 +5,10 @@
 
 use crate::deed::{Cause, Deed, Row};
 use crate::roster::Roster;
+use crate::terms::{Anchors, Hub, Policy};
 use bulla_approvals::action::Action;
 use bulla_formats::der::Octets32;
+use bulla_formats::hash::sha256;
 use bulla_formats::report::utc;
 use std::fmt::Write;
 
@@ -124,6 +126,15 @@ pub(crate) fn describe(roster: &Roster, action: &Action, deed: &Deed) -> String 
                 }
             }
         }
+        Deed::Hubs(hubs) => hubs_in_words(&roster.terms().hubs, hubs, &mut line),
+        Deed::Anchors(anchors) => {
+            let before = roster.terms().anchors.as_ref().map(|(_, anchors)| anchors);
+            anchors_in_words(before, anchors, &mut line);
+        }
+        Deed::Policy(policy) => {
+            let before = roster.terms().policy.as_ref().map(|(_, policy)| policy);
+            policy_in_words(before, policy, &mut line);
+        }
         Deed::Operators { cards, needed } => {
             if cards.is_empty() {
                 line(format_args!("  NO OPERATORS ANY MORE: the custodians decide from then on"));
@@ -140,4 +151,102 @@ pub(crate) fn describe(roster: &Roster, action: &Action, deed: &Deed) -> String 
         }
     }
     text
+}
+
+type Line<'a> = dyn FnMut(std::fmt::Arguments<'_>) + 'a;
+
+/// How something stands to what was there before.
+fn mark(known: bool) -> &'static str {
+    if known { "   " } else { "NEW" }
+}
+
+fn hubs_in_words(before: &[Hub], hubs: &[Hub], line: &mut Line<'_>) {
+    for gone in before.iter().filter(|hub| !hubs.iter().any(|other| other.name == hub.name)) {
+        line(format_args!("  GOES      {}: boxes shut it out, and take no lease of it", gone.name));
+    }
+    if hubs.is_empty() {
+        line(format_args!("  NO HUBS ANY MORE"));
+    }
+    for hub in hubs {
+        line(format_args!("  hub  {}  {}", mark(before.contains(hub)), hub.name));
+        line(format_args!("    witness   ed25519:{}", hex::encode(*hub.witness_key)));
+        line(format_args!("    heads     ed25519:{}", hex::encode(*hub.heads_key)));
+        line(format_args!(
+            "    leases    {}",
+            if hub.leases { "boxes take leases of it" } else { "none are taken of it" }
+        ));
+        for (what, pins) in [("client", &hub.clients), ("server", &hub.servers)] {
+            for pin in pins {
+                line(format_args!("    {what:<9} spki sha256:{}", hex::encode(**pin)));
+            }
+        }
+        for address in &hub.addresses {
+            line(format_args!("    address   {address}"));
+        }
+    }
+}
+
+fn anchors_in_words(before: Option<&Anchors>, anchors: &Anchors, line: &mut Line<'_>) {
+    if let Some(before) = before {
+        for tsa in
+            before.tsas.iter().filter(|tsa| !anchors.tsas.iter().any(|one| one.operator == tsa.operator))
+        {
+            line(format_args!("  GOES      {}: its time stamps count for nothing", tsa.operator));
+        }
+        for gone in before.witnesses.iter().filter(|one| !anchors.witnesses.contains(one)) {
+            line(format_args!("  GOES      {} of {}", gone.key, gone.operator));
+        }
+    }
+    if anchors.is_empty() {
+        line(format_args!("  NOBODY'S TIME IS BELIEVED: no interval has ends"));
+    }
+    line(format_args!("  {} operator(s) make a bound", anchors.operators));
+    for tsa in &anchors.tsas {
+        let known = before.and_then(|before| before.tsas.iter().find(|one| one.operator == tsa.operator));
+        line(format_args!("  time stamps of {}", tsa.operator));
+        if let Some(known) = known {
+            for root in known.certificates.iter().filter(|root| !tsa.certificates.contains(root)) {
+                line(format_args!("    GOES  root sha256:{}", sha256(&[root])));
+            }
+        }
+        for root in &tsa.certificates {
+            let held = known.is_some_and(|known| known.certificates.contains(root));
+            line(format_args!("    {}   root sha256:{}", mark(held), sha256(&[root])));
+        }
+        match tsa.policies.is_empty() {
+            true => line(format_args!("          any policy")),
+            false => line(format_args!("          policies {}", tsa.policies.join(", "))),
+        }
+    }
+    for witness in &anchors.witnesses {
+        let held = before.is_some_and(|before| before.witnesses.contains(witness));
+        line(format_args!("  witness of {}", witness.operator));
+        line(format_args!("    {}   {}", mark(held), witness.key));
+    }
+}
+
+fn policy_in_words(before: Option<&Policy>, policy: &Policy, line: &mut Line<'_>) {
+    match policy.accept_software {
+        true => line(format_args!("  ACCEPTS KEYS WITHOUT A TPM")),
+        false => line(format_args!("  keys without a TPM are not accepted")),
+    }
+    match policy.require_facts.is_empty() {
+        true => line(format_args!("  REQUIRES NO FACT")),
+        false => line(format_args!("  requires  {}", policy.require_facts.join(", "))),
+    }
+    if let Some(before) = before {
+        for gone in before.boots.iter().filter(|boot| !policy.boots.contains(boot)) {
+            line(format_args!("  GOES      the boot {:?} with these values is good no more", gone.name));
+        }
+    }
+    if policy.boots.is_empty() {
+        line(format_args!("  NO BOOT IS JUDGED"));
+    }
+    for boot in &policy.boots {
+        let held = before.is_some_and(|before| before.boots.contains(boot));
+        line(format_args!("  boot {}  {}", mark(held), boot.name));
+        for one in &boot.pcrs {
+            line(format_args!("    PCR {:>2}    {}", one.pcr, hex::encode(*one.value)));
+        }
+    }
 }

@@ -7,7 +7,8 @@ mod http;
 mod office;
 
 use crate::exit::{Exit, Failure};
-use crate::{desk, files, init};
+use crate::{desk, files, init, terms};
+use bulla_approvals::action::Kind;
 use bulla_enrolment::boot::{BootPolicy, KnownBoot};
 use bulla_enrolment::endorsement::Manufacturers;
 use bulla_enrolment::evidence::Policy;
@@ -17,7 +18,7 @@ use bulla_formats::der;
 use bulla_formats::enrolment::FleetCertificate;
 use bulla_formats::hash::{Hash, sha256};
 use bulla_formats::report::utc_millis;
-use bulla_formats::trust::{TRUST_BYTES_MAX, TrustFile};
+use bulla_formats::trust::{Reference, TRUST_BYTES_MAX, TrustFile};
 use clap::Args;
 use ed25519_dalek::SigningKey;
 use office::Office;
@@ -51,7 +52,7 @@ pub struct ServeArgs {
     /// its whole chain. By default `manufacturers` in the fleet directory
     #[arg(long, value_name = "DIRECTORY")]
     manufacturers: Option<PathBuf>,
-    /// Last moment at which a known good boot of trust.json is accepted, e.g. "image 1.2.0=2026-12-31T00:00:00Z"
+    /// Last moment at which a known good boot is accepted, e.g. "image 1.2.0=2026-12-31T00:00:00Z"
     #[arg(long = "until", value_name = "NAME=TIME", value_parser = until)]
     until: Vec<(String, u64)>,
     /// The event log must prove that Secure Boot was on
@@ -76,10 +77,11 @@ pub fn run(args: &ServeArgs) -> Result<Exit, Failure> {
     let key = tls_key(&args.dir)?;
     let pin = sha256(&[&key.subject_public_key_info()]);
     let tls = tls(&key)?;
-    let policy = policy(args, &pin)?;
+    let demands = Demands { until: args.until.clone(), secure_boot: args.secure_boot };
+    let (policy, by_hand) = policy(args, &pin, &demands)?;
     let judged = matches!(policy.boot, BootPolicy::Judged { .. });
     let registrar = Registrar::new(policy, manufacturers(args)?);
-    let office = Office::open(&args.dir, registrar, authority(&args.dir)?)?;
+    let office = Office::open(&args.dir, registrar, demands, authority(&args.dir)?)?;
     let failed = |error: std::io::Error| Failure::usage(format!("cannot listen on {}: {error}", args.listen));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(failed)?;
     runtime.block_on(async {
@@ -88,7 +90,13 @@ pub fn run(args: &ServeArgs) -> Result<Exit, Failure> {
         let address = listener.local_addr().map_err(failed)?;
         crate::say(&format!("pin {pin}\nlistens on {address}\n"));
         if !judged {
-            crate::say("WARNING: trust.json knows no good boots; whatever a box boots is enrolled, and only recorded.\n");
+            crate::say("WARNING: the fleet knows no good boots; whatever a box boots is enrolled, and only recorded.\n");
+        }
+        if by_hand {
+            crate::say(
+                "WARNING: which boots are good stands in trust.json and nobody has approved it; propose it with `bulla-fleet \
+                 propose reference --from trust.json`\n",
+            );
         }
         let stop = async {
             tokio::select! {
@@ -151,30 +159,52 @@ fn authority(dir: &Path) -> Result<FleetCa, Failure> {
     Ok(FleetCa { root: *founding.root, chain: vec![certificate], key })
 }
 
-fn policy(args: &ServeArgs, pin: &Hash) -> Result<Policy, Failure> {
+/// What the command line says of known good boots.
+pub struct Demands {
+    until: Vec<(String, u64)>,
+    secure_boot: bool,
+}
+
+impl Demands {
+    /// What boxes must have booted, when these boots are good.
+    pub fn boot(&self, references: Vec<Reference>) -> BootPolicy {
+        let known = |reference: Reference| {
+            let until = self.until.iter().find(|(name, _)| *name == reference.name).map(|(_, until)| *until);
+            KnownBoot { reference, until }
+        };
+        // Without any, one that must be proven secure is none that can be let in.
+        if references.is_empty() && !self.secure_boot {
+            return BootPolicy::NotJudged;
+        }
+        BootPolicy::Judged {
+            known: references.into_iter().map(known).collect(),
+            secure_boot: self.secure_boot,
+        }
+    }
+}
+
+/// The policy to begin with, and whether its known good boots are in the trust file alone though several people decide.
+fn policy(args: &ServeArgs, pin: &Hash, demands: &Demands) -> Result<(Policy, bool), Failure> {
     let path = args.dir.join("trust.json");
     let text = files::read(&path, TRUST_BYTES_MAX)?;
     let trust = TrustFile::decode(&text).map_err(|error| Failure::file("use", &path, error))?;
-    let names: Vec<&str> = trust.references.iter().map(|reference| reference.name.as_str()).collect();
+    let roster = desk::read_roster(&args.dir.join(desk::ROSTER))?;
+    let approved = roster.terms().policy.as_ref().map(|(_, policy)| policy.references());
+    let several = terms::needed(&roster, Kind::Policy)? > 1;
+    let by_hand = approved.is_none() && several && !trust.references.is_empty();
+    let references = approved.unwrap_or(trust.references);
+    let names: Vec<&str> = references.iter().map(|reference| reference.name.as_str()).collect();
     if let Some((name, _)) = args.until.iter().find(|(name, _)| !names.contains(&name.as_str())) {
-        return Err(Failure::usage(format!("{} knows no boot {name:?}", path.display())));
+        return Err(Failure::usage(format!("{} knows no boot {name:?}", args.dir.display())));
     }
-    let known = |reference: bulla_formats::trust::Reference| {
-        let until = args.until.iter().find(|(name, _)| *name == reference.name).map(|(_, until)| *until);
-        KnownBoot { reference, until }
-    };
-    let boot = if trust.references.is_empty() {
-        BootPolicy::NotJudged
-    } else {
-        let known = trust.references.into_iter().map(known).collect();
-        BootPolicy::Judged { known, secure_boot: args.secure_boot }
-    };
-    if args.secure_boot && boot == BootPolicy::NotJudged {
+    if args.secure_boot && references.is_empty() {
         return Err(Failure::usage(
-            "--secure-boot needs known good boots: add them with `bulla-fleet reference add`",
+            "--secure-boot needs known good boots: add them with `bulla-fleet propose reference`",
         ));
     }
-    Ok(Policy { fleet: trust.fleet, registrar: pin.0, boot, bad_firmware: args.bad_firmware.clone() })
+    let boot = demands.boot(references);
+    let bad_firmware = args.bad_firmware.clone();
+    Ok((Policy { fleet: trust.fleet, registrar: pin.0, boot, bad_firmware }, by_hand))
 }
 
 fn manufacturers(args: &ServeArgs) -> Result<Manufacturers, Failure> {

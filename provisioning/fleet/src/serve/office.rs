@@ -3,6 +3,7 @@
 //! Refuses to do: issue anything that is not in the roster exactly as it would be signed.
 //! Invariants: one enrolment is decided at a time, under the shelf's lock; an answer leaves after its step is durable.
 
+use super::Demands;
 use crate::cards::Cards;
 use crate::desk::read_roster;
 use crate::enrolments::Shelf;
@@ -32,6 +33,9 @@ const UNPROVEN_MAX: usize = 8;
 /// The registrar and everything it looks into.
 pub struct Office {
     registrar: Registrar,
+    demands: Demands,
+    /// Version of the roster that said last which boots are good.
+    boots_by: Option<u64>,
     authority: FleetCa,
     shelf: Shelf,
     cards: Cards,
@@ -105,10 +109,17 @@ impl Book for Books<'_> {
 
 impl Office {
     /// Opens it over a fleet directory.
-    pub fn open(fleet: &Path, registrar: Registrar, authority: FleetCa) -> Result<Self, Failure> {
+    pub fn open(
+        fleet: &Path,
+        registrar: Registrar,
+        demands: Demands,
+        authority: FleetCa,
+    ) -> Result<Self, Failure> {
         let (shelf, roster) = (Shelf::open(fleet)?, Copied::open(fleet)?);
         let mut office = Office {
             registrar,
+            demands,
+            boots_by: None,
             authority,
             shelf,
             cards: Cards::open(fleet),
@@ -195,6 +206,16 @@ impl Office {
         })
     }
 
+    /// Which boots are good is the roster's word, from the moment it says it.
+    fn follow_boots(&mut self) -> Result<(), Failure> {
+        let Some((version, policy)) = &self.roster.current()?.terms().policy else { return Ok(()) };
+        if self.boots_by != Some(*version) {
+            self.registrar.accept_boots(self.demands.boot(policy.references()));
+            self.boots_by = Some(*version);
+        }
+        Ok(())
+    }
+
     fn decide(
         &mut self,
         transcript: Option<Hash>,
@@ -202,6 +223,7 @@ impl Office {
     ) -> Result<Answer, Failure> {
         let now = crate::now_millis()?;
         let _lock = self.shelf.lock()?;
+        self.follow_boots()?;
         let record = transcript.map(|transcript| self.shelf.get(&transcript)).transpose()?.flatten();
         if let Some(record) = record.as_ref().filter(|record| record.stage() == Stage::Approved)
             && let Some(answer) = self.issue(record)?

@@ -4,16 +4,19 @@ use bulla_approvals::action::{Action, Approval, Change};
 use bulla_ceremony::board::Board;
 use bulla_ceremony::transcript::{Transcript, TranscriptContent, fleet_ca_content};
 use bulla_ceremony::wire::{Card, Duty, Message, Plan, ResultBody, Step};
+use bulla_formats::body::key_epoch::PcrValue;
 use bulla_formats::der::Octets32;
 use bulla_formats::enrolment::{EnrolmentContent, FleetCertificate, Hardware};
 use bulla_formats::hash::{Hash, empty_root, sha256};
 use bulla_formats::note::{SignedNote, checkpoint_text, log_line};
 use bulla_formats::origin::Origin;
 use bulla_formats::peer::card::{CardContent, CardSignatures, PeerCard};
+use bulla_formats::trust::TrustFile;
 use bulla_formats::witness::{Role, cosigned};
 use bulla_roster::Result;
 use bulla_roster::deed::{Cause, Deed, GoodTree, HeldLog, Named, Replacement, Revocation, Row};
 use bulla_roster::roster::Roster;
+use bulla_roster::terms::{Anchors, Hub, KnownBoot, Policy};
 use ed25519_dalek::{Signer, SigningKey};
 
 pub const NOW: u64 = 1_790_000_000_000;
@@ -224,4 +227,42 @@ pub fn replacement(head: Option<SignedNote>) -> Replacement {
 /// The same, as box 3 vouches for it.
 pub fn vouched() -> Replacement {
     replacement(Some(head(2, 60, &[(3, "three", Role::Witness), (3, "three", Role::Mirror)])))
+}
+
+/// A hub with keys that its name gives it, which issues leases.
+pub fn hub(name: &str) -> Hub {
+    let public = |what: &str| Octets32::new(key(&format!("{what} of {name}")).verifying_key().to_bytes());
+    let pin = |what: &str| Octets32::new(sha256(&[what.as_bytes(), name.as_bytes()]).0);
+    Hub {
+        name: name.into(),
+        witness_key: public("witness"),
+        heads_key: public("heads"),
+        leases: true,
+        clients: vec![pin("client")],
+        servers: vec![pin("server")],
+        addresses: vec![format!("https://{name}:8446")],
+    }
+}
+
+/// Two time-stamp authorities, whose roots are those of a vector of seals, and a witness.
+pub fn anchors() -> Anchors {
+    let trust = include_bytes!("../../../../tests/vectors/valid-anchored-by-two/trust.json");
+    let trust = TrustFile::decode(trust).unwrap();
+    let mut anchors = Anchors::of(trust.authorities.as_ref());
+    let witness = hub("witness.example").witness().unwrap();
+    anchors.witnesses = vec![bulla_roster::terms::Witness { operator: "W".into(), key: witness.to_string() }];
+    anchors
+}
+
+/// A policy that asks for an anchor and knows two boots.
+pub fn policy() -> Policy {
+    let boot = |name: &str, value: u8| KnownBoot {
+        name: name.into(),
+        pcrs: [4, 7].map(|pcr| PcrValue { pcr, value: Octets32::new([value; 32]) }).to_vec(),
+    };
+    Policy {
+        accept_software: false,
+        require_facts: vec!["attested".into(), "anchored".into()],
+        boots: vec![boot("image 1", 1), boot("image 2", 2)],
+    }
 }

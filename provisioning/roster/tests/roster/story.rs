@@ -1,8 +1,8 @@
 //! What boxes and people go through, each told as a story.
 
 use crate::common::{
-    FLEET, NOW, action, apply, approved, busy, card, ek, enrolment, founded, good, head, key, minutes, named,
-    neighbours, origin, peer_card, replacement, revocation, row, vouched,
+    FLEET, NOW, action, anchors, apply, approved, busy, card, ek, enrolment, founded, good, head, hub, key,
+    minutes, named, neighbours, origin, peer_card, policy, replacement, revocation, row, vouched,
 };
 use bulla_approvals::action::{Action, Change, Kind};
 use bulla_formats::der::Octets32;
@@ -10,6 +10,7 @@ use bulla_formats::trust::{Policy, TrustFile};
 use bulla_roster::deed::{Cause, Deed, Replacement, Revocation, Row};
 use bulla_roster::inventory::State;
 use bulla_roster::roster::Roster;
+use bulla_roster::terms::{Anchors, Terms};
 
 fn refused(roster: &Roster, deed: &Deed) -> &'static str {
     let mut roster = roster.clone();
@@ -422,4 +423,73 @@ fn a_roster_is_handed_on_change_by_change_and_never_goes_back() {
     let mut other = founded();
     apply(&mut other, &Deed::Import(vec![row(30)])).unwrap();
     assert_eq!(tell(&newer, Some(&known(other.version())), &[]).unwrap_err().code(), "forked");
+}
+
+#[test]
+fn the_terms_are_what_people_said_last_and_what_they_said_then() {
+    let mut roster = busy();
+    assert_eq!(*roster.terms(), Terms::default());
+    let before = roster.version().number;
+    apply(&mut roster, &Deed::Anchors(anchors())).unwrap();
+    apply(&mut roster, &Deed::Policy(policy())).unwrap();
+    apply(&mut roster, &Deed::Hubs(vec![hub("a.example"), hub("b.example")])).unwrap();
+    let terms = roster.terms();
+    assert_eq!(terms.anchors, Some((before + 1, anchors())));
+    assert_eq!(terms.policy, Some((before + 2, policy())));
+    let pin = *hub("b.example").clients[0];
+    assert_eq!(terms.hub_of_client(&pin).map(|hub| hub.name.as_str()), Some("b.example"));
+    assert!(terms.hub_of_client(&[0; 32]).is_none());
+    // What a trust file says of them is said back in the same words.
+    let authorities = anchors().authorities().unwrap();
+    assert_eq!(Anchors::of(authorities.as_ref()), anchors());
+    // Each is a whole: a hub that is not named again is none.
+    apply(&mut roster, &Deed::Hubs(vec![hub("a.example")])).unwrap();
+    assert!(roster.terms().hub("b.example").is_none() && roster.terms().hub_of_client(&pin).is_none());
+    assert!(roster.terms_at(before + 3).hub("b.example").is_some());
+    assert_eq!(roster.terms_at(before), Terms::default());
+    assert_eq!(roster.terms_at(roster.version().number), *roster.terms());
+    let again = Roster::decode(&roster.encode()).unwrap();
+    assert_eq!(again.terms(), roster.terms());
+    // A fleet that believes nobody's time cannot ask for anchors, whichever is said first.
+    let nobody = Anchors { operators: 1, tsas: Vec::new(), witnesses: Vec::new() };
+    assert_eq!(refused(&roster, &Deed::Anchors(nobody.clone())), "unprovable");
+    let mut lenient = policy();
+    lenient.require_facts.pop();
+    apply(&mut roster, &Deed::Policy(lenient)).unwrap();
+    apply(&mut roster, &Deed::Anchors(nobody)).unwrap();
+    assert_eq!(refused(&roster, &Deed::Policy(policy())), "unprovable");
+}
+
+#[test]
+fn whoever_approves_reads_every_root_key_and_value() {
+    let mut roster = busy();
+    let words = |roster: &Roster, deed: &Deed| roster.describe(&action(roster, deed), deed);
+    let said = words(&roster, &Deed::Anchors(anchors()));
+    for tsa in &anchors().tsas {
+        let root = bulla_formats::hash::sha256(&[&tsa.certificates[0]]);
+        assert!(said.contains(&format!("NEW   root sha256:{root}")), "{said}");
+    }
+    assert!(said.contains("witness.example/witness+"), "{said}");
+    apply(&mut roster, &Deed::Anchors(anchors())).unwrap();
+    let mut fewer = anchors();
+    let gone = fewer.tsas.pop().unwrap();
+    let said = words(&roster, &Deed::Anchors(fewer));
+    assert!(said.contains(&format!("GOES      {}", gone.operator)) && !said.contains("NEW"), "{said}");
+    let said = words(&roster, &Deed::Policy(policy()));
+    for part in ["POLICY", "requires  attested, anchored", "boot NEW  image 2", &"02".repeat(32), "PCR  4"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let mut lax = policy();
+    (lax.accept_software, lax.require_facts, lax.boots) = (true, Vec::new(), Vec::new());
+    let said = words(&roster, &Deed::Policy(lax));
+    for part in ["ACCEPTS KEYS WITHOUT A TPM", "REQUIRES NO FACT", "NO BOOT IS JUDGED"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    apply(&mut roster, &Deed::Hubs(vec![hub("hub.example")])).unwrap();
+    let said = words(&roster, &Deed::Hubs(Vec::new()));
+    assert!(said.contains("GOES      hub.example") && said.contains("NO HUBS ANY MORE"), "{said}");
+    let said = words(&roster, &Deed::Hubs(vec![hub("other.example")]));
+    for part in ["boxes take leases", "client    spki sha256:", "https://other.example:8446", "hub  NEW"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
 }

@@ -4,8 +4,8 @@
 //! Every expectation is the name of the file, before the two hyphens: `valid`, or the code of the refusal.
 
 use crate::common::{
-    FLEET, action, apply, approved, busy, card, ek, enrolment, founded, good, head, minutes, named,
-    neighbours, peer_card, replacement, revocation, row, vouched,
+    FLEET, action, anchors, apply, approved, busy, card, ek, enrolment, founded, good, head, hub, minutes,
+    named, neighbours, peer_card, policy, replacement, revocation, row, vouched,
 };
 use bulla_approvals::action::{Action, Change, Kind, Target};
 use bulla_ceremony::transcript::Transcript;
@@ -15,6 +15,7 @@ use bulla_formats::peer::card::PeerCard;
 use bulla_formats::witness::Role;
 use bulla_roster::deed::{Cause, Deed, Replacement, Revocation, Row};
 use bulla_roster::roster::Roster;
+use bulla_roster::terms::{Anchors, Hub, Policy};
 use rasn::types::OctetString;
 use rasn::{AsnType, Encode};
 use std::collections::{BTreeMap, BTreeSet};
@@ -169,6 +170,161 @@ fn replacements() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
+/// The busy roster after these deeds and one more change.
+fn then(before: &[Deed], deed: &Deed) -> Vec<u8> {
+    let mut roster = busy();
+    before.iter().for_each(|deed| apply(&mut roster, deed).unwrap());
+    der::encode(&wire(&roster, vec![approved(&action(&roster, deed), &["olga", "omar"])]))
+}
+
+fn hubs() -> Vec<(&'static str, Vec<u8>)> {
+    let with = |change: fn(&mut Hub)| {
+        let mut hub = hub("hub.example");
+        change(&mut hub);
+        with(&Deed::Hubs(vec![hub]))
+    };
+    let both = |change: fn(&mut [Hub; 2])| {
+        let mut both = [hub("a.example"), hub("b.example")];
+        change(&mut both);
+        then(&[], &Deed::Hubs(both.to_vec()))
+    };
+    let named = der::encode(&vec![hub("hub.example")]);
+    let with_the_keys_of_a_box = {
+        let mut hub = hub("hub.example");
+        hub.heads_key = enrolment(1, 2).log_key;
+        then(&[], &Deed::Hubs(vec![hub]))
+    };
+    let with_the_key_of_a_card = {
+        let mut hub = hub("hub.example");
+        hub.witness_key = peer_card(1, 2, "one", 1).content().witness_key;
+        then(&[Deed::Cards(vec![peer_card(1, 2, "one", 1)])], &Deed::Hubs(vec![hub]))
+    };
+    let card_of_a_hub = {
+        let mut hub = hub("hub.example");
+        hub.witness_key = peer_card(1, 2, "one", 1).content().mirror_key;
+        then(&[Deed::Hubs(vec![hub])], &Deed::Cards(vec![peer_card(1, 2, "one", 1)]))
+    };
+    let log_of_a_hub = {
+        let mut hub = hub("hub.example");
+        hub.heads_key = enrolment(2, 1).log_key;
+        then(&[Deed::Hubs(vec![hub])], &Deed::Enrol(vec![enrolment(2, 1)]))
+    };
+    vec![
+        ("not-enough--one-person-names-a-hub", by(&Deed::Hubs(vec![hub("hub.example")]), &["olga"], |_| {})),
+        ("parameters--hubs-and-a-trailing-byte", parameters(Kind::Hubs, &[&named[..], &[0]].concat())),
+        ("parameters--hubs-empty", parameters(Kind::Hubs, &[])),
+        ("parameters--seventeen-hubs", {
+            then(&[], &Deed::Hubs((10..27).map(|number| hub(&format!("{number}.example"))).collect()))
+        }),
+        ("parameters--hubs-in-another-order", both(|both| both.swap(0, 1))),
+        ("parameters--one-hub-twice", both(|both| both[1] = both[0].clone())),
+        ("parameters--two-hubs-share-a-key", both(|both| both[1].witness_key = both[0].heads_key)),
+        ("parameters--two-hubs-share-a-client", both(|both| both[1].clients = both[0].clients.clone())),
+        ("parameters--hub-with-one-key-for-both", with(|hub| hub.heads_key = hub.witness_key)),
+        ("parameters--hub-without-name", with(|hub| hub.name = String::new())),
+        ("parameters--hub-name-of-65-bytes", with(|hub| hub.name = "h".repeat(65))),
+        ("parameters--hub-name-with-a-plus", with(|hub| hub.name = "a+b".into())),
+        ("parameters--hub-name-with-a-blank", with(|hub| hub.name = "a b".into())),
+        ("parameters--hub-witness-of-small-order", with(|hub| hub.witness_key = Octets32::new([0; 32]))),
+        ("parameters--hub-heads-of-small-order", with(|hub| hub.heads_key = Octets32::new([0; 32]))),
+        ("parameters--hub-with-five-clients", {
+            with(|hub| hub.clients = (1..=5).map(|pin| Octets32::new([pin; 32])).collect())
+        }),
+        ("parameters--hub-client-twice", with(|hub| hub.clients = vec![hub.clients[0]; 2])),
+        ("parameters--hub-servers-in-another-order", {
+            with(|hub| hub.servers = vec![Octets32::new([2; 32]), Octets32::new([1; 32])])
+        }),
+        (
+            "parameters--hub-address-without-tls",
+            with(|hub| hub.addresses = vec!["http://hub.example".into()]),
+        ),
+        ("parameters--hub-address-with-a-line-feed", {
+            with(|hub| hub.addresses = vec!["https://hub.example\n".into()])
+        }),
+        ("parameters--hub-address-of-257-bytes", {
+            with(|hub| hub.addresses = vec!["https://".to_owned() + &"h".repeat(249)])
+        }),
+        ("parameters--hub-with-nine-addresses", {
+            with(|hub| hub.addresses = vec!["https://hub.example".into(); 9])
+        }),
+        ("known-key--hub-with-the-key-of-a-log", with_the_keys_of_a_box),
+        ("known-key--hub-with-the-key-of-a-card", with_the_key_of_a_card),
+        ("known-key--card-with-the-key-of-a-hub", card_of_a_hub),
+        ("known-key--log-with-the-key-of-a-hub", log_of_a_hub),
+    ]
+}
+
+fn terms() -> Vec<(&'static str, Vec<u8>)> {
+    let time = |change: fn(&mut Anchors)| {
+        let mut anchors = anchors();
+        change(&mut anchors);
+        with(&Deed::Anchors(anchors))
+    };
+    let rule = |change: fn(&mut Policy)| {
+        let mut policy = policy();
+        change(&mut policy);
+        with(&Deed::Policy(policy))
+    };
+    let nobody = Anchors { operators: 1, tsas: Vec::new(), witnesses: Vec::new() };
+    let bytes = der::encode(&anchors());
+    let policy_bytes = der::encode(&policy());
+    vec![
+        ("not-enough--one-person-believes-a-time", by(&Deed::Anchors(anchors()), &["olga"], |_| {})),
+        ("not-enough--one-person-sets-the-policy", by(&Deed::Policy(policy()), &["olga"], |_| {})),
+        ("stranger--a-custodian-sets-the-policy", by(&Deed::Policy(policy()), &["olga", "ada"], |_| {})),
+        ("parameters--anchors-and-a-trailing-byte", parameters(Kind::Anchors, &[&bytes[..], &[0]].concat())),
+        ("parameters--anchors-are-a-policy", parameters(Kind::Anchors, &policy_bytes)),
+        ("parameters--a-bound-of-nobody", time(|all| all.operators = 0)),
+        ("parameters--a-bound-of-nine", time(|all| all.operators = 9)),
+        ("parameters--operators-in-another-order", time(|all| all.tsas.swap(0, 1))),
+        ("parameters--an-operator-twice", time(|all| all.tsas[1] = all.tsas[0].clone())),
+        ("parameters--operator-without-name", time(|all| all.tsas[0].operator = String::new())),
+        ("parameters--operator-with-a-line-feed", time(|all| all.tsas[0].operator = "A\nB".into())),
+        ("parameters--operator-without-roots", time(|all| all.tsas[0].certificates.clear())),
+        ("parameters--root-twice", {
+            time(|all| {
+                let root = all.tsas[0].certificates[0].clone();
+                all.tsas[0].certificates.push(root);
+            })
+        }),
+        (
+            "parameters--root-is-no-certificate",
+            time(|all| all.tsas[0].certificates = vec![vec![0x30, 0].into()]),
+        ),
+        ("parameters--root-cut", {
+            time(|all| {
+                let root = all.tsas[0].certificates[0].clone();
+                all.tsas[0].certificates[0] = root[..root.len() - 1].to_vec().into();
+            })
+        }),
+        ("parameters--policy-is-no-oid", time(|all| all.tsas[0].policies = vec!["any".into()])),
+        ("parameters--policy-oid-twice", time(|all| all.tsas[0].policies = vec!["1.2.3".into(); 2])),
+        ("parameters--witness-without-operator", time(|all| all.witnesses[0].operator = String::new())),
+        ("parameters--witness-key-of-another-name", {
+            time(|all| all.witnesses[0].key = all.witnesses[0].key.replacen("witness", "wutness", 1))
+        }),
+        ("parameters--witness-twice", time(|all| all.witnesses = vec![all.witnesses[0].clone(); 2])),
+        ("parameters--33-witnesses", time(|all| all.witnesses = vec![all.witnesses[0].clone(); 33])),
+        ("parameters--policy-and-a-trailing-byte", {
+            parameters(Kind::Policy, &[&policy_bytes[..], &[0]].concat())
+        }),
+        ("parameters--policy-empty", parameters(Kind::Policy, &[])),
+        ("parameters--fact-unknown", rule(|all| all.require_facts = vec!["blessed".into()])),
+        ("parameters--fact-twice", rule(|all| all.require_facts = vec!["attested".into(); 2])),
+        ("parameters--boot-twice", rule(|all| all.boots = vec![all.boots[0].clone(); 2])),
+        ("parameters--boots-of-one-name", rule(|all| all.boots[1].name = all.boots[0].name.clone())),
+        ("parameters--boots-of-the-same-values", rule(|all| all.boots[1].pcrs = all.boots[0].pcrs.clone())),
+        ("parameters--boot-without-name", rule(|all| all.boots[0].name = String::new())),
+        ("parameters--boot-without-values", rule(|all| all.boots[0].pcrs.clear())),
+        ("parameters--boot-of-pcr-24", rule(|all| all.boots[0].pcrs[1].pcr = 24)),
+        ("parameters--boot-pcrs-in-another-order", rule(|all| all.boots[0].pcrs.swap(0, 1))),
+        ("unprovable--anchored-by-nobody", then(&[Deed::Anchors(nobody.clone())], &Deed::Policy(policy()))),
+        ("unprovable--nobody-anchors-what-must-be", {
+            then(&[Deed::Anchors(anchors()), Deed::Policy(policy())], &Deed::Anchors(nobody))
+        }),
+    ]
+}
+
 fn valid() -> Vec<(&'static str, Vec<u8>)> {
     let mut lone = Roster::found(minutes(&[], 0)).unwrap();
     let import = action(&lone, &Deed::Import(vec![row(1)]));
@@ -195,6 +351,11 @@ fn valid() -> Vec<(&'static str, Vec<u8>)> {
         }),
         ("valid--card", with(&Deed::Cards(vec![peer_card(1, 2, "one", 1)]))),
         ("valid--card-with-other-keys", carded(&[peer_card(1, 2, "two", 6)])),
+        ("valid--hubs", then(&[], &Deed::Hubs(vec![hub("hub.example")]))),
+        ("valid--hubs-that-went", then(&[Deed::Hubs(vec![hub("hub.example")])], &Deed::Hubs(Vec::new()))),
+        ("valid--anchors", with(&Deed::Anchors(anchors()))),
+        ("valid--policy", then(&[Deed::Anchors(anchors())], &Deed::Policy(policy()))),
+        ("valid--policy-before-anchors", with(&Deed::Policy(policy()))),
         ("valid--override", by(&Deed::Release(named(3)), &["ada"], |action| action.overriding = true)),
     ]
 }
@@ -377,6 +538,7 @@ fn deeds() -> Vec<(&'static str, Vec<u8>)> {
 
 fn all() -> BTreeMap<String, Vec<u8>> {
     let vectors = valid().into_iter().chain(histories()).chain(deeds()).chain(cards()).chain(replacements());
+    let vectors = vectors.chain(hubs()).chain(terms());
     vectors.map(|(name, bytes)| (name.to_owned(), bytes)).collect()
 }
 
@@ -420,5 +582,5 @@ fn every_vector_is_judged_as_its_name_says() {
         }
     }
     assert!(valid >= 5 && refused > 5 * valid, "{valid} valid, {refused} refused");
-    assert_eq!(codes.len(), 21, "{codes:?}");
+    assert_eq!(codes.len(), 22, "{codes:?}");
 }

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 const CHOICES: u8 = 6;
-const KINDS: u8 = 8;
+const KINDS: u8 = 13;
 
 fn vectors(directory: &str) -> Vec<(String, Vec<u8>)> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(directory);
