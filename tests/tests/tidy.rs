@@ -59,7 +59,7 @@ const EDGES: [(&str, &[&str]); 26] = [
     ("bulla-approvals", &["bulla-formats"]),
     ("bulla-ceremony", &["bulla-formats"]),
     ("bulla-enrolment", &["bulla-appraisal", "bulla-formats"]),
-    ("bulla-roster", &["bulla-approvals", "bulla-ceremony", "bulla-formats"]),
+    ("bulla-roster", &["bulla-approvals", "bulla-ceremony", "bulla-formats", "bulla-timestamps"]),
     (
         "bulla-fleet",
         &[

@@ -1,9 +1,10 @@
 //! Lease: for a while a hub answers for a box, and says how far the box may go on by itself afterwards.
 //!
-//! Signed by the fleet root, or by a key that the root certified, like a revocation. Under a lease a box without any
+//! Signed by the fleet root, or by a key that the root certified, like a revocation; or by a hub that the fleet's roster names.
+//! Under a lease a box without any
 //! authority counts as reached; its limits bound the emergency that may follow.
 //! Refuses to do: judge whether it is in force; that takes a clock, and is `bulla_protocol::lease`.
-//! Invariant: a [`VerifiedLease`] exists only for a statement whose chain ends in a given root.
+//! Invariant: a [`VerifiedLease`] exists only for a statement whose chain ends in a given root, or that a given hub signed.
 
 use crate::body::manifest::{AtLimit, HOLDERS_MAX};
 use crate::body::probe::is_name;
@@ -11,7 +12,7 @@ use crate::der::{self, DerError};
 use crate::enrolment::{CHAIN_MAX, FleetCertificate, chain_reaches};
 use crate::entry::NUMBER_MAX;
 use crate::origin::Origin;
-use crate::sig::{label, labelled};
+use crate::sig::{Algorithm, PublicKey, label, labelled};
 use rasn::types::OctetString;
 use rasn::{AsnType, Decode, Decoder, Encode};
 
@@ -114,12 +115,12 @@ pub enum LeaseError {
     /// It is for another log.
     #[error("it is for the log {0}")]
     OtherOrigin(String),
-    /// No root signed it, directly or through its chain.
-    #[error("no root of this fleet vouches for it")]
+    /// No root signed it, directly or through its chain, and no hub that may.
+    #[error("no root of this fleet vouches for it, and no hub whose leases are taken here")]
     NotVouchedFor,
 }
 
-/// A lease that a root vouches for.
+/// A lease that a root or a hub vouches for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifiedLease(LeaseContent);
 
@@ -164,5 +165,28 @@ impl Lease {
             chain_reaches(root, fleet, &self.chain, at, &message, &self.signature)
         });
         if vouched { Ok(VerifiedLease(content.clone())) } else { Err(LeaseError::NotVouchedFor) }
+    }
+
+    /// Verifies that it is for `origin`, and that the hub called `name` issued it: its Ed25519 key `key` has signed, with no
+    /// certificate in between. Whether that hub may issue leases, the fleet's roster says.
+    ///
+    /// # Errors
+    /// It is for another log, or another one's.
+    pub fn verify_by_hub(
+        &self,
+        origin: &Origin,
+        name: &str,
+        key: &[u8; 32],
+    ) -> Result<VerifiedLease, LeaseError> {
+        let content = &self.content;
+        if content.origin != origin.as_str() {
+            return Err(LeaseError::OtherOrigin(content.origin.clone()));
+        }
+        let signed = PublicKey::from_bytes(Algorithm::Ed25519, key)
+            .is_ok_and(|key| key.verify(&content.message(), &self.signature).is_ok());
+        if content.issuer == name && self.chain.is_empty() && signed {
+            return Ok(VerifiedLease(content.clone()));
+        }
+        Err(LeaseError::NotVouchedFor)
     }
 }

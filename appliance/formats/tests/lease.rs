@@ -194,11 +194,59 @@ fn all() -> BTreeMap<&'static str, Vec<u8>> {
     ])
 }
 
+/// The hub whose leases are taken has the key 7 and the name of the usual issuer.
+fn of_hubs() -> BTreeMap<&'static str, Vec<u8>> {
+    let by = |key: u8, change: fn(&mut LeaseContent)| {
+        let mut content = content();
+        change(&mut content);
+        der::encode(&signed(content, key, Vec::new()))
+    };
+    let after = |change: fn(&mut Lease)| {
+        let mut lease = signed(content(), 7, Vec::new());
+        change(&mut lease);
+        der::encode(&lease)
+    };
+    BTreeMap::from([
+        ("valid--hub", by(7, |_| {})),
+        ("valid--hub-and-the-fleet-ca", usual(|_| {})),
+        ("malformed--hub-for-a-millisecond-more", {
+            by(7, |said| said.expires_at = NOW + LEASE_MILLIS_MAX + 1)
+        }),
+        ("malformed--hub-without-name", by(7, |said| said.issuer = String::new())),
+        ("other-origin--hub-for-another-box", by(7, |said| said.origin = ORIGIN.replace("ab", "cd"))),
+        ("not-vouched-for--hub-of-another-name", by(7, |said| said.issuer = "hub-east".to_owned())),
+        ("not-vouched-for--hub-with-another-key", by(8, |_| {})),
+        ("not-vouched-for--hub-by-the-fleet-ca-alone", by(2, |_| {})),
+        ("not-vouched-for--hub-with-a-chain", after(|lease| lease.chain = vec![certificate(2, 1)])),
+        (
+            "not-vouched-for--hub-with-a-chain-of-its-own",
+            after(|lease| lease.chain = vec![certificate(7, 7)]),
+        ),
+        ("not-vouched-for--hub-longer-afterwards", after(|lease| lease.content.expires_at += 1)),
+        ("not-vouched-for--hub-signed-without-label", {
+            after(|lease| {
+                lease.signature = key(7).sign(&der::encode(&lease.content)).to_bytes().to_vec().into();
+            })
+        }),
+        // The same bytes as `valid--hub`, for a box whose roster names no hub.
+        ("not-vouched-for--of-a-hub-that-nobody-named", by(7, |_| {})),
+    ])
+}
+
 fn judge(vector: &Value) -> &'static str {
     let text = |name: &str| vector[name].as_str().unwrap();
     let Ok(lease) = Lease::decode(&hex::decode(text("lease")).unwrap()) else { return "malformed" };
     let root: [u8; 32] = hex::decode(text("root")).unwrap().try_into().unwrap();
-    match lease.verify(&Origin::parse(text("origin")).unwrap(), &[root]) {
+    let origin = Origin::parse(text("origin")).unwrap();
+    let verified = lease.verify(&origin, &[root]);
+    let verified = match (verified, vector.get("hub")) {
+        (Err(LeaseError::NotVouchedFor), Some(hub)) => {
+            let key: [u8; 32] = hex::decode(hub["key"].as_str().unwrap()).unwrap().try_into().unwrap();
+            lease.verify_by_hub(&origin, hub["name"].as_str().unwrap(), &key)
+        }
+        (verified, _) => verified,
+    };
+    match verified {
         Ok(verified) => {
             assert_eq!(verified.content(), &lease.content);
             "valid"
@@ -212,9 +260,14 @@ fn judge(vector: &Value) -> &'static str {
 #[test]
 fn g6_every_lease_is_judged_as_it_says() {
     let root = hex::encode(key(1).verifying_key().to_bytes());
-    let made = all().into_iter().map(|(name, lease)| {
+    let hub = hex::encode(key(7).verifying_key().to_bytes());
+    let made = all().into_iter().chain(of_hubs()).map(|(name, lease)| {
         let expect = name.split("--").next().unwrap();
-        let vector = json!({"origin": ORIGIN, "root": root, "lease": hex::encode(lease), "expect": expect});
+        let mut vector =
+            json!({"origin": ORIGIN, "root": root, "lease": hex::encode(lease), "expect": expect});
+        if name.contains("--hub") {
+            vector["hub"] = json!({"name": "hub-west", "key": hub});
+        }
         (name.to_owned(), vector)
     });
     let made: BTreeMap<String, Value> = made.collect();

@@ -1,4 +1,4 @@
-//! The hub's own keys: one by which it cosigns heads of branches, one by which it signs its own log.
+//! The hub's own keys: one by which it cosigns heads of branches, one by which it signs its own log and its leases.
 //!
 //! `<state_dir>/hub-keys.json` (mode 0600, `hub-keys/v1`): the hub's name and two Ed25519 secrets in base64, closed by a
 //! checksum. They are in a file because a hub has no TPM of ours; whoever reads it can speak as this hub's witness.
@@ -28,7 +28,7 @@ pub struct HubKeys {
     pub witness: SigningKey,
     /// Who that is.
     pub witness_key: WitnessKey,
-    /// Signs the hub's own log.
+    /// Signs the hub's own log, and its leases.
     pub log: SigningKey,
     /// The name of that log.
     pub log_origin: String,

@@ -19,6 +19,7 @@ mod index;
 mod journal;
 mod judge;
 mod keys;
+mod lease;
 mod locate;
 mod order;
 mod overdue;
@@ -106,6 +107,11 @@ enum Command {
     Serve(ServeArgs),
     /// Show the hub's keys, as boxes and other hubs need them
     Keys,
+    /// Leases: answer for a box for a while, and bound the emergency that may follow
+    Lease {
+        #[command(subcommand)]
+        command: lease::LeaseCommand,
+    },
     /// Say who may ask a served hub
     People {
         #[command(subcommand)]
@@ -140,6 +146,7 @@ pub fn main() -> ExitCode {
         Command::Restore(args) => restore::execute(config, args, json),
         Command::Serve(args) => serve::execute(config, args, json),
         Command::Keys => serve::keys(config, json),
+        Command::Lease { command } => lease::execute(config, command, json),
         Command::People { command } => config::Config::load(config)
             .map_err(|error| Failure::usage(error.to_string()))
             .and_then(|config| people::execute(&config.state_dir, command, json)),

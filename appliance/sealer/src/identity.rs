@@ -9,6 +9,7 @@
 use crate::beginning::{self, Beginning, Succession};
 use crate::config::Config;
 use crate::driver::outage::kept;
+use crate::peers::Hubs;
 use crate::tls;
 use anyhow::{Context, Result, bail, ensure};
 use bulla_formats::body::succession::{Cause, SuccessionBody};
@@ -45,6 +46,8 @@ pub struct Identity {
     pub log_key: SigningKey,
     /// Keys of the device.
     pub keys: KeyService,
+    /// The fleet's hubs, once its roster is known.
+    pub hubs: Hubs,
 }
 
 /// What `init` and `succeed` tell the operator.
@@ -212,7 +215,7 @@ pub fn open(config: &Config) -> Result<Identity> {
         log_key.verifying_key().to_bytes() == *enrolment.content.log_key,
         "the sealed log key is not the enrolled one; bring back the identity file that went with this enrolment"
     );
-    Ok(Identity { origin, enrolment_der, enrolment, fleet_root, log_key, keys })
+    Ok(Identity { origin, enrolment_der, enrolment, fleet_root, log_key, keys, hubs: Hubs::default() })
 }
 
 /// The directory of a log inside the state directory.

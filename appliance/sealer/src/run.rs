@@ -73,7 +73,7 @@ fn start(config: &Config) -> Result<Started> {
     backup::gather::sweep(&config.state_dir);
     let identity = identity::open(config)?;
     // Before the driver: on a suspected rollback it closes the keys, and verification goes on over TLS.
-    let (tls, certificates) = tls::server_config(&identity.keys, config)?;
+    let (tls, certificates) = tls::server_config(&identity.keys, config, identity.hubs.clone())?;
     let sealer = driver::start(config, identity)?;
     Ok((sealer, tls, certificates))
 }

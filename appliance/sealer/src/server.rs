@@ -248,9 +248,11 @@ impl Door {
             transport: transport(http2, session.protocol_version()),
             common_name: session
                 .peer_certificates()
+                .and_then(|chain| self.api.certificates.client_name(chain)),
+            client_spki: session
+                .peer_certificates()
                 .and_then(|chain| chain.first())
-                .and_then(|certificate| tls::common_name(certificate))
-                .map(Arc::from),
+                .and_then(tls::spki_sha256),
         });
         let door = self.clone();
         let (running, mut idle) = watch::channel(Activity { requests: 0, since: Instant::now() });

@@ -95,20 +95,23 @@ pub static SIGNED: LazyLock<Signed> = LazyLock::new(|| {
     signed
 });
 
-/// The leases of their vectors: the root that vouches for the valid ones, and those.
-pub static LEASES: LazyLock<([u8; 32], BTreeSet<Vec<u8>>)> = LazyLock::new(|| {
+/// The leases of their vectors: the root that vouches for the valid ones, the key of the hub that does, and those.
+pub static LEASES: LazyLock<([u8; 32], [u8; 32], BTreeSet<Vec<u8>>)> = LazyLock::new(|| {
     let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../vectors-lease");
-    let (mut root, mut leases) = ([0; 32], BTreeSet::new());
+    let (mut root, mut hub, mut leases) = ([0; 32], [0; 32], BTreeSet::new());
     for file in std::fs::read_dir(directory).expect("the vectors are there") {
         let text = std::fs::read(file.expect("a file").path()).expect("a vector is readable");
         let vector: Value = serde_json::from_slice(&text).expect("a vector is JSON");
         let bytes = |name: &str| hex::decode(vector[name].as_str().unwrap_or_default()).expect("hex");
+        if let Some(key) = vector["hub"]["key"].as_str() {
+            hub.copy_from_slice(&hex::decode(key).expect("hex"));
+        }
         if vector["expect"] == "valid" {
             root.copy_from_slice(&bytes("root"));
             leases.insert(bytes("lease"));
         }
     }
-    (root, leases)
+    (root, hub, leases)
 });
 
 impl Signed {

@@ -109,6 +109,33 @@ fn lets(duty: Duty, right: Right) -> bool {
     }
 }
 
+/// The same for hubs of the fleet, which the roster names: they pull logs, and read nobody's personal data.
+fn serves(right: Right) -> bool {
+    match right {
+        Right::ReadSeals
+        | Right::Verify
+        | Right::ReadStatus
+        | Right::ReadMetrics
+        | Right::ReadReconciled
+        | Right::ReadEvents
+        | Right::ReadForeignEvents => true,
+        Right::Seal
+        | Right::ReadOpenings
+        | Right::ReadQueue
+        | Right::ReadAnyQueued
+        | Right::Lock
+        | Right::Rotate
+        | Right::Backup
+        | Right::Erase
+        | Right::SelfTest
+        | Right::Drill
+        | Right::Lease
+        | Right::Roster
+        | Right::Expedite
+        | Right::AnnulAny => false,
+    }
+}
+
 /// What a page of the console has to know of its person's rights.
 pub fn rights(duty: Duty) -> Vec<&'static str> {
     let named = [
@@ -139,6 +166,8 @@ pub fn roles(right: Right) -> Vec<Role> {
 enum Who {
     Client(Arc<RegisteredClient>),
     Person(Session),
+    /// A hub of the fleet, and the key of the certificate by which it is known.
+    Hub(Arc<str>, [u8; 32]),
 }
 
 /// An authenticated client, or a person in a session.
@@ -154,6 +183,7 @@ impl Caller {
         match &self.who {
             Who::Client(client) => &client.name,
             Who::Person(session) => &session.label,
+            Who::Hub(name, _) => name,
         }
     }
 
@@ -162,13 +192,14 @@ impl Caller {
         match &self.who {
             Who::Client(client) => Client { id: client.name.clone(), method: client.seal_method() },
             Who::Person(_) => Client { id: CONSOLE.to_owned(), method: ClientMethod::Local },
+            Who::Hub(name, _) => Client { id: name.to_string(), method: ClientMethod::ClientCertificate },
         }
     }
 
     /// The session that it is, if it is a person.
     pub fn session(&self) -> Option<&Session> {
         match &self.who {
-            Who::Client(_) => None,
+            Who::Client(_) | Who::Hub(..) => None,
             Who::Person(session) => Some(session),
         }
     }
@@ -183,6 +214,9 @@ impl Caller {
         match &self.who {
             Who::Client(client) => api.clients.is_current(client).unwrap_or(false),
             Who::Person(session) => session::is_current(api, session),
+            Who::Hub(name, pin) => {
+                api.sealer.hubs().by_client(pin).is_some_and(|now| hub_name(&now) == *name)
+            }
         }
     }
 
@@ -191,6 +225,7 @@ impl Caller {
         match &self.who {
             Who::Client(client) => allows(client.role, right),
             Who::Person(session) => lets(session.person.duty, right),
+            Who::Hub(..) => serves(right),
         }
     }
 
@@ -208,6 +243,9 @@ impl Caller {
             Who::Person(session) => format!(
                 "you are here as {}, which does not include this; ask somebody of another role",
                 session.person.duty.name()
+            ),
+            Who::Hub(name, _) => format!(
+                "{name} is known as a hub of the fleet, which does not include this; use a client of another role"
             ),
         };
         Err(Problem::new(Kind::Forbidden, detail))
@@ -261,6 +299,9 @@ async fn caller(
         }
         None => {
             let connection = parts.extensions.get::<Arc<Connection>>();
+            if let Some((name, pin)) = connection.and_then(|connection| hub_of(api, connection)) {
+                return admitted(parts, api, Who::Hub(name, pin)).await;
+            }
             match connection.and_then(|connection| connection.common_name.as_deref()) {
                 Some(name) => api.clients.by_common_name(name)?,
                 None => {
@@ -279,12 +320,25 @@ async fn caller(
     admitted(parts, api, Who::Client(client)).await
 }
 
+/// What the log and the limits call a hub; no client's name has a colon.
+fn hub_name(name: &str) -> Arc<str> {
+    Arc::from(format!("hub:{name}"))
+}
+
+/// The hub of the fleet that has made this connection, if the roster names it one now.
+fn hub_of(api: &Shared, connection: &Arc<Connection>) -> Option<(Arc<str>, [u8; 32])> {
+    let pin = connection.client_spki?;
+    let name = api.sealer.hubs().by_client(&pin)?;
+    Some((hub_name(&name), pin))
+}
+
 /// Lets somebody known in, within the limits that it has.
 async fn admitted(parts: &Parts, api: &Shared, who: Who) -> Result<Caller, Problem> {
     let usual = ClientLimits::default();
     let (name, own): (&str, &ClientLimits) = match &who {
         Who::Client(client) => (&client.name, &client.limits),
         Who::Person(session) => (&session.label, &usual),
+        Who::Hub(name, _) => (name, &usual),
     };
     match api.limits.admit(name, own) {
         Ok(admission) => Ok(Caller { who, admission: Arc::new(admission) }),
@@ -305,8 +359,10 @@ impl FromRequestParts<Shared> for Visitor {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Shared) -> Result<Self, Problem> {
-        let common_name = |connection: &Arc<Connection>| connection.common_name.is_some();
-        let certified = parts.extensions.get::<Arc<Connection>>().is_some_and(common_name);
+        let known = |connection: &Arc<Connection>| {
+            connection.common_name.is_some() || hub_of(api, connection).is_some()
+        };
+        let certified = parts.extensions.get::<Arc<Connection>>().is_some_and(known);
         if !certified && !parts.headers.contains_key(AUTHORIZATION) {
             return Ok(Visitor(None));
         }
@@ -409,6 +465,19 @@ mod tests {
             assert!(![Backup, Erase, Lease, Roster].into_iter().any(|right| lets(duty, right)));
         }
         assert_eq!(rights(Duty::Clerk), ["seal", "anchor"]);
+    }
+
+    #[test]
+    fn hubs_read_what_they_pull_and_change_nothing() {
+        use Right::{
+            ReadEvents, ReadForeignEvents, ReadMetrics, ReadReconciled, ReadSeals, ReadStatus, Verify,
+        };
+        let granted =
+            [ReadEvents, ReadForeignEvents, ReadMetrics, ReadReconciled, ReadSeals, ReadStatus, Verify];
+        assert!(granted.into_iter().all(serves));
+        let more =
+            [Right::Seal, Right::ReadOpenings, Right::Rotate, Right::Lease, Right::Roster, Right::Erase];
+        assert!(!more.into_iter().any(serves));
     }
 
     #[test]

@@ -116,7 +116,7 @@ impl TestBox {
         // What starts a box's tasks wants a runtime around it.
         let _within = runtime.enter();
         let identity = identity::open(&config)?;
-        let (_, certificates) = tls::server_config(&identity.keys, &config)?;
+        let (_, certificates) = tls::server_config(&identity.keys, &config, identity.hubs.clone())?;
         let sealer = driver::start(&config, identity)?;
         let api = Arc::new(Api::new(sealer, config, certificates));
         // Streams of events would last as long as the box does.
@@ -132,6 +132,7 @@ impl TestBox {
             peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
             transport: "https/1.1 tls1.3",
             common_name: role.map(Arc::from),
+            client_spki: None,
         });
         let service = service_fn(|request: hyper::Request<Incoming>| {
             let (router, api, connection) = (self.router.clone(), self.api.clone(), connection.clone());

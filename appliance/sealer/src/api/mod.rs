@@ -132,6 +132,8 @@ pub struct Connection {
     pub transport: &'static str,
     /// Common name of the verified client certificate, when there is one.
     pub common_name: Option<Arc<str>>,
+    /// SHA-256 of the SubjectPublicKeyInfo of the certificate that was shown, whoever vouches for it: it may be a hub's.
+    pub client_spki: Option<[u8; 32]>,
 }
 
 /// Shared by all connections.

@@ -43,6 +43,7 @@ pub use search::{Found, Query, Related, SearchError, Viewer};
 pub use start::start;
 pub use status::{Condition, Counters, Status};
 
+use crate::peers::Hubs;
 use bulla_formats::body::seal::{Client, DocumentDigest, Observation, Opening, Relation, SealBody};
 use bulla_formats::enrolment::Hardware;
 use bulla_formats::entry::{Entry, EntryContent, Kind, Mode};
@@ -253,6 +254,8 @@ struct Shared {
     log_key: SigningKey,
     reader: Reader,
     trust: TrustFile,
+    /// The fleet's hubs by its roster.
+    hubs: Hubs,
     epochs: epochs::EpochIndex,
     published: RwLock<Option<Arc<Published>>>,
     /// Size of the newest attested head.
@@ -336,6 +339,11 @@ pub struct Sealer {
 }
 
 impl Sealer {
+    /// The fleet's hubs, as its roster names them now.
+    pub fn hubs(&self) -> &Hubs {
+        &self.shared.hubs
+    }
+
     /// Seals a document; the answer comes when its entry is durable (G1), or when it is durably queued.
     pub async fn seal(&self, order: SealOrder) -> Result<Outcome, SealError> {
         let digest = order.digest.clone();

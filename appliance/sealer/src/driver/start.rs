@@ -89,6 +89,7 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
         _ => None,
     };
     let shared = Arc::new(Shared {
+        hubs: identity.hubs.clone(),
         trust: trust::of_fleet(
             identity.origin.fleet(),
             identity.fleet_root,

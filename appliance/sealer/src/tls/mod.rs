@@ -3,24 +3,30 @@
 //! The TLS key is a P-256 key in RAM; its certificate is issued by the box's own CA at start and daily. A
 //! device key would cost one TPM signature per connection.
 //! Refuses to do: TLS below `tls.min_version`; start with a CA certificate that is not of this box's issuing
-//! key; treat a client certificate as more than a name to look up among the registered clients.
+//! key; treat a client certificate as more than a name to look up among the registered clients, or a key that the fleet's
+//! roster pins to a hub (`clients`).
 //! Invariant: the chain served was verified against the CA certificate that clients download.
 
 mod authority;
+mod clients;
 mod subject;
 mod time_stamping;
 
 pub use authority::AuthorityError;
 pub use authority::{create_ca, export_ca};
+pub use clients::spki_sha256;
 pub use subject::common_name;
 pub use time_stamping::Certifier;
 
 use crate::config::{Config, TlsVersion};
+use crate::peers::Hubs;
 use authority::Authority;
 use bulla_keys::KeyService;
+use clients::Clients;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
@@ -55,6 +61,7 @@ pub struct Certificates {
     authority: Authority,
     provider: Arc<CryptoProvider>,
     current: Arc<Current>,
+    clients: Arc<Clients>,
 }
 
 #[derive(Debug)]
@@ -76,6 +83,7 @@ impl ResolvesServerCert for Current {
 pub fn server_config(
     keys: &KeyService,
     config: &Config,
+    hubs: Hubs,
 ) -> Result<(Arc<ServerConfig>, Arc<Certificates>), TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let authority = Authority::open(keys, config)?;
@@ -88,8 +96,8 @@ pub fn server_config(
     let builder =
         ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(versions)?;
     let resolver: Arc<dyn ResolvesServerCert> = Arc::clone(&current) as _;
-    let mut server = match &config.tls.client_ca {
-        None => builder.with_no_client_auth(),
+    let registered: Option<Arc<dyn ClientCertVerifier>> = match &config.tls.client_ca {
+        None => None,
         Some(path) => {
             let wrong = |reason: String| TlsError::ClientCa { path: path.clone(), reason };
             let mut roots = RootCertStore::empty();
@@ -104,15 +112,23 @@ pub fn server_config(
                     .allow_unauthenticated()
                     .build()
                     .map_err(|error| wrong(error.to_string()))?;
-            builder.with_client_cert_verifier(verifier)
+            Some(verifier)
         }
-    }
-    .with_cert_resolver(resolver);
+    };
+    let clients = Arc::new(Clients::new(hubs, registered, Arc::clone(&provider)));
+    let verifier: Arc<dyn ClientCertVerifier> = Arc::clone(&clients) as _;
+    let mut server = builder.with_client_cert_verifier(verifier).with_cert_resolver(resolver);
     server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok((Arc::new(server), Arc::new(Certificates { authority, provider, current })))
+    Ok((Arc::new(server), Arc::new(Certificates { authority, provider, current, clients })))
 }
 
 impl Certificates {
+    /// The name in a client's certificate, where `tls.client_ca` vouches for it.
+    pub fn client_name(&self, chain: &[CertificateDer<'static>]) -> Option<Arc<str>> {
+        let name = common_name(chain.first()?)?;
+        self.clients.vouched(chain).then(|| Arc::from(name))
+    }
+
     /// The CA certificate in PEM.
     pub fn ca_pem(&self) -> &str {
         self.authority.ca_pem()
@@ -172,7 +188,7 @@ mod tests {
     #[test]
     fn a_wrong_clock_does_not_stop_the_box_and_is_made_good_later() {
         let (_directory, keys, config) = software_box();
-        let (_, certificates) = server_config(&keys, &config).unwrap();
+        let (_, certificates) = server_config(&keys, &config, Hubs::default()).unwrap();
         let at = |days: u64| UNIX_EPOCH + Duration::from_secs(days * 86_400);
         assert_eq!(certificates.authority.issue_server(at(1)).unwrap().0.len(), 2);
         assert!(certificates.authority.issue_server(at(40_000)).is_ok());
@@ -187,13 +203,13 @@ mod tests {
         let (directory, keys, config) = software_box();
         let path = directory.path().join("ca.pem");
         std::fs::remove_file(&path).unwrap();
-        let (_, after) = server_config(&keys, &config).unwrap();
+        let (_, after) = server_config(&keys, &config, Hubs::default()).unwrap();
         let exported = export_ca(&config, &directory.path().join("out.pem")).unwrap();
         assert_eq!(exported, after.ca_fingerprint());
         let (_other_directory, other_keys, other_config) = software_box();
-        let (_, other) = server_config(&other_keys, &other_config).unwrap();
+        let (_, other) = server_config(&other_keys, &other_config, Hubs::default()).unwrap();
         std::fs::write(&path, other.ca_pem()).unwrap();
-        let refused = server_config(&keys, &config).map(|_| ()).unwrap_err();
+        let refused = server_config(&keys, &config, Hubs::default()).map(|_| ()).unwrap_err();
         assert!(matches!(refused, TlsError::Authority(AuthorityError::OtherCa { .. })), "{refused}");
     }
 }

@@ -257,6 +257,7 @@ impl Desk {
         };
         desk.machine = Gossip::new(settings, &begun, boottime_millis());
         desk.tell(GossipEvent::WitnessOnly(desk.allowed.witness_only()));
+        desk.follow_hubs();
         Ok(desk)
     }
 

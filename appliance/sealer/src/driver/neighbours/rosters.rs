@@ -90,8 +90,16 @@ impl Desk {
         self.rosters.of(&self.fleet).map(|held| delivery::known(held.roster.version()))
     }
 
+    /// The hubs that the roster names now, for the listener and for leases.
+    pub(super) fn follow_hubs(&self) {
+        let hubs = self.rosters.of(&self.fleet).map(|held| &held.roster.terms().hubs[..]);
+        self.shared.hubs.set(hubs.unwrap_or_default());
+        self.outage.look();
+    }
+
     /// Who is let in now: to the wire first, then to the machine.
     pub(super) fn take_over(&mut self) {
+        self.follow_hubs();
         let all = allowed(&self.own.card, &self.config, &self.by_hand, self.rosters.all());
         if all == self.allowed {
             return;

@@ -83,6 +83,8 @@ pub struct Desk {
     pub(super) limits: Limits,
     pub(super) own_limits: Limits,
     pub(super) lease: Option<Kept>,
+    /// The change of the fleet's hubs that the lease was last looked at after.
+    pub(super) hubs_seen: u64,
     pub(super) authorities: Vec<Authority>,
     /// What was last seen of each authority that fails; empty while it does not.
     pub(super) details: Vec<String>,
@@ -148,6 +150,7 @@ impl Desk {
             limits,
             own_limits: limits,
             lease: None,
+            hubs_seen: 0,
             details: vec![String::new(); authorities.len()],
             heard: vec![false; authorities.len()],
             signing: vec![Signing::default(); authorities.len()],
@@ -358,6 +361,7 @@ impl Desk {
             self.seen.seals = seals;
         }
         self.look_at_log();
+        self.follow_hubs();
         let locked = self.shared.lock().is_some();
         if locked != self.seen.locked {
             self.seen.locked = locked;

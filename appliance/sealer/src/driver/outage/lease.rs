@@ -1,7 +1,8 @@
 //! The lease of this box: taken, kept for the next start, and taken up again there.
 //!
 //! `bulla_protocol::lease` decides which one counts and for how long.
-//! Refuses to do: take one that the fleet's root does not vouch for, or that the log does not mention.
+//! Refuses to do: take one that neither the fleet's root nor a hub of the roster vouches for, or that the log does not
+//! mention; go by a hub's lease any longer than the roster names that hub as one that issues them.
 //! Invariant: the log says that a lease is taken before it is kept, and it is kept before it counts; so one that counts
 //! survives a restart, and a newer one is never followed by an older one.
 
@@ -96,29 +97,55 @@ impl Desk {
                 return;
             }
         };
-        let Some(kept) = kept.filter(|kept| verify(&kept.lease, &self.shared).is_ok()) else {
+        // One without a chain is of the root or of a hub; which hubs there are is known once the roster is.
+        let good = |kept: &Kept| verify(&kept.lease, &self.shared).is_ok() || kept.lease.chain.is_empty();
+        let Some(kept) = kept.filter(good) else {
             log::error!("the lease that was kept is not one, and does not count: hand it in again");
             return;
         };
-        let term = judge(&kept.lease.content, Some(&kept.lease.content), &self.known());
-        let size = self.shared.reader.size();
-        let seals = seals_left(&kept.lease.content, kept.since, size);
         self.lease = Some(kept);
         self.narrow();
-        match term {
+        self.weigh_lease();
+    }
+
+    /// Goes by the lease as far as somebody vouches for it now.
+    fn weigh_lease(&mut self) {
+        self.hubs_seen = self.shared.hubs.changes();
+        let Some(kept) = &self.lease else { return };
+        let content = &kept.lease.content;
+        if verify(&kept.lease, &self.shared).is_err() {
+            if self.modes.facts().lease.is_some_and(|(left, _)| left > 0) {
+                log::warn!(
+                    "the roster takes leases of {} no more: the one of this box is over",
+                    content.issuer
+                );
+                self.mode(ModeEvent::Lease { expires_in: 0, seals: Some(0) });
+            }
+            return;
+        }
+        let seals = seals_left(content, kept.since, self.shared.reader.size());
+        match judge(content, Some(content), &self.known()) {
             Ok(term) => self.mode(ModeEvent::Lease { expires_in: term.expires_in, seals }),
             Err(refusal) => log::info!("the lease of this box counts no more: {refusal}"),
+        }
+    }
+
+    /// Looks at the lease again when the roster names other hubs.
+    pub(super) fn follow_hubs(&mut self) {
+        let by_hub = |kept: &Kept| kept.lease.chain.is_empty();
+        if self.hubs_seen != self.shared.hubs.changes() && self.lease.as_ref().is_some_and(by_hub) {
+            self.weigh_lease();
         }
     }
 
     /// Takes a lease that somebody hands in.
     pub(super) fn take_lease(&mut self, order: &LeaseOrder) -> Result<LeaseFacts, LeaseFault> {
         let lease = Lease::decode(&order.lease).map_err(LeaseError::from)?;
-        verify(&lease, &self.shared)?;
+        let hub = verify(&lease, &self.shared)?;
         let content = lease.content.clone();
         let term = judge(&content, self.lease.as_ref().map(|kept| &kept.lease.content), &self.known())?;
         if term.fresh {
-            let body = action(&content, order);
+            let body = action(&content, hub.as_deref(), order);
             through(&self.queue, |reply| Command::Append(Kind::OperatorAction, body, reply))
                 .ok_or(LeaseFault::Stopping)?
                 .map_err(|error| LeaseFault::NotKept(error.to_string()))?;
@@ -152,12 +179,19 @@ impl Desk {
     }
 }
 
-fn verify(lease: &Lease, shared: &Shared) -> Result<(), LeaseError> {
-    lease.verify(&shared.origin, &shared.trust.roots).map(drop)
+/// Who vouches for it: the fleet's root, or the hub of the roster that is named.
+fn verify(lease: &Lease, shared: &Shared) -> Result<Option<String>, LeaseError> {
+    let issuer = &lease.content.issuer;
+    match (lease.verify(&shared.origin, &shared.trust.roots), shared.hubs.lease_key(issuer)) {
+        (Err(LeaseError::NotVouchedFor), Some(key)) => {
+            lease.verify_by_hub(&shared.origin, issuer, &key).map(|_verified| Some(issuer.clone()))
+        }
+        (verified, _) => verified.map(|_verified| None),
+    }
 }
 
 /// What the log says of it.
-fn action(content: &LeaseContent, order: &LeaseOrder) -> Vec<u8> {
+fn action(content: &LeaseContent, hub: Option<&str>, order: &LeaseOrder) -> Vec<u8> {
     let parameter = |name: &str, value: String| Parameter { name: name.to_owned(), value };
     let limit = |name: &str, value: Option<u64>| value.map(|value| parameter(name, value.to_string()));
     let mut parameters = vec![
@@ -167,6 +201,7 @@ fn action(content: &LeaseContent, order: &LeaseOrder) -> Vec<u8> {
         parameter("sha256", sha256(&[&order.lease]).to_string()),
         parameter("at-limit", at_limit(content.limits.at_limit).to_owned()),
     ];
+    parameters.extend(hub.map(|name| parameter("hub", name.to_owned())));
     parameters.extend(limit("seals", content.seals));
     parameters.extend(limit("limit-seconds", content.limits.seconds));
     parameters.extend(limit("limit-seals", content.limits.seals));
