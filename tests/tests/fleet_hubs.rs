@@ -90,6 +90,8 @@ fn a_hub_of_the_roster_is_let_in_and_answers_for_boxes_until_it_is_taken_out() -
     ensure!(asked(&rig, &other, view, &[])? == 401, "another key with the same name was let in");
     ensure!(asked(&rig, &other, "/healthz", &[])? == 200, "a certificate that is nobody's is in the way");
     ensure!(asked(&rig, &certificate, "/v1/seals", &["--data-binary", "a document"])? == 403);
+    let hubs = status(&rig)?["peers"]["rosters"][0]["hubs"].clone();
+    ensure!(hubs == serde_json::json!([NAME]), "{hubs}");
     let shown = fleet.ok(&["roster", "show", "--dir", "fleet"])?;
     ensure!(shown.contains(NAME) && !shown.contains("issues leases"), "{shown}");
     // It pulls with it, and needs no token.
@@ -135,6 +137,7 @@ fn a_hub_of_the_roster_is_let_in_and_answers_for_boxes_until_it_is_taken_out() -
     propose(&fleet, &["--remove", NAME])?;
     until("the hub is shut out", || Ok(asked(&rig, &certificate, view, &[])? == 401))?;
     until("its lease is over", || Ok(status(&rig)?["lease"]["secondsLeft"].is_null()))?;
+    ensure!(status(&rig)?["peers"]["rosters"][0]["hubs"] == serde_json::json!([]));
     let (code, said) = take(&rig, &issue("late")?)?;
     ensure!(code == Some(1) && said.contains("no hub whose leases are taken"), "{said}");
     rig.sealer.kill()?;

@@ -51,6 +51,19 @@ fn what_a_trust_file_says_is_what_two_people_approved() -> Result<()> {
         fleet.ends(&[&boot[..], &files].concat(), 1, "bulla-fleet propose reference")?;
     }
 
+    // An auditor believes whom he likes, and it shows.
+    fs::create_dir(fleet.path("auditor"))?;
+    for name in ["roster", "trust.json"] {
+        fs::copy(fleet.path("fleet").join(name), fleet.path("auditor").join(name))?;
+    }
+    let own = ["--trust", "auditor/trust.json", "--out", "auditor/mine.json"];
+    fleet.ok(&[&by_hand[..], &own].concat())?;
+    let check = ["trust", "check", "auditor/mine.json", "--roster", "auditor/roster"];
+    fleet.ends(&check, 1, "whose time is believed stands in no version of the roster")?;
+    let bent =
+        ["trust", "export", "--dir", "fleet", "--trust", "auditor/mine.json", "--out", "fleet/trust.json"];
+    fleet.ends(&bent, 1, "nobody has approved")?;
+
     // Proposed, read in words, approved by one, which is not two; then by both.
     let said = propose(&fleet, &["anchors", "--operator", "Operator A", "--add", &pem])?;
     ensure!(said.contains("ANCHORS") && said.contains("NEW   root sha256:"), "{said}");

@@ -95,8 +95,18 @@ pub static SIGNED: LazyLock<Signed> = LazyLock::new(|| {
     signed
 });
 
-/// The leases of their vectors: the root that vouches for the valid ones, the key of the hub that does, and those.
-pub static LEASES: LazyLock<([u8; 32], [u8; 32], BTreeSet<Vec<u8>>)> = LazyLock::new(|| {
+/// The leases of their vectors.
+pub struct Leases {
+    /// The root that vouches for some.
+    pub root: [u8; 32],
+    /// The key of the hub that vouches for others.
+    pub hub: [u8; 32],
+    /// Those that somebody vouches for.
+    pub valid: BTreeSet<Vec<u8>>,
+}
+
+/// The leases of their vectors.
+pub static LEASES: LazyLock<Leases> = LazyLock::new(|| {
     let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../vectors-lease");
     let (mut root, mut hub, mut leases) = ([0; 32], [0; 32], BTreeSet::new());
     for file in std::fs::read_dir(directory).expect("the vectors are there") {
@@ -111,7 +121,7 @@ pub static LEASES: LazyLock<([u8; 32], [u8; 32], BTreeSet<Vec<u8>>)> = LazyLock:
             leases.insert(bytes("lease"));
         }
     }
-    (root, hub, leases)
+    Leases { root, hub, valid: leases }
 });
 
 impl Signed {

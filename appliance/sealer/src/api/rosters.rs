@@ -49,8 +49,10 @@ pub async fn take(State(api): State<Shared>, caller: Caller, request: Request) -
 
 /// A roster as status and answers show it.
 pub fn describe(facts: &RosterFacts) -> Value {
-    let RosterFacts { fleet, number, hash, came: (came, from), own } = facts;
-    json!({"fleet": fleet, "version": number, "hash": hash, "came": came, "from": from, "thisBox": own})
+    let RosterFacts { fleet, number, hash, came: (came, from), own, hubs } = facts;
+    json!({
+        "fleet": fleet, "version": number, "hash": hash, "came": came, "from": from, "thisBox": own, "hubs": hubs
+    })
 }
 
 impl Sealer {

@@ -133,9 +133,9 @@ pub fn run(data: &[u8]) {
             let Ok(said) = Lease::decode(data) else { return };
             assert_eq!((encode(&said).as_slice(), said.content.check()), (data, Ok(())));
             let origin = Origin::parse(&said.content.origin).expect("a lease is for a log");
-            let by_hub = said.verify_by_hub(&origin, &said.content.issuer, &LEASES.1).is_ok();
-            if by_hub || said.verify(&origin, &[LEASES.0]).is_ok() {
-                assert!(LEASES.2.contains(data), "a lease that nobody signed");
+            let by_hub = said.verify_by_hub(&origin, &said.content.issuer, &LEASES.hub).is_ok();
+            if by_hub || said.verify(&origin, &[LEASES.root]).is_ok() {
+                assert!(LEASES.valid.contains(data), "a lease that nobody signed");
             }
         }
         17 => {
@@ -259,7 +259,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     seeds.extend(SIGNED.enrolments.iter().map(|enrolment| seed(10, enrolment)));
     seeds.extend(SIGNED.revocations.iter().map(|said| seed(11, said)));
     seeds.extend(SIGNED.successions.iter().map(|said| seed(17, said)));
-    seeds.extend(LEASES.2.iter().map(|said| seed(16, said)));
+    seeds.extend(LEASES.valid.iter().map(|said| seed(16, said)));
     let (head, time) =
         (TreeState::new(7, Hash([7; 32])), LocalTime { unix_millis: 1, uncertainty_millis: Some(2) });
     let reference = EntryRef { index: 3, leaf_hash: Octets32::new([3; 32]) };

@@ -68,6 +68,7 @@ fn roster() -> Value {
             "came": one_of(&["registrar", "file", "neighbour"], "How it came."),
             "from": text("The registrar's address, the operator, or the neighbour's log."),
             "thisBox": {"type": ["string", "null"], "description": "What this box is in it; null where it is not listed."},
+            "hubs": list(text("Name of a hub."), 16, "Hubs that are let in by it; none by a foreign fleet's."),
         }),
     )
 }
