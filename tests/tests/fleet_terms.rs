@@ -165,6 +165,13 @@ fn what_a_trust_file_says_is_what_two_people_approved() -> Result<()> {
     let arguments = ["trust", "export", "--dir", "older", "--trust", "three.json", "--out", "four.json"];
     fleet.ends(&arguments, 1, "rolled-back")?;
 
+    // Where the operators are gone, the custodian decides in their place, and that stays on record.
+    propose(&fleet, &["policy", "--accept-software", "false", "--require", "attested", "--override"])?;
+    fleet.ok(&["approve", "--dir", "fleet/custodian", "--exchange", "fleet/exchange", "--yes"])?;
+    let said = fleet.ok(&["apply", "--dir", "fleet"])?;
+    ensure!(said.contains("carried out by OVERRIDE"), "{said}");
+    ensure!(shown(&fleet)?["policy"]["requireFacts"] == serde_json::json!(["attested"]));
+
     // A roster with another policy in it is none.
     let mut bytes = fs::read(fleet.path("fleet/roster"))?;
     let at = bytes.windows(7).rposition(|seven| seven == b"image 3").context("it names the boot")?;
