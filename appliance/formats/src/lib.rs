@@ -11,6 +11,7 @@ pub mod backup;
 pub mod body;
 pub mod checked_json;
 pub mod der;
+pub mod dial;
 pub mod endorsement;
 pub mod enrolment;
 pub mod entry;

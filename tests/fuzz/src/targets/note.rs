@@ -1,8 +1,9 @@
-//! Signed notes and checkpoints.
+//! Signed notes and checkpoints; and what a box says that dials a hub.
 //!
-//! Holds: a note and a checkpoint's text have one spelling; a checkpoint that opens was signed by a box of the vectors.
+//! Holds: a greeting, a note and a checkpoint's text have one spelling; a checkpoint that opens was signed by a box of the vectors.
 
 use crate::genuine::{SEALS, SIGNED};
+use bulla_formats::dial::Greeting;
 use bulla_formats::enrolment::Enrolment;
 use bulla_formats::hash::Hash;
 use bulla_formats::note::{
@@ -37,6 +38,9 @@ static LOGS: LazyLock<Vec<Log>> = LazyLock::new(|| {
 
 /// Reads `data` as a note, and as the text of a checkpoint.
 pub fn run(data: &[u8]) {
+    if let Some(greeting) = Greeting::parse(data) {
+        assert_eq!(greeting.encode().as_bytes(), data, "a greeting has one spelling");
+    }
     let Ok(text) = std::str::from_utf8(data) else { return };
     checkpoint(text);
     let Ok(note) = SignedNote::parse(text) else { return };
@@ -68,5 +72,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let lines = vec![log_line("a.example/x", &[7; 32], &[9; 64]), log_line("witness", &[8; 32], &[9; 64])];
     seeds.push(SignedNote { text, lines }.encode().into_bytes());
     seeds.push(verifier_key("a.example/x", &[7; 32]).into_bytes());
+    let greeting = Greeting::new("bulla-4711", "0123456789abcdef0123456789abcdef");
+    seeds.push(greeting.expect("it can be said").encode().into_bytes());
     seeds
 }
