@@ -5,6 +5,7 @@
 //! Invariant: a [`Config`] has passed every check of [`Config::parse`]; later code does not check again.
 
 use crate::finding::Severity;
+use bulla_formats::dial::is_name;
 use bulla_formats::hash::sha256;
 use bulla_formats::origin::Origin;
 use serde::Deserialize;
@@ -328,6 +329,19 @@ pub struct ServeConfig {
     /// Requests a second of one address, on average. Default 20.
     #[serde(default = "requests")]
     pub requests_per_second: u32,
+    /// Boxes that dial this hub, because it cannot reach them.
+    #[serde(default)]
+    pub dial_in: Vec<DialInConfig>,
+}
+
+/// One of `[[serve.dial_in]]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DialInConfig {
+    /// What the box calls itself when it dials (`dial_out.name` there); no name twice.
+    pub name: String,
+    /// File that holds the token that it shows, 32 to 128 visible characters.
+    pub token_file: PathBuf,
 }
 
 fn localhost() -> Vec<String> {
@@ -357,6 +371,13 @@ impl ServeConfig {
         if !(1..=65_536).contains(&self.connections_max) || !(1..=100_000).contains(&self.requests_per_second)
         {
             return Err("connections_max is 1 to 65536, requests_per_second 1 to 100000".to_owned());
+        }
+        let mut names = BTreeSet::new();
+        for DialInConfig { name, .. } in &self.dial_in {
+            if !is_name(name) || !names.insert(name) {
+                let words = "is not 1 to 64 of the characters a-z A-Z 0-9 . _ -, or stands here twice";
+                return Err(format!("dial_in: {name:?} {words}"));
+            }
         }
         Ok(())
     }
@@ -391,6 +412,8 @@ pub struct SourceConfig {
     pub key: Option<PathBuf>,
     /// File that holds a token, when the box knows the hub by one.
     pub token_file: Option<PathBuf>,
+    /// The box dials the hub under this name of `[[serve.dial_in]]`; `url` then only says which name its certificate bears.
+    pub dial_in: Option<String>,
 }
 
 impl BoxConfig {
@@ -486,6 +509,13 @@ impl Config {
                     let reason = format!("{}: it comes together with `key`, or not at all", branch.name);
                     return value("boxes.sources.certificate", reason);
                 }
+                let served = self.serve.iter().flat_map(|serve| &serve.dial_in);
+                if let Some(name) = &source.dial_in
+                    && !served.clone().any(|served| served.name == *name)
+                {
+                    let reason = format!("{name:?} is the name of none of [[serve.dial_in]]");
+                    return value("boxes.sources.dial_in", reason);
+                }
             }
         }
         Ok(())
@@ -527,6 +557,8 @@ mod tests {
     #[test]
     fn what_cannot_be_meant_is_refused() {
         assert!(with(BOX).is_ok());
+        let dials = "[serve]\nlisten = \"0.0.0.0:1\"\nname = \"h\"\n[[serve.dial_in]]\nname = \"a\"\ntoken_file = \"t\"\n";
+        assert!(with(&format!("{BOX}dial_in = \"a\"\n{dials}")).is_ok());
         assert!(
             with("[webhook]\nurl = \"http://127.0.0.1:1/\"\ntoken_file = \"t\"\nseverity = \"error\"\n")
                 .is_ok()
@@ -556,6 +588,10 @@ mod tests {
             "[serve]\nlisten = \"0.0.0.0:1\"\nname = \"h+1\"\n".to_owned(),
             "[serve]\nlisten = \"0.0.0.0:1\"\nname = \"h\"\nkey = \"k\"\n".to_owned(),
             "[serve]\nlisten = \"0.0.0.0:1\"\nname = \"h\"\nconnections_max = 0\n".to_owned(),
+            format!("{BOX}dial_in = \"a\"\n"),
+            format!("{BOX}dial_in = \"b\"\n{dials}"),
+            format!("{BOX}dial_in = \"a\"\n{dials}[[serve.dial_in]]\nname = \"a\"\ntoken_file = \"u\"\n"),
+            dials.replace("\"a\"", "\"a b\""),
         ] {
             assert!(with(&bad).is_err(), "{bad}");
         }

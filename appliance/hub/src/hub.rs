@@ -8,9 +8,11 @@ use crate::exit::Failure;
 use crate::index::{self, Index, IndexError};
 use crate::progress::Progress;
 use crate::reindex;
+use crate::room::Room;
 use bulla_formats::trust::TrustFile;
 use std::num::NonZero;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::runtime::Runtime;
 
@@ -58,6 +60,8 @@ pub struct Hub {
     pub index: Box<dyn Index>,
     /// Threads that verify entries of one box.
     pub threads: usize,
+    /// Where boxes that dial the hub wait; only a hub that serves has it.
+    pub room: Option<Arc<Room>>,
     /// Kept because the archive's work runs on it.
     _runtime: Runtime,
 }
@@ -157,7 +161,7 @@ impl Hub {
         let archive = Archive::open(&config, &runtime)?;
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let threads = if config.pull.threads == 0 { cores } else { config.pull.threads };
-        Ok(Hub { config, trust, archive, index, threads, _runtime: runtime })
+        Ok(Hub { config, trust, archive, index, threads, room: None, _runtime: runtime })
     }
 
     /// The origin of a box: by its name, or by the origin itself.

@@ -132,7 +132,7 @@ impl<'a> Pull<'a> {
         let timeout = Duration::from_secs(hub.config.pull.timeout_seconds);
         let mut sources = Vec::new();
         for source in &branch.sources {
-            match Source::new(source, origin.as_str(), timeout) {
+            match Source::new(source, origin.as_str(), timeout, hub.room.as_ref()) {
                 Ok(source) => sources.push(source),
                 Err(error) => outcome.trouble.push(error.to_string()),
             }

@@ -207,9 +207,11 @@ pub fn compare(path: &Path, args: &CompareArgs, json: bool) -> Result<Exit, Fail
         certificate: None,
         key: None,
         token_file: None,
+        dial_in: None,
     };
     let timeout = Duration::from_secs(config.pull.timeout_seconds);
-    let source = Source::new(&source, &name, timeout).map_err(|error| Failure::usage(error.to_string()))?;
+    let source =
+        Source::new(&source, &name, timeout, None).map_err(|error| Failure::usage(error.to_string()))?;
     let unreached =
         |error: String| Failure { exit: Exit::Unreached, message: format!("{}: {error}", source.base()) };
     let note = source.checkpoint().map_err(|error| unreached(error.to_string()))?;

@@ -4,15 +4,19 @@
 //! believe anything of what comes. Invariant: no answer is read beyond the size that it may have.
 
 use crate::config::SourceConfig;
+use crate::dialled::{Dialled, Nowhere};
+use crate::room::Room;
 use bulla_formats::hash::Hash;
 use bulla_formats::note::NOTE_BYTES_MAX;
 use bulla_formats::tile::{ENTRY_BYTES_MAX, TileCoordinate, TileKind, parse_entries, parse_hashes};
 use std::io::Read as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use ureq::Agent;
 use ureq::http::Request;
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
+use ureq::unversioned::transport::{Connector as _, RustlsConnector};
 use zeroize::Zeroizing;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -85,8 +89,13 @@ pub fn roots(path: &Path) -> Result<RootCerts, SourceError> {
 }
 
 impl Source {
-    /// Reads certificates and token; connects to nothing yet.
-    pub fn new(config: &SourceConfig, origin: &str, timeout: Duration) -> Result<Self, SourceError> {
+    /// Reads certificates and token; connects to nothing yet. `room` is where boxes that dial the hub wait, if they do.
+    pub fn new(
+        config: &SourceConfig,
+        origin: &str,
+        timeout: Duration,
+        room: Option<&Arc<Room>>,
+    ) -> Result<Self, SourceError> {
         let client = match (&config.certificate, &config.key) {
             (Some(chain), Some(key)) => {
                 let words = format!("{} holds no private key in PEM", key.display());
@@ -97,7 +106,7 @@ impl Source {
             _ => None,
         };
         let tls = TlsConfig::builder().root_certs(roots(&config.ca)?).client_cert(client).build();
-        let agent = Agent::config_builder()
+        let settings = Agent::config_builder()
             .tls_config(tls)
             .https_only(true)
             .max_redirects(0)
@@ -107,8 +116,19 @@ impl Source {
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .timeout_recv_response(Some(timeout))
             .timeout_recv_body(Some(timeout))
-            .build()
-            .new_agent();
+            .build();
+        let agent = match (&config.dial_in, room) {
+            (None, _) => settings.new_agent(),
+            (Some(name), Some(room)) => {
+                let (room, name) = (room.clone(), name.clone());
+                let dialled = Dialled { room, name, patience: CONNECT_TIMEOUT };
+                Agent::with_parts(settings, dialled.chain(RustlsConnector::default()), Nowhere)
+            }
+            (Some(name), None) => {
+                let words = format!("the box {name:?} dials the hub, which only `bulla-hub serve` hears");
+                return Err(SourceError::Configured(words));
+            }
+        };
         let authorization = match &config.token_file {
             None => None,
             Some(path) => {

@@ -6,7 +6,9 @@
 use crate::config::ServeConfig;
 use crate::exit::Failure;
 use crate::keys::write_private;
+use crate::room::Room;
 use axum::Router;
+use bulla_formats::dial::ALPN;
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -86,7 +88,7 @@ pub fn tls(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, Failure>
         .with_no_client_auth()
         .with_single_cert(chain, secret)
         .map_err(|error| unusable(certificate, &error))?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec(), ALPN.to_vec()];
     Ok(Arc::new(config))
 }
 
@@ -131,14 +133,21 @@ fn place(address: IpAddr) -> IpAddr {
 #[derive(Debug, Clone, Copy)]
 pub struct Caller(pub IpAddr);
 
+/// What is behind the listener.
+pub struct Door {
+    /// What connections are shaken hands with.
+    pub tls: Arc<ServerConfig>,
+    /// What answers requests.
+    pub router: Router,
+    /// Where boxes that dial the hub wait.
+    pub room: Arc<Room>,
+    /// Connections at the same time, but for boxes that wait.
+    pub connections_max: usize,
+}
+
 /// Accepts until `stop` says so, then waits a while for what is being answered.
-pub async fn serve(
-    listener: TcpListener,
-    tls: Arc<ServerConfig>,
-    router: Router,
-    connections_max: usize,
-    mut stop: watch::Receiver<bool>,
-) {
+pub async fn serve(listener: TcpListener, door: Door, mut stop: watch::Receiver<bool>) {
+    let Door { tls, router, room, connections_max } = door;
     let acceptor = TlsAcceptor::from(tls);
     let permits = Arc::new(Semaphore::new(connections_max));
     loop {
@@ -156,12 +165,15 @@ pub async fn serve(
             continue;
         };
         let (acceptor, stop) = (acceptor.clone(), stop.clone());
-        let router = router.clone().layer(axum::Extension(Caller(peer.ip())));
+        let (router, room) = (router.clone().layer(axum::Extension(Caller(peer.ip()))), room.clone());
         tokio::spawn(async move {
             let _ = stream.set_nodelay(true);
             let unread = u32::try_from(UNREAD_MAX.as_millis()).unwrap_or(u32::MAX);
             let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, unread);
             if let Ok(Ok(stream)) = timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await {
+                if stream.get_ref().1.alpn_protocol() == Some(ALPN) {
+                    return room.attend(stream, permit, stop).await;
+                }
                 let _ = timeout(CONNECTION_MAX, connection(TokioIo::new(stream), router, stop)).await;
             }
             drop(permit);

@@ -6,6 +6,7 @@
 //! GET  /heads/checkpoint, /heads/tile/...    the hub's own log, c2sp.org/tlog-tiles
 //! GET  /v1/...                         queries, each in the list of queries before it is answered
 //! ```
+//! Boxes that it cannot reach dial it on the same port, and say so in the handshake (`crate::room`).
 //!
 //! Refuses to do: serve without keys whose memory is there; stop because a box, a client or one round of pulling fails.
 //! Invariant: the index is open while something uses it, and no longer, so that commands have it between rounds.
@@ -21,6 +22,7 @@ use crate::exit::{Exit, Failure};
 use crate::hub::Hub;
 use crate::keys::HubKeys;
 use crate::progress::Progress;
+use crate::room::Room;
 use crate::shelf::Shelf;
 use crate::witness::{KnownLog, Witness};
 use crate::{journal, rivals, run, webhook};
@@ -55,6 +57,8 @@ pub struct Desk {
     pub witness: Witness,
     /// What each address may ask.
     pub budgets: door::Budgets,
+    /// Where boxes that dial the hub wait.
+    pub room: Arc<Room>,
     hub: Mutex<Weak<Hub>>,
     /// Where sentences go.
     pub progress: Progress,
@@ -67,7 +71,9 @@ impl Desk {
         if let Some(hub) = slot.upgrade() {
             return Ok(hub);
         }
-        let hub = Arc::new(Hub::open_judged(&self.path, &self.progress)?);
+        let mut hub = Hub::open_judged(&self.path, &self.progress)?;
+        hub.room = Some(self.room.clone());
+        let hub = Arc::new(hub);
         *slot = Arc::downgrade(&hub);
         Ok(hub)
     }
@@ -155,6 +161,7 @@ pub fn execute(path: &Path, args: &ServeArgs, json: bool) -> Result<Exit, Failur
         witness: Witness::open(&config.state_dir, &serve.name)?,
         state_dir: config.state_dir.clone(),
         budgets: door::Budgets::new(serve.requests_per_second),
+        room: Arc::new(Room::open(&serve.dial_in)?),
         hub: Mutex::default(),
         progress: progress.clone(),
         serve,
@@ -244,7 +251,13 @@ fn listen(
             }
             signals.send_replace(true);
         });
-        door::serve(listener, tls, routes::router(desk.clone()), desk.serve.connections_max, stopped).await;
+        let door = door::Door {
+            tls,
+            router: routes::router(desk.clone()),
+            room: desk.room.clone(),
+            connections_max: desk.serve.connections_max,
+        };
+        door::serve(listener, door, stopped).await;
         Ok(())
     })
 }
