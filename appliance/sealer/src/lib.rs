@@ -17,6 +17,7 @@ mod beginning;
 mod cli;
 mod clients;
 mod config;
+mod dial_out;
 mod driver;
 mod enrolling;
 mod fsck;

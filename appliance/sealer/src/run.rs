@@ -4,7 +4,7 @@
 //! Refuses to do: listen before the box could answer; stop before running requests have had their time.
 
 use crate::config::Config;
-use crate::{announce, api, backup, driver, identity, limits, server, telemetry, tls};
+use crate::{announce, api, backup, dial_out, driver, identity, limits, server, telemetry, tls};
 use anyhow::{Context, Result};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -41,14 +41,16 @@ async fn serve(mut config: Config) -> Result<u8> {
     config.limits.connections_max = limits::fit_connections(config.limits.connections_max)?;
     let period = Duration::from_secs(config.selfcheck.self_test_seconds);
     let self_tests = (!period.is_zero()).then(|| (period, config.self_test_attest_within()));
-    let api = Arc::new(api::Api::new(sealer.clone(), config, certificates.clone()));
+    let dial_out = Arc::new(dial_out::DialOut::new(config.dial_out.as_ref())?);
+    let api = Arc::new(api::Api::new(sealer.clone(), config, certificates.clone(), dial_out.clone()));
     notify(&[sd_notify::NotifyState::Ready]);
     let housekeeping = tokio::spawn(housekeeping(certificates));
     let self_tests =
         self_tests.map(|(period, within)| tokio::spawn(sealer.clone().self_tests(period, within)));
     api.ingest.start(&api);
     api.alerts.start(&api);
-    server::serve(listener, tls, api.clone(), stop).await;
+    server::serve(listener, tls, api.clone(), dial_out.start(), stop).await;
+    dial_out.stop();
     let ended = tokio::task::spawn_blocking(move || {
         if let Some(announced) = announced {
             announced.stop();

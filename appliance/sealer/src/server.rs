@@ -6,6 +6,7 @@
 //! Invariant: a connection holds its permit until its last task is gone.
 
 use crate::api::{self, Connection, Shared};
+use crate::dial_out::Arrived;
 use crate::limits::ConnectionPlace;
 use crate::tls;
 use axum::Router;
@@ -24,8 +25,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -57,6 +59,7 @@ pub async fn serve(
     listener: TcpListener,
     tls: Arc<ServerConfig>,
     api: Shared,
+    mut dialled: mpsc::Receiver<Arrived>,
     mut stop: watch::Receiver<bool>,
 ) {
     let (most, header_timeout) = (api.config.limits.connections_max, api.config.header_timeout());
@@ -72,9 +75,22 @@ pub async fn serve(
         let accepted = tokio::select! {
             () = stopped(&mut stop) => break,
             accepted = accept(&listener, &permits) => accepted,
+            Some(Arrived { stream, peer }) = dialled.recv() => {
+                // A hub whose connection ends here tries again.
+                if let Ok(permit) = permits.clone().try_acquire_owned()
+                    && let Ok(place) = door.api.limits.addresses.connect(peer)
+                {
+                    tokio::spawn(door.clone().connection(stream, peer, (permit, place), stop.clone()));
+                }
+                continue;
+            }
         };
         match accepted {
             Ok((stream, peer, permit)) => {
+                // Receipts are small; waiting for more to send would add 40 ms to each.
+                let _ = stream.set_nodelay(true);
+                let unread = u32::try_from(UNREAD_MAX.as_millis()).unwrap_or(u32::MAX);
+                let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, unread);
                 // Refused before the handshake, which is what costs.
                 if let Ok(place) = door.api.limits.addresses.connect(peer) {
                     tokio::spawn(door.clone().connection(stream, peer, (permit, place), stop.clone()));
@@ -124,6 +140,11 @@ async fn summaries(api: Shared) {
         }
     }
 }
+
+/// What a connection comes over: TCP, or one that waited at a hub.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
 
 struct Door {
     acceptor: TlsAcceptor,
@@ -204,19 +225,15 @@ async fn nothing_asked(activity: &mut watch::Receiver<Activity>, so_long: Durati
 }
 
 impl Door {
-    async fn connection(
+    async fn connection<S: Stream>(
         self: Arc<Self>,
-        stream: TcpStream,
+        stream: S,
         peer: IpAddr,
         places: (OwnedSemaphorePermit, ConnectionPlace),
         stop: watch::Receiver<bool>,
     ) {
         let metrics = &self.api.metrics;
         metrics.connections.fetch_add(1, Relaxed);
-        // Receipts are small; waiting for more to send would add 40 ms to each.
-        let _ = stream.set_nodelay(true);
-        let unread = u32::try_from(UNREAD_MAX.as_millis()).unwrap_or(u32::MAX);
-        let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, unread);
         match timeout(self.header_timeout, self.acceptor.accept(stream)).await {
             Ok(Ok(stream)) => {
                 metrics.connections_open.fetch_add(1, Relaxed);
@@ -235,9 +252,9 @@ impl Door {
         drop(places);
     }
 
-    async fn http(
+    async fn http<S: Stream>(
         self: &Arc<Self>,
-        stream: TlsStream<TcpStream>,
+        stream: TlsStream<S>,
         peer: IpAddr,
         mut stop: watch::Receiver<bool>,
     ) {

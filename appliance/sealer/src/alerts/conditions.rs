@@ -55,7 +55,7 @@ pub const TEST: Condition = ticket(
 );
 
 /// All of them.
-pub const ALL: [Condition; 35] = [
+pub const ALL: [Condition; 36] = [
     page(
         "BullaNotSealing",
         2 * MINUTE,
@@ -258,6 +258,13 @@ pub const ALL: [Condition; 35] = [
         "The log is on no medium, or has not been for a day",
         "See `medium.trouble` in the status; put the medium in.",
         "docs/runbooks/peers.md",
+    ),
+    ticket(
+        "BullaHubNotReached",
+        15 * MINUTE,
+        "The hub that this box dials is not reached",
+        "See `dialOut.trouble` in the status: the line, the hub, the token.",
+        "docs/failure-modes.md",
     ),
     ticket(
         "BullaNeighbourUnattested",

@@ -126,6 +126,10 @@ impl Eyes {
             | "BullaNeighbourBoot"
             | "BullaNeighbourUnattested" => neighbours(name, api, status.size),
             "BullaMediumLate" | "BullaMediumAhead" => medium(name, api),
+            "BullaHubNotReached" => match api.dial_out.trouble().flatten() {
+                Some(trouble) => single(true, trouble),
+                None => single(false, ""),
+            },
             "BullaFolderHindered" => Some(
                 api.ingest
                     .troubles()

@@ -8,6 +8,7 @@ use super::description::Description;
 use super::{Api, Connection, Shared, bulk, handle, router, seals, search};
 use crate::clients::{ClientLimits, ClientStore, Role};
 use crate::config::Config;
+use crate::dial_out::DialOut;
 use crate::{driver, identity, tls};
 use anyhow::Result;
 use axum::Router;
@@ -118,7 +119,8 @@ impl TestBox {
         let identity = identity::open(&config)?;
         let (_, certificates) = tls::server_config(&identity.keys, &config, identity.hubs.clone())?;
         let sealer = driver::start(&config, identity)?;
-        let api = Arc::new(Api::new(sealer, config, certificates));
+        let dial_out = Arc::new(DialOut::new(None)?);
+        let api = Arc::new(Api::new(sealer, config, certificates, dial_out));
         // Streams of events would last as long as the box does.
         api.events.stop();
         let router = router(api.clone());

@@ -45,6 +45,7 @@ mod verify;
 use crate::alerts::Alerts;
 use crate::clients::ClientStore;
 use crate::config::Config;
+use crate::dial_out::DialOut;
 use crate::driver::{SealError, Sealer};
 use crate::ingest::Ingest;
 use crate::limits::{Limits, Warnings};
@@ -106,6 +107,8 @@ pub struct Api {
     pub ingest: Ingest,
     /// Who is told when something is the matter.
     pub alerts: Alerts,
+    /// The hub that is dialled.
+    pub dial_out: Arc<DialOut>,
     /// What was posted as to paperless-ngx, and what to tell of it.
     pub posted: paperless::Posted,
     /// Event streams.
@@ -141,7 +144,12 @@ pub type Shared = Arc<Api>;
 
 impl Api {
     /// Puts together what the handlers share.
-    pub fn new(sealer: Sealer, config: Config, certificates: Arc<Certificates>) -> Self {
+    pub fn new(
+        sealer: Sealer,
+        config: Config,
+        certificates: Arc<Certificates>,
+        dial_out: Arc<DialOut>,
+    ) -> Self {
         let clients = ClientStore::new(&config.state_dir);
         let uploads = Semaphore::new(config.limits.uploads_max);
         let (backups, metrics) = (Arc::new(Semaphore::new(1)), HttpMetrics::default());
@@ -166,6 +174,7 @@ impl Api {
             warnings,
             ingest,
             alerts,
+            dial_out,
             posted: paperless::Posted::default(),
             events,
             tsa,

@@ -84,6 +84,9 @@ pub async fn status(State(api): State<Shared>, caller: Caller) -> Result<Respons
     if let Some(medium) = super::medium::status(&api.sealer) {
         status["medium"] = medium;
     }
+    if let Some(dial_out) = api.dial_out.status() {
+        status["dialOut"] = dial_out;
+    }
     if !api.ingest.is_empty() {
         status["ingest"] = api.ingest.status();
     }
@@ -198,6 +201,7 @@ pub async fn metrics(State(api): State<Shared>, caller: Caller) -> Result<Respon
     super::peers::metrics(&mut out, &api.sealer);
     api.views.metrics(&mut out);
     super::medium::metrics(&mut out, &api.sealer);
+    api.dial_out.metrics(&mut out);
     api.ingest.metrics(&mut out);
     super::alerts::metrics(&mut out, &api);
     if api.config.tsa.enabled {

@@ -6,6 +6,7 @@
 
 mod alerts;
 mod console;
+mod dial_out;
 mod discovery;
 mod ingest;
 mod medium;
@@ -17,6 +18,7 @@ mod tsa;
 
 pub use alerts::*;
 pub use console::*;
+pub use dial_out::*;
 pub use discovery::*;
 pub use ingest::*;
 pub use medium::*;
@@ -110,6 +112,8 @@ pub struct Config {
     pub peers: Option<PeersConfig>,
     /// A removable medium that the log is copied to. Absent (default): none.
     pub medium: Option<MediumConfig>,
+    /// A hub that cannot reach this box. Absent (default): none.
+    pub dial_out: Option<DialOutConfig>,
     /// Folders whose files are sealed.
     #[serde(default)]
     pub ingest: IngestConfig,
@@ -249,6 +253,7 @@ impl Config {
         alerts::check(&self.alerts)?;
         self.peers.as_ref().map_or(Ok(()), peers::check)?;
         self.medium.as_ref().map_or(Ok(()), medium::check)?;
+        self.dial_out.as_ref().map_or(Ok(()), dial_out::check)?;
         console::check(&self.console)?;
         self.check_ranges()
     }

@@ -7,6 +7,7 @@
 
 mod alerts;
 mod console;
+mod dial_out;
 mod medium;
 mod outages;
 mod peers;
@@ -70,7 +71,8 @@ fn closed(description: &str, members: Value) -> Value {
 /// All components.
 pub fn all() -> Value {
     let mut all = of_the_box();
-    for more in [console::all(), outages::all(), peers::all(), medium::all(), alerts::all()] {
+    for more in [console::all(), outages::all(), peers::all(), medium::all(), dial_out::all(), alerts::all()]
+    {
         if let (Value::Object(all), Value::Object(more)) = (&mut all, more) {
             all.extend(more);
         }
@@ -500,6 +502,7 @@ fn status() -> Value {
             "lease?": reference("Lease"),
             "peers?": reference("Peers"),
             "medium?": reference("Medium"),
+            "dialOut?": reference("DialOut"),
             "alerts?": reference("Alerts"),
             "connections": object("Open connections.", json!({
                 "open": number("Now."), "max": number("At most."), "refused": number("Since the start, by the limit of their address."),
