@@ -33,6 +33,7 @@ use crate::hash::{Hash, empty_root, leaf_hash};
 use crate::merkle::Frontier;
 use crate::note::checkpoint_text;
 use crate::origin::{Origin, OriginError};
+use crate::retirement::RETIRE;
 use crate::sig::{Algorithm, PublicKey, SignatureError};
 use crate::tpm::{self, NvPublic, TpmError};
 use crate::trust::TrustFile;
@@ -131,6 +132,9 @@ pub enum AuditError {
     /// An anchor does not fit the log.
     #[error("the anchor: {0}")]
     Anchor(&'static str),
+    /// It stands behind a final entry.
+    #[error("the log ended before it, with a final entry")]
+    Ended,
     /// A mirror entry does not fit the log.
     #[error("the mirror entry: {0}")]
     Mirror(&'static str),
@@ -208,6 +212,8 @@ pub struct LogAuditor {
     outages: Outages,
     attested_head: u64,
     counter_index: Option<Vec<u8>>,
+    /// A final entry was seen.
+    ended: bool,
     summary: AuditSummary,
 }
 
@@ -229,6 +235,7 @@ impl LogAuditor {
             outages: Outages::default(),
             attested_head: 0,
             counter_index: None,
+            ended: false,
             summary: AuditSummary::default(),
         }
     }
@@ -284,6 +291,9 @@ impl LogAuditor {
         if content.index != index {
             return Err(AuditError::Index { found: content.index });
         }
+        if self.ended {
+            return Err(AuditError::Ended);
+        }
         self.previous(index, content)?;
         if index > 0 && content.lamport <= self.lamport {
             return Err(AuditError::Lamport { found: content.lamport, before: self.lamport });
@@ -302,7 +312,9 @@ impl LogAuditor {
             Some(Kind::Seal) => self.seal(index, &entry, &SealBody::decode(&content.body)?),
             Some(Kind::Attestation) => self.attestation(index, &AttestationBody::decode(&content.body)?)?,
             Some(Kind::Succession) => SuccessionBody::decode(&content.body).map(drop)?,
-            Some(Kind::OperatorAction) => OperatorActionBody::decode(&content.body).map(drop)?,
+            Some(Kind::OperatorAction) => {
+                self.ended = OperatorActionBody::decode(&content.body)?.action == RETIRE;
+            }
             Some(Kind::Incident) => IncidentBody::decode(&content.body).map(drop)?,
             Some(Kind::Integrity) => self.integrity(index, &IntegrityBody::decode(&content.body)?)?,
             Some(Kind::SelfTest) => self.self_test(&SelfTestBody::decode(&content.body)?)?,

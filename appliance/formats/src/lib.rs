@@ -27,6 +27,7 @@ pub mod note;
 pub mod origin;
 pub mod peer;
 pub mod report;
+pub mod retirement;
 pub mod revocation;
 pub mod seal_file;
 pub mod sig;

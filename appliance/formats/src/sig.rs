@@ -75,6 +75,10 @@ pub mod label {
     pub const PEER_CARD: &str = "bulla/peer-card/v1";
     /// Fingerprint of a peer: its log and the log's key.
     pub const PEER_FINGERPRINT: &str = "bulla/peer-fingerprint/v1";
+    /// What a box is about to destroy, signed by the log key and covered by a quote of the attestation key.
+    pub const RETIREMENT: &str = "bulla/retirement/v1";
+    /// What it has destroyed, covered by a quote of the farewell key.
+    pub const RETIREMENT_OUTCOME: &str = "bulla/retirement-outcome/v1";
     /// Fingerprint of a trust file.
     pub const TRUST_FINGERPRINT: &str = "bulla/trust-fingerprint/v1";
 }

@@ -52,6 +52,9 @@ struct Saved {
     counter: Option<u64>,
     #[rasn(tag(context, 3))]
     counter_index: Option<OctetString>,
+    /// TRUE behind a final entry, else absent.
+    #[rasn(tag(context, 4))]
+    ended: Option<bool>,
 }
 
 /// Why a saved audit cannot be taken up.
@@ -94,6 +97,7 @@ impl LogAuditor {
             epoch: self.epoch.as_ref().map(|epoch| epoch.entry.clone().into()),
             counter: summary.counter,
             counter_index: self.counter_index.clone().map(Into::into),
+            ended: self.ended.then_some(true),
         })
     }
 
@@ -139,6 +143,7 @@ impl LogAuditor {
         auditor.evidence = refs(&saved.evidence);
         auditor.self_tests = refs(&saved.self_tests);
         auditor.attested_head = saved.attested_head;
+        auditor.ended = saved.ended == Some(true);
         auditor.counter_index = saved.counter_index.map(|name| name.to_vec());
         auditor.summary = AuditSummary {
             entries: saved.size,

@@ -113,6 +113,36 @@ fn sized(bytes: &[u8]) -> Vec<u8> {
     [&u16::try_from(bytes.len()).unwrap().to_be_bytes(), bytes].concat()
 }
 
+/// The key of [`Log::parting_key`].
+fn parting_key() -> p256::ecdsa::SigningKey {
+    p256::ecdsa::SigningKey::from_slice(&sha256(&[b"farewell"]).0).unwrap()
+}
+
+/// TPMS_ATTEST of this type and its TPMT_SIGNATURE, at this clock and count of resets.
+fn attest_by(
+    key: &p256::ecdsa::SigningKey,
+    kind: u16,
+    qualifying: &Hash,
+    attested: &[u8],
+    (clock, resets): (u64, u32),
+) -> (Vec<u8>, Vec<u8>) {
+    let name = [&SHA256_ID[..], &sha256(&[b"qualified signer"]).0].concat();
+    let mut attest = 0xff54_4347u32.to_be_bytes().to_vec();
+    attest.extend_from_slice(&kind.to_be_bytes());
+    attest.extend(sized(&name));
+    attest.extend(sized(&qualifying.0));
+    attest.extend_from_slice(&clock.to_be_bytes());
+    attest.extend_from_slice(&resets.to_be_bytes());
+    attest.extend_from_slice(&0u32.to_be_bytes());
+    attest.push(1);
+    attest.extend_from_slice(&0x2023_0101u64.to_be_bytes());
+    attest.extend_from_slice(attested);
+    let signature: p256::ecdsa::Signature = key.sign(&attest);
+    let bytes = signature.to_bytes();
+    let head = [0, 0x18, 0, 0x0b];
+    (attest, [&head[..], &sized(&bytes[..32]), &sized(&bytes[32..])].concat())
+}
+
 impl Log {
     /// A new box with entry 0; `seed` makes its keys, boxes of equal seed have the same fleet root.
     pub fn new(hardware: Hardware, seed: u8) -> Self {
@@ -299,38 +329,52 @@ impl Log {
     }
 
     fn attest(&self, kind: u16, qualifying: &Hash, attested: &[u8]) -> (Vec<u8>, Vec<u8>) {
-        let name = [&SHA256_ID[..], &sha256(&[b"qualified signer"]).0].concat();
-        let mut attest = 0xff54_4347u32.to_be_bytes().to_vec();
-        attest.extend_from_slice(&kind.to_be_bytes());
-        attest.extend(sized(&name));
-        attest.extend(sized(&qualifying.0));
-        attest.extend_from_slice(&123_456u64.to_be_bytes());
-        attest.extend_from_slice(&7u32.to_be_bytes());
-        attest.extend_from_slice(&0u32.to_be_bytes());
-        attest.push(1);
-        attest.extend_from_slice(&0x2023_0101u64.to_be_bytes());
-        attest.extend_from_slice(attested);
-        let signature: p256::ecdsa::Signature = self.attestation_key.sign(&attest);
-        let bytes = signature.to_bytes();
-        let head = [0, 0x18, 0, 0x0b];
-        (attest, [&head[..], &sized(&bytes[..32]), &sized(&bytes[32..])].concat())
+        attest_by(&self.attestation_key, kind, qualifying, attested, (123_456, 7))
     }
 
-    /// A quote of the shape TPM2_Quote returns.
-    pub fn quote(&self, qualifying: &Hash) -> TpmQuote {
+    /// What the log key says.
+    pub fn signed_by_log_key(&self, message: &[u8]) -> Vec<u8> {
+        self.log_key.sign(message).to_bytes().to_vec()
+    }
+
+    /// What the device key of a software box says of a digest.
+    pub fn signed_by_device(&self, digest: &Hash) -> Vec<u8> {
+        let signature: p256::ecdsa::Signature = self.attestation_key.sign_prehash(&digest.0).unwrap();
+        signature.to_bytes().to_vec()
+    }
+
+    /// A key that outlives the others, and the attestation key's word for it: public area, TPMS_ATTEST, signature.
+    pub fn parting_key(&self, qualifying: &Hash, restricted: bool) -> (Vec<u8>, Vec<u8>, Vec<u8>) {
+        let area = public_area(&parting_key(), restricted);
+        let name = [&SHA256_ID[..], &sha256(&[&area]).0].concat();
+        let (attest, signature) = self.attest(0x8017, qualifying, &[sized(&name), sized(&name)].concat());
+        (area, attest, signature)
+    }
+
+    /// Its quote, when the TPM's clock and its count of resets are these.
+    pub fn parting_quote(&self, qualifying: &Hash, clock: (u64, u32)) -> TpmQuote {
+        self.quote_by(&parting_key(), qualifying, clock)
+    }
+
+    fn quote_by(&self, key: &p256::ecdsa::SigningKey, qualifying: &Hash, clock: (u64, u32)) -> TpmQuote {
         let mut bitmap = [0u8; 3];
         for (pcr, _) in &self.pcrs {
             bitmap[usize::from(pcr / 8)] |= 1 << (pcr % 8);
         }
         let attested =
             [&[0, 0, 0, 1][..], &SHA256_ID, &[3], &bitmap, &sized(&pcr_digest(&self.pcrs).0)].concat();
-        let (attest, signature) = self.attest(0x8018, qualifying, &attested);
+        let (attest, signature) = attest_by(key, 0x8018, qualifying, &attested, clock);
         let pcrs = self
             .pcrs
             .iter()
             .map(|(pcr, value)| PcrValue { pcr: *pcr, value: Octets32::new(*value) })
             .collect();
         TpmQuote { attest: attest.into(), signature: signature.into(), pcrs }
+    }
+
+    /// A quote of the shape TPM2_Quote returns.
+    pub fn quote(&self, qualifying: &Hash) -> TpmQuote {
+        self.quote_by(&self.attestation_key, qualifying, (123_456, 7))
     }
 
     /// A certified counter of the shape TPM2_NV_Certify returns.
