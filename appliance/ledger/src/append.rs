@@ -33,6 +33,7 @@ use crate::tile_rows::{TILES, read_tile, write_tiles};
 use crate::tree::Tree;
 use bulla_formats::hash::{Hash, leaf_hash};
 use bulla_formats::merkle::Frontier;
+use bulla_formats::retirement::is_final;
 use bulla_formats::tile::ENTRY_BYTES_MAX;
 use redb::{Database, ReadTransaction};
 use std::collections::HashSet;
@@ -150,6 +151,18 @@ pub enum AppendError {
         /// Its root as it was stated.
         stated: Hash,
     },
+    /// The log has its final entry; nothing was written, and never will be.
+    #[error("the log ended with entry {index}, and takes no entry ever again")]
+    Ended {
+        /// Index of the final entry.
+        index: u64,
+    },
+    /// The caller's batch goes on behind a final entry; nothing was written.
+    #[error("entry {position} of the batch ends the log, and others stand behind it")]
+    BehindTheEnd {
+        /// Position in the batch.
+        position: usize,
+    },
     /// An earlier write had an unknown effect; nothing was written. Call [`Ledger::recover`].
     #[error("an earlier write failed and its effect is unknown; recover before sealing again")]
     Poisoned,
@@ -174,6 +187,8 @@ pub struct Ledger {
     /// that flips in one of them is found before it is signed.
     pub(crate) frontier: Frontier,
     pub(crate) poisoned: bool,
+    /// The newest entry is a final one.
+    pub(crate) ended: bool,
 }
 
 /// A batch with everything computed that the transaction needs.
@@ -232,8 +247,22 @@ impl Ledger {
 
     /// Appends a batch. On success everything of it is durable and proven.
     pub fn append(&mut self, batch: Vec<NewEntry>) -> Result<Committed, AppendError> {
+        if self.ended {
+            return Err(AppendError::Ended { index: self.size().saturating_sub(1) });
+        }
+        let last = batch.iter().position(|new| is_final(&new.entry));
+        if let Some(position) = last.filter(|position| position + 1 < batch.len()) {
+            return Err(AppendError::BehindTheEnd { position });
+        }
         let prepared = self.make_ready(batch, &[])?;
-        self.put(prepared)
+        let committed = self.put(prepared)?;
+        self.ended = last.is_some();
+        Ok(committed)
+    }
+
+    /// Whether the log has its final entry: it is never written again.
+    pub fn has_ended(&self) -> bool {
+        self.ended
     }
 
     /// Step 1: everything that can be refused or computed before anything is written. The batch must lead through the

@@ -29,6 +29,7 @@ use crate::store::Store;
 use crate::tables::{Head, Header, Request};
 use crate::tile_rows::write_tiles;
 use bulla_formats::hash::{Hash, empty_root};
+use bulla_formats::retirement::is_final;
 use redb::ReadTransaction;
 use std::sync::Arc;
 use thiserror::Error;
@@ -260,7 +261,11 @@ fn assemble(
     let frontier = frontier_of(&edge)
         .ok_or_else(|| Damage::new("the log", edge.size(), "the right edge lost a hash in memory"))?;
     let shared = Shared::new(store, origin.to_owned(), options, companions, segments, indexes, edge);
-    Ok(Ledger { shared: Arc::new(shared), frontier, poisoned: false })
+    let mut ledger = Ledger { shared: Arc::new(shared), frontier, poisoned: false, ended: false };
+    if let Some(newest) = ledger.size().checked_sub(1) {
+        ledger.ended = is_final(&ledger.reader().entry(newest)?);
+    }
+    Ok(ledger)
 }
 
 /// Everything in the segment that takes entries, against its entries; fills the indexes on the way.

@@ -11,6 +11,11 @@
 
 mod common;
 
+use bulla_formats::body::operator_action::OperatorActionBody;
+use bulla_formats::der;
+use bulla_formats::entry::{Entry, EntryContent, Kind, LocalTime, Mode, Residency, TreeState};
+use bulla_formats::hash::empty_root;
+use bulla_formats::retirement::RETIRE;
 use bulla_ledger::{AppendError, Ledger, NewEntry, Options};
 use common::crash_store::{CrashStore, Fault, Spared};
 use common::{
@@ -147,6 +152,99 @@ fn g1_after_any_failed_operation_of_an_append_a_restart_has_everything_acknowled
                     judge_store(&store.shared(), &case.options, &acknowledged, limbo)
                         .unwrap_or_else(|what| panic!("{context}: {what}"));
                 }
+            }
+        }
+    }
+}
+
+/// An entry after which its log takes no other one.
+fn final_entry() -> NewEntry {
+    let body = OperatorActionBody {
+        action: RETIRE.to_owned(),
+        parameters: Vec::new(),
+        reason: "end of life".to_owned(),
+        approvals: Vec::new(),
+    };
+    let content = EntryContent {
+        version: 1,
+        index: 3,
+        lamport: 9,
+        time: LocalTime { unix_millis: 1_790_000_000_000, uncertainty_millis: None },
+        mode: Mode::AirGapped,
+        drill: false,
+        epoch: 0,
+        residency: Residency::Software,
+        previous: TreeState::new(0, empty_root()),
+        evidence: None,
+        kind: Kind::OperatorAction as u16,
+        body: der::encode(&body).into(),
+    };
+    let entry = Entry::assemble(content, vec![7; 64]).unwrap();
+    NewEntry { entry: entry.bytes().to_vec(), ..NewEntry::default() }
+}
+
+/// The log has ended, here and after every start.
+fn has_ended(ledger: &mut Ledger, context: &str) {
+    assert!(ledger.has_ended(), "{context}");
+    let size = ledger.size();
+    for batch in [vec![plain_entry(9)], vec![final_entry()], vec![rich_entry(10), final_entry()]] {
+        let refused = ledger.append(batch);
+        assert!(matches!(refused, Err(AppendError::Ended { index }) if index + 1 == size), "{context}");
+    }
+    assert!(!ledger.is_poisoned() && ledger.size() == size, "{context}");
+}
+
+/// Whatever fails while the final entry is written: the log has it and takes nothing more, or has it not and goes on.
+#[test]
+fn g10_a_log_ends_whole_or_goes_on_whatever_fails_while_its_final_entry_is_written() {
+    let case = Case {
+        name: "final entry",
+        options: options(1 << 20),
+        before: vec![vec![rich_entry(0), rich_entry(1)], vec![rich_entry(2)]],
+        batch: vec![final_entry()],
+    };
+    let (_, mut ledger, _) = case.start(CrashStore::new());
+    for batch in [vec![final_entry(), plain_entry(3)], vec![final_entry(), final_entry()]] {
+        assert!(matches!(ledger.append(batch), Err(AppendError::BehindTheEnd { position: 0 })));
+    }
+    assert!(!ledger.has_ended() && ledger.size() == 3);
+    for operation in case.span() {
+        for fault in ERRORS {
+            for cut in
+                [None, Some(Spared::Nothing), Some(Spared::Everything), Some(Spared::Random(operation))]
+            {
+                let context = format!("operation {operation}, {fault:?}, then {cut:?}");
+                let (store, mut ledger, mut acknowledged) = case.start(CrashStore::new());
+                store.aim(operation, fault);
+                let outcome = appended(&case, &mut ledger, &mut acknowledged, &context);
+                assert_eq!(ledger.has_ended(), outcome.is_ok(), "{context}");
+                store.disarm();
+                match cut {
+                    // In place: what is in limbo is not in the log, which goes on, and ends later.
+                    None if outcome.is_err() => {
+                        ledger.recover().unwrap_or_else(|error| panic!("{context}: {error}"));
+                        assert!(!ledger.has_ended(), "{context}");
+                        acknowledged.append(&mut ledger, vec![plain_entry(99)]);
+                        acknowledged.append(&mut ledger, case.batch.clone());
+                        drop(ledger);
+                    }
+                    None => drop(ledger),
+                    Some(spared) => {
+                        std::mem::forget(ledger);
+                        store.reboot(spared);
+                    }
+                }
+                let mut ledger = reopen(&store.shared(), &case.options).unwrap();
+                let limbo = if ledger.size() > acknowledged.size() { case.batch.as_slice() } else { &[] };
+                judge_ledger(&ledger, &acknowledged, limbo)
+                    .unwrap_or_else(|what| panic!("{context}: {what}"));
+                assert!(ledger.size() == 3 || ledger.has_ended(), "{context}");
+                if !ledger.has_ended() {
+                    ledger.append(case.batch.clone()).unwrap_or_else(|error| panic!("{context}: {error}"));
+                }
+                has_ended(&mut ledger, &context);
+                drop(ledger);
+                has_ended(&mut reopen(&store.shared(), &case.options).unwrap(), &context);
             }
         }
     }
