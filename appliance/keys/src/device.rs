@@ -141,3 +141,28 @@ pub struct CounterCertificate {
     /// The certified value.
     pub value: u64,
 }
+
+/// A restricted signing key that the TPM derives from its endorsement seed, which outlives TPM2_Clear.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FarewellKey {
+    /// TPMT_PUBLIC.
+    pub public: Vec<u8>,
+    /// Random part of its template: with it this TPM, and no other, derives the key again.
+    pub unique: Vec<u8>,
+    /// TPMS_ATTEST of TPM2_Certify by the attestation key.
+    pub attest: Vec<u8>,
+    /// TPMT_SIGNATURE.
+    pub signature: Vec<u8>,
+}
+
+/// What became of TPM2_Clear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cleared {
+    /// It is done.
+    Cleared,
+    /// The TPM does not permit it; our own objects and the counter are removed one by one.
+    NotPermitted {
+        /// Response code.
+        rc: u32,
+    },
+}

@@ -20,12 +20,13 @@ mod state;
 mod tpm;
 
 pub use device::{
-    Certification, CounterCertificate, Device, DeviceKey, ENDORSED_PCRS, Endorsement, Provider, Quote, Role,
+    Certification, Cleared, CounterCertificate, Device, DeviceKey, ENDORSED_PCRS, Endorsement, FarewellKey,
+    Provider, Quote, Role,
 };
 pub use epoch_key::{EpochKey, SealingKey};
 pub use error::KeyError;
 pub use interop_key::InteropKey;
-pub use service::{DEADLINE, KeyService};
+pub use service::{DEADLINE, KeyService, clear, farewell_quote};
 
 /// The most bytes [`KeyService::seal`] takes: what the PC Client profile guarantees for a sealed object.
 pub const MAX_SEALED: usize = 128;

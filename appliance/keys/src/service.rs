@@ -5,7 +5,8 @@
 
 use crate::actor::Actor;
 use crate::device::{
-    Certification, CounterCertificate, Device, ENDORSED_PCRS, Endorsement, Provider, Quote, Role,
+    Certification, Cleared, CounterCertificate, Device, ENDORSED_PCRS, Endorsement, FarewellKey, Provider,
+    Quote, Role,
 };
 use crate::software::{self, Software};
 use crate::state::{self, State};
@@ -16,6 +17,37 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use zeroize::Zeroizing;
+
+/// Has the TPM forget every key and seal of its owner (TPM2_Clear): nothing that this box ever sealed opens again. No
+/// [`KeyService`] may be open. Twice is as good as once.
+///
+/// # Errors
+/// [`KeyError::NotHardware`] in software; [`KeyError::Unavailable`] while the TPM is away: its effect is unknown.
+pub fn clear(provider: &Provider) -> Result<Cleared, KeyError> {
+    match provider {
+        Provider::Tpm { tcti } => tpm::clear(&Address::parse(tcti)?),
+        Provider::Software => Err(KeyError::NotHardware { what: "TPM2_Clear" }),
+    }
+}
+
+/// The quote of a farewell key over [`ENDORSED_PCRS`], by the TPM with this endorsement key (TPMT_PUBLIC), also after
+/// [`clear`].
+///
+/// # Errors
+/// [`KeyError::OtherTpm`], [`KeyError::NotHardware`], and the TPM's refusals.
+pub fn farewell_quote(
+    provider: &Provider,
+    ek_public: &[u8],
+    key: &FarewellKey,
+    qualifying: [u8; 32],
+) -> Result<Quote, KeyError> {
+    let Provider::Tpm { tcti } = provider else {
+        return Err(KeyError::NotHardware { what: "the farewell quote" });
+    };
+    let ek = bulla_formats::tpm::TpmtPublic::parse(ek_public)
+        .map_err(|source| KeyError::Evidence { what: "stored endorsement key", source })?;
+    tpm::farewell_quote(&Address::parse(tcti)?, &ek, key, &qualifying)
+}
 
 /// How long a call waits for the TPM, unless [`KeyService::with_deadline`] says otherwise.
 pub const DEADLINE: Duration = Duration::from_secs(30);
@@ -201,6 +233,14 @@ impl KeyService {
             }
             Backend::Software(software) => software.unseal(blob),
         }
+    }
+
+    /// Makes a key that outlives [`clear`], certified by the attestation key. `qualifying` as for [`KeyService::quote`].
+    ///
+    /// # Errors
+    /// [`KeyError::NotHardware`]; the TPM's refusals.
+    pub fn farewell(&self, qualifying: [u8; 32]) -> Result<FarewellKey, KeyError> {
+        self.tpm("farewell key", move |machine| machine.farewell(&qualifying))
     }
 
     /// Closes the TPM connection in order, for all clones. Waits for the call that is running.

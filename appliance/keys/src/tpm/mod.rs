@@ -8,6 +8,7 @@ mod counter;
 mod create;
 mod ek;
 mod ek_certificate;
+mod farewell;
 mod fault;
 mod flush;
 pub(crate) mod fuzzing;
@@ -21,10 +22,11 @@ mod template;
 mod wire;
 
 pub(crate) use address::Address;
+pub(crate) use farewell::{clear, quote as farewell_quote};
 pub(crate) use quote::selection;
 
 use crate::KeyError;
-use crate::device::{Certification, CounterCertificate, Device, DeviceKey, Quote, Role};
+use crate::device::{Certification, CounterCertificate, Device, DeviceKey, FarewellKey, Quote, Role};
 use crate::state::{TpmState, WrappedKey};
 use bulla_formats::enrolment::Hardware;
 use bulla_formats::hash::sha256;
@@ -207,6 +209,10 @@ impl Machine {
             service_key::certify(link, role, &machine.ak, key, qualifying)
                 .map_err(|fault| service_key::not_ours(fault, role.name()))
         })
+    }
+
+    pub(crate) fn farewell(&mut self, qualifying: &[u8; 32]) -> Result<FarewellKey, KeyError> {
+        self.run(Repeat::Harmless, |link, machine| farewell::make(link, &machine.ak, qualifying))
     }
 
     fn wrapped(&self, role: Role) -> Result<&WrappedKey, Fault> {

@@ -8,7 +8,10 @@ use super::link::Link;
 use crate::KeyError;
 use crate::device::Quote;
 use bulla_formats::tpm::{TpmError, TpmtPublic, verify_quote};
+use tss_esapi::Context;
+use tss_esapi::handles::KeyHandle;
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
+use tss_esapi::interface_types::session_handles::AuthSession;
 use tss_esapi::structures::{
     Data, PcrSelectSize, PcrSelectionList, PcrSelectionListBuilder, PcrSlot, SignatureScheme,
 };
@@ -41,16 +44,30 @@ pub(super) fn quote(
     qualifying: &[u8; 32],
     pcrs: &[u8],
 ) -> Result<Quote, Fault> {
+    let (session, key) = (link.session, link.attestation);
+    quote_with(&mut link.context, session, key, ak, qualifying, pcrs)
+}
+
+/// The same by any restricted key that is loaded.
+pub(super) fn quote_with(
+    context: &mut Context,
+    session: AuthSession,
+    key: KeyHandle,
+    ak: &TpmtPublic,
+    qualifying: &[u8; 32],
+    pcrs: &[u8],
+) -> Result<Quote, Fault> {
     const WHAT: &str = "TPM2_Quote";
     for _ in 0..ATTEMPTS {
         let data = Data::try_from(qualifying.to_vec()).map_err(tss(WHAT))?;
-        let (list, key) = (select(pcrs)?, link.attestation);
-        let (attest, signature) =
-            link.authorized(|c| c.quote(key, data, SignatureScheme::Null, list)).map_err(tss(WHAT))?;
+        let list = select(pcrs)?;
+        let (attest, signature) = context
+            .execute_with_session(Some(session), |c| c.quote(key, data, SignatureScheme::Null, list))
+            .map_err(tss(WHAT))?;
         let attest = attest.marshall().map_err(tss(WHAT))?;
         let signature = signature.marshall().map_err(tss(WHAT))?;
         let facts = verify_quote(ak, &attest, &signature, qualifying).map_err(evidence(WHAT))?;
-        let values = read(link, pcrs)?;
+        let values = read(context, pcrs)?;
         match facts.check_pcrs(&values) {
             Ok(()) => return Ok(Quote { attest, signature, pcrs: values }),
             // Something was measured between the two commands.
@@ -61,13 +78,12 @@ pub(super) fn quote(
     Err(Fault::Key(KeyError::Unsettled { attempts: ATTEMPTS }))
 }
 
-fn read(link: &mut Link, pcrs: &[u8]) -> Result<Vec<(u8, [u8; 32])>, Fault> {
+fn read(context: &mut Context, pcrs: &[u8]) -> Result<Vec<(u8, [u8; 32])>, Fault> {
     const WHAT: &str = "TPM2_PCR_Read";
     let mut values = Vec::with_capacity(pcrs.len());
     for chunk in pcrs.chunks(READ_AT_ONCE) {
         let list = select(chunk)?;
-        let (_, _, digests) =
-            link.context.execute_without_session(|c| c.pcr_read(list)).map_err(tss(WHAT))?;
+        let (_, _, digests) = context.execute_without_session(|c| c.pcr_read(list)).map_err(tss(WHAT))?;
         if digests.len() != chunk.len() {
             return Err(refused(WHAT, "the TPM has no SHA-256 bank, or not these PCRs in it"));
         }

@@ -8,8 +8,8 @@ use tss_esapi::attributes::{ObjectAttributes, ObjectAttributesBuilder};
 use tss_esapi::interface_types::algorithm::{HashingAlgorithm, PublicAlgorithm};
 use tss_esapi::interface_types::ecc::EccCurve;
 use tss_esapi::structures::{
-    EccPoint, EccScheme, HashScheme, KeyDerivationFunctionScheme, KeyedHashScheme, Public, PublicBuilder,
-    PublicEccParametersBuilder, PublicKeyedHashParameters, SymmetricDefinitionObject,
+    EccParameter, EccPoint, EccScheme, HashScheme, KeyDerivationFunctionScheme, KeyedHashScheme, Public,
+    PublicBuilder, PublicEccParametersBuilder, PublicKeyedHashParameters, SymmetricDefinitionObject,
 };
 
 const WHAT: &str = "key template";
@@ -18,6 +18,13 @@ const WHAT: &str = "key template";
 pub(super) fn attestation() -> Result<Public, Fault> {
     let attributes = common().with_sensitive_data_origin(true).with_sign_encrypt(true).with_restricted(true);
     signing(attributes)
+}
+
+/// A farewell key: as an attestation key, but a primary one, which this `unique` part of the template makes its own.
+pub(super) fn farewell(unique: &[u8]) -> Result<Public, Fault> {
+    let attributes = common().with_sensitive_data_origin(true).with_sign_encrypt(true).with_restricted(true);
+    let x = EccParameter::try_from(unique.to_vec()).map_err(tss(WHAT))?;
+    signing_with(attributes, EccPoint::new(x, EccParameter::default()))
 }
 
 /// A service key: signs any digest.
@@ -61,16 +68,28 @@ fn build(attributes: ObjectAttributesBuilder) -> Result<ObjectAttributes, Fault>
 }
 
 fn signing(attributes: ObjectAttributesBuilder) -> Result<Public, Fault> {
+    signing_with(attributes, EccPoint::default())
+}
+
+fn signing_with(attributes: ObjectAttributesBuilder, unique: EccPoint) -> Result<Public, Fault> {
     let restricted = build(attributes)?.restricted();
     let parameters = PublicEccParametersBuilder::new()
         .with_symmetric(SymmetricDefinitionObject::Null)
         .with_ecc_scheme(EccScheme::EcDsa(HashScheme::new(HashingAlgorithm::Sha256)))
         .with_is_signing_key(true)
         .with_restricted(restricted);
-    ecc(attributes, parameters)
+    ecc_with(attributes, parameters, unique)
 }
 
 fn ecc(attributes: ObjectAttributesBuilder, parameters: PublicEccParametersBuilder) -> Result<Public, Fault> {
+    ecc_with(attributes, parameters, EccPoint::default())
+}
+
+fn ecc_with(
+    attributes: ObjectAttributesBuilder,
+    parameters: PublicEccParametersBuilder,
+    unique: EccPoint,
+) -> Result<Public, Fault> {
     let parameters = parameters
         .with_curve(EccCurve::NistP256)
         .with_key_derivation_function_scheme(KeyDerivationFunctionScheme::Null)
@@ -81,7 +100,7 @@ fn ecc(attributes: ObjectAttributesBuilder, parameters: PublicEccParametersBuild
         .with_name_hashing_algorithm(HashingAlgorithm::Sha256)
         .with_object_attributes(build(attributes)?)
         .with_ecc_parameters(parameters)
-        .with_ecc_unique_identifier(EccPoint::default())
+        .with_ecc_unique_identifier(unique)
         .build()
         .map_err(tss(WHAT))
 }

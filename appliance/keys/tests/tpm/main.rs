@@ -6,6 +6,7 @@ mod common;
 mod endorsement;
 mod enrolment;
 mod evidence;
+mod farewell;
 mod keys;
 mod outage;
 mod proxy;
