@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod action;
+pub mod at_box;
 pub mod electorate;
 mod record;
 mod refusal;

@@ -1,5 +1,7 @@
 //! `bulla-fleet apply`: carries out what enough people have approved.
 //!
+//! What a box carries out makes no version of the roster: it is handed out as a file, and a copy is kept as a record.
+//!
 //! Refuses to do: carry out anything on a roster that a newer one is known of, or half of a change.
 //! Invariant: the fleet's roster is on disk before the exchange directory shows it; killed at any moment and started
 //! again, it goes on.
@@ -62,6 +64,22 @@ pub fn run(args: &ApplyArgs) -> Result<Exit, Failure> {
                 "{name} ({}) waits: {so_far} approved it, and {needed} are needed\n",
                 action.kind.name()
             ));
+            continue;
+        }
+        if let Some(target) = action.target.clone() {
+            let change = Change::new(action.clone(), approvals);
+            roster.judge_at_box(&change, &target, now)?;
+            let bytes = change.encode();
+            let (known, path) = desk.hand_out(&args.dir, &action, &bytes)?;
+            if !known {
+                done += 1;
+                let by = names.join(", ");
+                let how = if action.overriding { " by OVERRIDE" } else { "" };
+                crate::say(&format!(
+                    "{name} (box) is approved{how} by {by}; the box carries it out: hand it {}\n",
+                    path.display()
+                ));
+            }
             continue;
         }
         let mut next = roster.clone();

@@ -7,7 +7,7 @@
 
 use crate::exit::{Exit, Failure};
 use crate::files;
-use bulla_approvals::action::{ACTION_BYTES_MAX, Action, Approval};
+use bulla_approvals::action::{ACTION_BYTES_MAX, Action, Approval, CHANGE_BYTES_MAX};
 use bulla_roster::RosterRefusal;
 use bulla_roster::roster::{ROSTER_BYTES_MAX, Roster};
 use std::fs;
@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 
 /// Name of the roster in the fleet directory and in the exchange directory.
 pub const ROSTER: &str = "roster";
+/// Where the fleet directory keeps what was handed out for boxes to carry out: DER of a change each, by its action's hash.
+pub const HANDED_OUT: &str = "at-boxes";
 /// Most actions, and most approvals, read.
 const FILES_MAX: usize = 4096;
 
@@ -106,6 +108,24 @@ impl Desk {
     pub fn lay_approval(&self, action: &Action, approval: &Approval) -> Result<(), Failure> {
         let of = &hex::encode(*approval.key)[..16];
         files::write(&self.dir.join(format!("approval-{}-of-{of}", short(action))), &approval.encode())
+    }
+
+    /// Lays out an approved action for the box that carries it out, and keeps a copy in the fleet directory `dir`; whether
+    /// it was handed out before, and where it lies.
+    pub fn hand_out(&self, dir: &Path, action: &Action, change: &[u8]) -> Result<(bool, PathBuf), Failure> {
+        let record = dir.join(HANDED_OUT);
+        files::make_private_dir(&record)?;
+        let record = record.join(action.hash().to_string());
+        let here = self.dir.join(format!("approved-{}", short(action)));
+        let known = files::read_if_there(&record, CHANGE_BYTES_MAX)?;
+        if known.is_none() {
+            files::write(&record, change)?;
+        }
+        let known = known.is_some() && here.exists();
+        if !known {
+            files::write(&here, change)?;
+        }
+        Ok((known, here))
     }
 
     /// All actions whose hash begins with `which`, oldest first; files that are none are named on the way.

@@ -223,7 +223,8 @@ fn about(roster: &Roster, listed: &Listed) -> Vec<String> {
         Deed::Quarantine(named) | Deed::Release(named) | Deed::Pardon(named) => named.ek_spki_sha256 == *ek,
         Deed::Revoke(said) => said.ek_spki_sha256 == *ek || said.successor.as_ref() == Some(ek),
         Deed::Replace(said) => said.ek_spki_sha256 == *ek || said.successor == *ek,
-        Deed::Operators { .. } | Deed::Hubs(_) | Deed::Anchors(_) | Deed::Policy(_) => false,
+        // What a box does itself is no version of the roster.
+        Deed::Operators { .. } | Deed::Hubs(_) | Deed::Anchors(_) | Deed::Policy(_) | Deed::AtBox(_) => false,
         Deed::Cards(cards) => {
             let of_it = |origin: &str| listed.logs.iter().any(|log| log.origin == origin);
             cards.iter().any(|card| of_it(card.origin().as_str()))

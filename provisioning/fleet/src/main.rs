@@ -24,6 +24,7 @@ mod person;
 mod propose;
 mod reference;
 mod replace;
+mod retire;
 mod roster;
 mod seen;
 mod serve;
@@ -73,6 +74,10 @@ enum Command {
     Revoke(propose::RevokeArgs),
     /// Propose that another box takes the place of a lost one, whose log others hold
     Replace(replace::ReplaceArgs),
+    /// Propose that a box leaves for having retired, by its destruction certificate
+    Retire(retire::RetireArgs),
+    /// Verify and print a destruction certificate
+    Certificate(retire::CertificateArgs),
     /// Propose that a box that left may be enrolled once more
     Pardon(propose::BoxArgs),
     /// Approve what was proposed, at one's own machine with one's own directory
@@ -137,6 +142,8 @@ fn main() -> ExitCode {
         Command::Propose(command) => propose::run(command),
         Command::Revoke(args) => propose::revoke(args),
         Command::Replace(args) => replace::run(args),
+        Command::Retire(args) => retire::run(args),
+        Command::Certificate(args) => retire::show(args),
         Command::Pardon(args) => propose::pardon(args),
         Command::Approve(args) => approve::run(args),
         Command::Apply(args) => apply::run(args),

@@ -7,7 +7,8 @@ use crate::cards::{self, Cards};
 use crate::desk::{Desk, short};
 use crate::exit::{Exit, Failure};
 use crate::{files, random, terms};
-use bulla_approvals::action::Action;
+use bulla_approvals::action::{Action, Target};
+use bulla_approvals::at_box::{ASK_BYTES_MAX, Ask};
 use bulla_ceremony::wire::Card;
 use bulla_formats::der::{self, Octets32};
 use bulla_formats::enrolment::{ENROLMENT_BYTES_MAX, EnrolmentContent};
@@ -63,6 +64,8 @@ pub enum ProposeCommand {
     Reference(terms::ReferenceArgs),
     /// A hub of the fleet: whom boxes let in, and whose leases they take
     Hub(terms::HubArgs),
+    /// A box does what it has asked for (`bulla-box approval ask`), and its own log records it
+    Box(AtBoxArgs),
 }
 
 /// Arguments of `enrol`.
@@ -110,6 +113,16 @@ pub struct CardsArgs {
     /// have other keys than the roster's
     #[arg(value_name = "CARD")]
     cards: Vec<PathBuf>,
+}
+
+/// Arguments of `box`.
+#[derive(Debug, Args)]
+pub struct AtBoxArgs {
+    #[command(flatten)]
+    proposal: Proposal,
+    /// What the box asks for, as `bulla-box approval ask` wrote it
+    #[arg(value_name = "FILE")]
+    asked: PathBuf,
 }
 
 /// Why a box leaves.
@@ -162,6 +175,7 @@ pub fn run(command: &ProposeCommand) -> Result<Exit, Failure> {
         ProposeCommand::Policy(args) => terms::policy(args),
         ProposeCommand::Reference(args) => terms::reference(args),
         ProposeCommand::Hub(args) => terms::hub(args),
+        ProposeCommand::Box(args) => at_box(args),
     }
 }
 
@@ -180,13 +194,24 @@ impl Proposal {
 
     /// Lays out `deed` for approval.
     pub fn lay(&self, desk: &Desk, roster: &Roster, deed: &Deed) -> Result<Exit, Failure> {
+        self.lay_for(desk, roster, deed, None)
+    }
+
+    /// The same for what the box that named `target` carries out.
+    fn lay_for(
+        &self,
+        desk: &Desk,
+        roster: &Roster,
+        deed: &Deed,
+        target: Option<Target>,
+    ) -> Result<Exit, Failure> {
         deed.check()?;
         let now = crate::now_millis()?;
         let action = Action {
             version: 1,
             fleet: roster.fleet().to_owned(),
             roster: roster.version().clone(),
-            target: None,
+            target,
             kind: deed.kind(),
             parameters: deed.encode().into(),
             reason: self.reason.trim().to_owned(),
@@ -296,6 +321,17 @@ fn propose_cards(args: &CardsArgs) -> Result<Exit, Failure> {
         ));
     }
     args.proposal.lay(&desk, &roster, &Deed::Cards(cards))
+}
+
+fn at_box(args: &AtBoxArgs) -> Result<Exit, Failure> {
+    let (desk, roster) = args.proposal.open()?;
+    let bytes = files::read(&args.asked, ASK_BYTES_MAX)?;
+    let refused = |why: &dyn std::fmt::Display| {
+        Failure::new(Exit::Refused, format!("{} is refused: {why}", args.asked.display()))
+    };
+    let ask = Ask::decode(&bytes).map_err(|refusal| refused(&refusal))?;
+    let action = ask.action().map_err(|refusal| refused(&refusal))?;
+    args.proposal.lay_for(&desk, &roster, &Deed::AtBox(action), Some(ask.target))
 }
 
 /// `bulla-fleet revoke`.

@@ -6,6 +6,7 @@
 use crate::refusal::{Result, RosterRefusal};
 use crate::terms::{Anchors, Hub, Policy, check_hubs};
 use bulla_approvals::action::{ACTION_BYTES_MAX, Kind};
+use bulla_approvals::at_box::BoxAction;
 use bulla_approvals::electorate::{Bench, Person};
 use bulla_ceremony::wire::{Card, Duty};
 use bulla_formats::der::{self, Octets32};
@@ -139,13 +140,15 @@ pub enum Deed {
     Anchors(Anchors),
     /// Which boots are good, and what a seal must meet.
     Policy(Policy),
+    /// A box carries it out, and no version of the roster comes of it.
+    AtBox(BoxAction),
 }
 
 impl Deed {
     /// Reads the parameters of an action of this kind.
     ///
     /// # Errors
-    /// [`RosterRefusal::Parameters`], or [`RosterRefusal::NotHere`] for what a box carries out.
+    /// [`RosterRefusal::Parameters`].
     pub fn decode(kind: Kind, parameters: &[u8]) -> Result<Self> {
         fn read<T: Decode + Encode>(bytes: &[u8]) -> Result<T> {
             der::decode("parameters", bytes, ACTION_BYTES_MAX).map_err(RosterRefusal::parameters)
@@ -173,7 +176,7 @@ impl Deed {
             Kind::Hubs => Deed::Hubs(read(parameters)?),
             Kind::Anchors => Deed::Anchors(read(parameters)?),
             Kind::Policy => Deed::Policy(read(parameters)?),
-            Kind::Box => return Err(RosterRefusal::NotHere),
+            Kind::Box => Deed::AtBox(BoxAction::decode(parameters).map_err(RosterRefusal::parameters)?),
         };
         deed.check()?;
         Ok(deed)
@@ -190,6 +193,7 @@ impl Deed {
             Deed::Hubs(hubs) => der::encode(hubs),
             Deed::Anchors(anchors) => der::encode(anchors),
             Deed::Policy(policy) => der::encode(policy),
+            Deed::AtBox(action) => action.encode(),
             Deed::Operators { cards, needed } => {
                 let cards = cards.iter().map(|card| der::encode(card).into()).collect();
                 der::encode(&Operators { cards, needed: *needed })
@@ -216,6 +220,7 @@ impl Deed {
             Deed::Hubs(_) => Kind::Hubs,
             Deed::Anchors(_) => Kind::Anchors,
             Deed::Policy(_) => Kind::Policy,
+            Deed::AtBox(_) => Kind::Box,
         }
     }
 
@@ -235,7 +240,7 @@ impl Deed {
                 count("boxes", enrolments.len(), ENROL_MAX)?;
                 enrolments.iter().try_for_each(check_enrolment)
             }
-            Deed::Quarantine(_) | Deed::Release(_) | Deed::Pardon(_) => Ok(()),
+            Deed::Quarantine(_) | Deed::Release(_) | Deed::Pardon(_) | Deed::AtBox(_) => Ok(()),
             Deed::Revoke(revocation) => revocation.check(),
             Deed::Operators { cards, needed } => bench(cards, *needed).map(drop),
             Deed::Cards(cards) => count("cards", cards.len(), CARDS_MAX),

@@ -195,7 +195,17 @@ impl Inventory {
                 self.check_revoke(&replacement.as_revocation(&[]))?;
                 self.held(replacement).map(drop)
             }
+            Deed::AtBox(_) => Err(RosterRefusal::NotHere),
         }
+    }
+
+    /// Whether the box that keeps this log is a member, and this its last log.
+    ///
+    /// # Errors
+    /// `unknown-box`, `wrong-state`.
+    pub fn check_target(&self, origin: &str) -> Result<&Listed> {
+        let listed = self.of_log(origin).ok_or_else(|| RosterRefusal::UnknownBox(origin.to_owned()))?;
+        self.one_of(&listed.row.ek_spki_sha256, &[State::Enrolled, State::Quarantined])
     }
 
     /// The box whose last log this is.
@@ -389,7 +399,7 @@ impl Inventory {
                 });
                 self.serials.extend(serial);
             }
-            Deed::Operators { .. } | Deed::Hubs(_) | Deed::Anchors(_) | Deed::Policy(_) => {}
+            Deed::Operators { .. } | Deed::Hubs(_) | Deed::Anchors(_) | Deed::Policy(_) | Deed::AtBox(_) => {}
             Deed::Cards(cards) => {
                 for card in cards {
                     let Some(ek) =

@@ -9,9 +9,10 @@ use crate::inventory::Inventory;
 use crate::refusal::{Result, RosterRefusal};
 use crate::terms::Terms;
 use crate::words;
-use bulla_approvals::action::{Action, Approval, Change, Version};
+use bulla_approvals::action::{Action, Approval, Change, Target, Version};
+use bulla_approvals::at_box::BoxAction;
 use bulla_approvals::electorate::{Bench, Electorate, Person};
-use bulla_approvals::{Record, Refusal};
+use bulla_approvals::{Approved, Record, Refusal};
 use bulla_ceremony::transcript::Transcript;
 use bulla_ceremony::wire::Card;
 use bulla_formats::der;
@@ -181,10 +182,27 @@ impl Roster {
     /// What speaks against it, whoever approves it.
     pub fn would(&self, action: &Action, now: u64) -> Result<Deed> {
         action.check()?;
-        self.record.is_open(action, None, Some(now))?;
+        // Whether the box is in the state that the action names, only the box can say.
+        self.record.is_open(action, action.target.as_ref(), Some(now))?;
         self.electorate.quorum(action.kind, action.overriding)?;
-        let (deed, _) = self.plan(action)?;
-        Ok(deed)
+        match &action.target {
+            Some(target) => {
+                self.inventory.check_target(&target.origin)?;
+                Deed::decode(action.kind, &action.parameters)
+            }
+            None => Ok(self.plan(action)?.0),
+        }
+    }
+
+    /// What the box that named `target` is to carry out, if enough people approved it and it can be done now.
+    ///
+    /// # Errors
+    /// The first condition of docs/formats.md section 15 that it breaks.
+    pub fn judge_at_box(&self, change: &Change, target: &Target, now: u64) -> Result<(Approved, BoxAction)> {
+        let approved = self.record.judge(change, &self.electorate, Some(target), Some(now))?;
+        self.inventory.check_target(&target.origin)?;
+        let action = BoxAction::decode(&approved.action().parameters).map_err(RosterRefusal::parameters)?;
+        Ok((approved, action))
     }
 
     /// Cards of the operators who decide now.

@@ -7,9 +7,11 @@ use crate::deed::{Cause, Deed, Row};
 use crate::roster::Roster;
 use crate::terms::{Anchors, Hub, Policy};
 use bulla_approvals::action::Action;
+use bulla_approvals::at_box::BoxAction;
 use bulla_formats::der::Octets32;
 use bulla_formats::hash::sha256;
 use bulla_formats::report::utc;
+use bulla_formats::retirement::Extent;
 use std::fmt::Write;
 
 pub(crate) fn describe(roster: &Roster, action: &Action, deed: &Deed) -> String {
@@ -79,6 +81,39 @@ pub(crate) fn describe(roster: &Roster, action: &Action, deed: &Deed) -> String 
             }
             if let Some(successor) = &revocation.successor {
                 line(format_args!("  successor {}", named(successor)));
+            }
+        }
+        Deed::AtBox(what) => {
+            if let Some(target) = &action.target {
+                let whose = roster.inventory().of_log(&target.origin);
+                line(format_args!(
+                    "  box       {}",
+                    whose.map_or("?".to_owned(), |listed| named(&listed.row.ek_spki_sha256))
+                ));
+                line(format_args!("  log       {}", target.origin));
+                line(format_args!(
+                    "    it has    {} entries, root {}",
+                    target.size,
+                    hex::encode(*target.root)
+                ));
+                line(format_args!("    nonce     {}", hex::encode(*target.nonce)));
+            }
+            let BoxAction::Retire(retire) = what;
+            line(format_args!(
+                "  RETIRE    the log ends for ever, keys and openings are destroyed, the TPM is cleared"
+            ));
+            line(format_args!(
+                "  entries   {}",
+                match retire.extent {
+                    Extent::KeepLog => "stay on the box's disk",
+                    Extent::Everything => "ARE DESTROYED, TOO",
+                }
+            ));
+            if retire.without_anchors {
+                line(format_args!("  even if   NO AUTHORITY HAS ANCHORED the last seals"));
+            }
+            if retire.without_copies {
+                line(format_args!("  even if   NO NEIGHBOUR HOLDS the last seals"));
             }
         }
         Deed::Replace(replacement) => {

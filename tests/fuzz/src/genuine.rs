@@ -124,6 +124,16 @@ pub static LEASES: LazyLock<Leases> = LazyLock::new(|| {
     Leases { root, hub, valid: leases }
 });
 
+/// The destruction certificates of their vectors that hold.
+pub static RETIREMENTS: LazyLock<BTreeSet<Vec<u8>>> = LazyLock::new(|| {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../vectors-retirement");
+    let listed = std::fs::read_dir(directory).expect("the vectors are there");
+    let holds = |name: &str| ["shown--", "refused--", "no-tpm--"].iter().any(|word| name.starts_with(word));
+    let paths = listed.map(|file| file.expect("a file").path());
+    let paths = paths.filter(|path| path.file_name().is_some_and(|name| holds(&name.to_string_lossy())));
+    paths.map(|path| std::fs::read(path).expect("a vector is readable")).collect()
+});
+
 impl Signed {
     fn take(&mut self, file: &Value) {
         let der = |value: &Value| value.as_str().and_then(|text| base64_decode(text).ok());

@@ -1,9 +1,9 @@
-//! Every DER structure: entries, their bodies, openings, enrolments, revocations, successions, leases.
+//! Every DER structure: entries, their bodies, openings, enrolments, revocations, successions, leases, destruction certificates.
 //!
 //! Holds: what decodes is encoded back to the same bytes, passes its own checks, and survives being asked about.
 
 use super::{seed, split};
-use crate::genuine::{LEASES, SIGNED, TRUST, entries};
+use crate::genuine::{LEASES, RETIREMENTS, SIGNED, TRUST, entries};
 use bulla_formats::body::anchor::{AnchorBody, AnchorProof, Cosignature, Evidence};
 use bulla_formats::body::attestation::AttestationBody;
 use bulla_formats::body::clock::{ClockBody, ClockFinding, TpmClock};
@@ -28,10 +28,11 @@ use bulla_formats::hash::{Hash, leaf_hash};
 use bulla_formats::lease::Lease;
 use bulla_formats::origin::Origin;
 use bulla_formats::report::describe;
+use bulla_formats::retirement::Certificate;
 use bulla_formats::revocation::Revocation;
 use bulla_formats::succession::Succession;
 
-const CHOICES: u8 = 18;
+const CHOICES: u8 = 19;
 const ORIGIN: &str = "bank.example/abababababababababababababababababababab/1";
 
 fn epoch(body: &KeyEpochBody, data: &[u8]) {
@@ -144,6 +145,14 @@ pub fn run(data: &[u8]) {
             if let Ok(verified) = said.verify(&TRUST.fleet, &TRUST.roots) {
                 assert!(SIGNED.successions.contains(data), "a succession that nobody signed");
                 assert_eq!(*verified.content(), said.content);
+            }
+        }
+        18 => {
+            let Ok(said) = Certificate::decode(data) else { return };
+            assert_eq!((said.encode().as_slice(), said.statement.check()), (data, Ok(())));
+            assert!(said.outcome.check().is_ok());
+            if said.verify(&TRUST.fleet, &TRUST.roots).is_ok() {
+                assert!(RETIREMENTS.contains(data), "a certificate that nobody signed");
             }
         }
         _ => {
@@ -260,6 +269,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     seeds.extend(SIGNED.revocations.iter().map(|said| seed(11, said)));
     seeds.extend(SIGNED.successions.iter().map(|said| seed(17, said)));
     seeds.extend(LEASES.valid.iter().map(|said| seed(16, said)));
+    seeds.extend(RETIREMENTS.iter().map(|said| seed(18, said)));
     let (head, time) =
         (TreeState::new(7, Hash([7; 32])), LocalTime { unix_millis: 1, uncertainty_millis: Some(2) });
     let reference = EntryRef { index: 3, leaf_hash: Octets32::new([3; 32]) };

@@ -4,7 +4,8 @@
 //! roster of a known founding is read that is not one of the genuine ones, or an earlier version of it.
 
 use super::{seed, split};
-use bulla_approvals::action::{Action, Approval, Change};
+use bulla_approvals::action::{Action, Approval, Change, Kind};
+use bulla_approvals::at_box::{Ask, BoxAction};
 use bulla_roster::deed::Deed;
 use bulla_roster::roster::Roster;
 use bulla_roster::rows;
@@ -13,7 +14,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::LazyLock;
 
-const CHOICES: u8 = 6;
+const CHOICES: u8 = 7;
 const KINDS: u8 = 13;
 
 fn vectors(directory: &str) -> Vec<(String, Vec<u8>)> {
@@ -81,6 +82,16 @@ pub fn run(data: &[u8]) {
             let Ok(deed) = Deed::decode(kind, data) else { return };
             assert_eq!((deed.kind(), &deed.encode()[..]), (kind, data));
         }
+        6 => {
+            if let Ok(action) = BoxAction::decode(data) {
+                assert_eq!(action.encode(), data);
+                let deed = Deed::decode(Kind::Box, data);
+                assert_eq!(deed, Ok(Deed::AtBox(action)));
+            }
+            let Ok(ask) = Ask::decode(data) else { return };
+            assert_eq!(ask.encode(), data);
+            assert!(ask.action().is_ok() && ask.target.size > 0);
+        }
         _ => {
             let Ok(found) = rows::parse(data) else { return };
             assert_eq!(rows::parse(rows::print(&found).as_bytes()).as_ref(), Ok(&found));
@@ -108,6 +119,11 @@ pub fn seeds() -> Vec<Vec<u8>> {
     }
     seeds
         .push(seed(5, "EK;Serial;Branch;Model\r\n".to_owned() + &"0a".repeat(32) + ";S-1;\"a \"\"b\"\"\";M"));
+    for (_, bytes) in vectors("vectors-ask").into_iter().filter(|(name, _)| name.starts_with("valid")) {
+        let ask = Ask::decode(&bytes).expect("it says that it is valid");
+        seeds.push(seed(6, &ask.parameters));
+        seeds.push(seed(6, bytes));
+    }
     let others = vectors("vectors-approvals").into_iter().filter(|(name, _)| name.starts_with("valid"));
     seeds.extend(others.map(|(_, bytes)| seed(2, bytes)));
     seeds
