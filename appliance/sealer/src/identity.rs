@@ -223,6 +223,11 @@ pub fn log_directory(state: &Path, origin: &Origin) -> PathBuf {
     state.join(format!("log-{}", origin.incarnation()))
 }
 
+/// Whether this box is a fleet of one, whose root it holds itself.
+pub fn of_one(config: &Config) -> Result<bool> {
+    Ok(read_file(&config.state_dir)?.sealed_fleet_root.is_some())
+}
+
 /// Origin and log directory, readable without any key.
 pub fn current_log(config: &Config) -> Result<(Origin, PathBuf)> {
     let origin = Origin::parse(&read_file(&config.state_dir)?.origin)?;
@@ -278,6 +283,9 @@ fn read_file(state: &Path) -> Result<IdentityFile> {
                     "a restore was interrupted and its pieces are in {}; run `bulla-box restore` again",
                     staging.display()
                 );
+            }
+            if let Some(why) = crate::retirement::in_place_of_identity(state) {
+                bail!(why);
             }
             bail!(
                 "{} does not exist: this box has no state; create it with `bulla-box init`, or mount the disk it lives on",

@@ -31,6 +31,7 @@ mod peers;
 mod people;
 mod problem;
 mod random;
+mod retirement;
 mod retrieve;
 mod run;
 mod server;

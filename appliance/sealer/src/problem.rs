@@ -117,6 +117,8 @@ kinds! {
     SearchBuilding = 503, "search-building", "The search index is being built";
     /// The box verifies but does not seal.
     Locked = 503, "locked", "The box does not seal at present";
+    /// It is decided that the box retires.
+    Retiring = 503, "retiring", "The box retires";
     /// The disk may be an older copy than what the box has signed.
     RollbackSuspected = 503, "rollback-suspected", "The box may have been set back to an older state";
     /// Below the reserve.
@@ -164,6 +166,15 @@ impl Problem {
              `bulla-box succeed`; reading and verifying go on"
         );
         Problem::new(Kind::RollbackSuspected, detail).retry_after(300)
+    }
+
+    /// [`Kind::Retiring`].
+    pub fn retiring() -> Self {
+        Problem::new(
+            Kind::Retiring,
+            "this box retires, so nothing was sealed and nothing will be; send the document to the box that takes its place",
+        )
+        .retry_after(3_600)
     }
 
     /// [`Kind::InvalidRequest`].
@@ -238,6 +249,7 @@ impl Problem {
                 format!("{reason}; nothing was sealed, verification goes on; see /v1/status or ask the operator"),
             )
             .retry_after(30),
+            SealError::Retiring => Problem::retiring(),
             SealError::RollbackSuspected { finding } => Problem::rollback_suspected(&finding),
             SealError::Failed { reason } => Problem::new(
                 Kind::Internal,

@@ -24,6 +24,13 @@ pub fn text<const N: usize>(prefix: &str) -> Result<Zeroizing<String>, String> {
     Ok(text)
 }
 
+/// N random bytes.
+pub fn bytes<const N: usize>() -> anyhow::Result<[u8; N]> {
+    let mut random = [0u8; N];
+    getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
+    Ok(random)
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

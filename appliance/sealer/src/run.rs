@@ -40,7 +40,8 @@ async fn serve(mut config: Config) -> Result<u8> {
     let announced = announce::start(&config, sealer.origin(), address, &certificates.ca_fingerprint());
     config.limits.connections_max = limits::fit_connections(config.limits.connections_max)?;
     let period = Duration::from_secs(config.selfcheck.self_test_seconds);
-    let self_tests = (!period.is_zero()).then(|| (period, config.self_test_attest_within()));
+    let self_tests =
+        (!period.is_zero() && !sealer.is_retiring()).then(|| (period, config.self_test_attest_within()));
     let dial_out = Arc::new(dial_out::DialOut::new(config.dial_out.as_ref())?);
     let api = Arc::new(api::Api::new(sealer.clone(), config, certificates.clone(), dial_out.clone()));
     notify(&[sd_notify::NotifyState::Ready]);

@@ -186,6 +186,7 @@ fn standing(condition: &Standing) -> &'static str {
         Standing::DiskFull => "the disk is full",
         Standing::Poisoned { .. } => "storage has failed",
         Standing::Locked(_) => "an operator has locked it",
+        Standing::Retiring => "it retires",
         Standing::Limited => "a limit of emergency operation is reached",
         Standing::KeyAway { .. } => "the device of the sealing key does not answer",
         Standing::RollbackSuspected { .. } => "a rollback is suspected",

@@ -51,6 +51,7 @@ pub async fn readyz(State(api): State<Shared>) -> Result<Response, Problem> {
             format!("the sealing key cannot sign ({reason}); the box asks again by itself"),
         )
         .retry_after(5)),
+        Condition::Retiring => Err(Problem::retiring()),
         Condition::RollbackSuspected { finding } => Err(Problem::rollback_suspected(&finding)),
     }
 }

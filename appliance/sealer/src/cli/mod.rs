@@ -4,6 +4,7 @@
 //! Invariant: an error is one sentence on stderr and a documented exit code.
 
 mod alerts;
+mod approval;
 mod backup;
 mod drill;
 mod enroll;
@@ -14,6 +15,7 @@ mod lease;
 mod owner;
 mod peers;
 mod people;
+mod retire;
 mod roster;
 mod running;
 mod scanner;
@@ -122,6 +124,11 @@ enum Command {
         #[command(subcommand)]
         command: peers::PeersCommand,
     },
+    /// Approvals of what this box carries out itself: asks the fleet's people for them.
+    Approval(approval::ApprovalArgs),
+    /// Takes the stopped box out of service: its log ends, what is secret is destroyed, its TPM cleared. Exit code 3 while
+    /// something must happen first. Killed at any moment, the same command goes on.
+    Retire(retire::RetireArgs),
     /// Ends a log that may be an older copy, and begins a new incarnation that names it.
     Succeed {
         /// Why; it is in the new log for ever.
@@ -223,6 +230,8 @@ fn execute(command: Command, config: Config) -> Result<u8> {
         Command::Lease(arguments) => lease::execute(&arguments, &config, &mut out)?,
         Command::Roster(arguments) => roster::execute(&arguments, &config, &mut out)?,
         Command::Peers { command } => peers::execute(command, &config, &mut out)?,
+        Command::Approval(arguments) => approval::execute(&arguments, &config, &mut out)?,
+        Command::Retire(arguments) => return retire::execute(&arguments, &config, &mut out),
         Command::Erase(args) => erase::execute(&args, &config, &mut out)?,
         Command::Succeed { reason } => {
             let created = identity::succeed(&config, &reason)?;

@@ -111,10 +111,15 @@ pub fn epoch_statement(
 
 /// Has the device vouch for `statement`.
 pub fn endorse(keys: &KeyService, statement: &EpochStatement) -> Result<Endorsement, KeyError> {
-    Ok(match keys.endorse(statement.qualifying_data().0)? {
+    Ok(endorsement(keys.endorse(statement.qualifying_data().0)?))
+}
+
+/// A device's word in the form entries carry.
+pub fn endorsement(word: bulla_keys::Endorsement) -> Endorsement {
+    match word {
         bulla_keys::Endorsement::Tpm(quote) => Endorsement::Quote(tpm_quote(quote)),
         bulla_keys::Endorsement::Software(signature) => Endorsement::Software(signature.to_vec().into()),
-    })
+    }
 }
 
 /// A quote in the form entries carry.

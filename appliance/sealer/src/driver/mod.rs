@@ -44,7 +44,9 @@ pub use start::start;
 pub use status::{Condition, Counters, Status};
 
 use crate::peers::Hubs;
+use bulla_formats::body::operator_action::OperatorActionBody;
 use bulla_formats::body::seal::{Client, DocumentDigest, Observation, Opening, Relation, SealBody};
+use bulla_formats::der;
 use bulla_formats::enrolment::Hardware;
 use bulla_formats::entry::{Entry, EntryContent, Kind, Mode};
 use bulla_formats::hash::Hash;
@@ -180,6 +182,9 @@ pub enum SealError {
         /// What was found at start.
         finding: String,
     },
+    /// The box retires, and takes no new seals ever again.
+    #[error("this box retires and takes no new seals")]
+    Retiring,
     /// The seal failed; it is not in the log under this answer, retry with the same idempotency key.
     #[error("{reason}")]
     Failed {
@@ -277,6 +282,8 @@ struct Shared {
     kept: Queue,
     /// The operator's lock.
     lock: RwLock<Option<Lock>>,
+    /// It is decided that the box retires.
+    retiring: bool,
     /// Grows when queued requests have left the queue.
     settled: watch::Sender<u64>,
     clock: clock::Clock,
@@ -313,6 +320,8 @@ enum Command {
     Erase(erase::Order, erase::ErasureReply),
     /// The tags of the erasure that is going on are gone, or why not yet.
     TagsErased(Result<(), String>),
+    /// The log ends with this body, alone behind everything else of its round.
+    End(Vec<u8>, oneshot::Sender<Result<u64, SealError>>),
     /// Take the log up again if storage has failed, and what was held back with it.
     Recover,
     /// The device of the sealing key answers again.
@@ -468,6 +477,26 @@ impl Sealer {
             .wait_for(|standing| (standing.mode == Mode::Safe) == (answer.locked || standing.limited));
         let _ = tokio::time::timeout(MODE_FOLLOWS_WITHIN, follows).await;
         Ok(answer)
+    }
+
+    /// Writes the final entry of the log; its index. Nothing is logged after it.
+    ///
+    /// # Errors
+    /// It is not in the log; the log goes on as before.
+    pub async fn log_end(&self, body: &OperatorActionBody) -> Result<u64, SealError> {
+        let (reply, answer) = oneshot::channel();
+        self.queue.send(Command::End(der::encode(body), reply)).await.map_err(|_| stopping())?;
+        answer.await.map_err(|_| stopping())?
+    }
+
+    /// Requests that were promised a seal and have none yet.
+    pub fn requests_waiting(&self) -> u64 {
+        self.shared.kept.depth().entries
+    }
+
+    /// Whether it is decided that this box retires.
+    pub fn is_retiring(&self) -> bool {
+        self.shared.retiring
     }
 
     /// Whether the queue is full; a seal that came now would be refused.
@@ -740,6 +769,7 @@ impl Shared {
     fn condition(&self) -> Condition {
         let condition = self.unlocked_condition();
         match (&condition, self.lock()) {
+            (Condition::Sealing | Condition::KeyAway { .. }, _) if self.retiring => Condition::Retiring,
             (Condition::Sealing | Condition::KeyAway { .. }, Some(lock)) => Condition::Locked(lock),
             (Condition::Sealing, None) if self.standing().limited => Condition::Limited,
             _ => condition,
@@ -758,7 +788,11 @@ impl Shared {
     }
 
     fn may_seal(&self) -> Result<(), SealError> {
+        if self.retiring {
+            return Err(SealError::Retiring);
+        }
         match self.condition() {
+            Condition::Retiring => Err(SealError::Retiring),
             Condition::Sealing => Ok(()),
             // The writer is asked all the same: it may be able to recover.
             Condition::Poisoned { .. } | Condition::DiskFull => Ok(()),

@@ -94,6 +94,7 @@ impl Sealer {
             // The writer is asked all the same: it may be able to recover.
             Condition::Sealing | Condition::Poisoned { .. } | Condition::DiskFull => {}
             Condition::Locked(_) => return Err("an operator has locked the box".to_owned()),
+            Condition::Retiring => return Err("this box retires and stamps no more".to_owned()),
             Condition::Limited => {
                 return Err(
                     "a limit of emergency operation is reached; the box stamps again after the outage"

@@ -18,9 +18,10 @@ use crate::backup::{BACKED_UP, RESTORED};
 use crate::config::Config;
 use crate::identity::{self, Identity};
 use crate::peers::Own;
+use crate::retirement;
 use crate::tls::Certifier;
 use crate::trust;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use bulla_formats::body::attestation::AttestationBody;
 use bulla_formats::enrolment::Hardware;
 use bulla_formats::entry::{Entry, Kind, Mode, Residency};
@@ -47,6 +48,11 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
         Arc::new(DirStore::open(&directory).with_context(|| format!("cannot open {}", directory.display()))?);
     let (ledger, opened) = Ledger::open(store, identity.origin.as_str(), identity::options(config))
         .context("the log does not open; `bulla-box fsck` says what is damaged")?;
+    ensure!(
+        !ledger.has_ended(),
+        "the log of this box has ended with its final entry and is never written again; `bulla-box retire` goes on, and its \
+         seals stay valid"
+    );
     for note in &opened.notes {
         log::warn!("log: {note}");
     }
@@ -134,6 +140,7 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
         ),
         search: search::Search::new(reader.clone()),
         kept: ledger.queue(),
+        retiring: retirement::pending(&config.state_dir)?.is_some(),
         lock: RwLock::new(ledger.control().get(LOCK)?.and_then(|bytes| Lock::decode(&bytes))),
         settled: watch::Sender::new(0),
         reader,
@@ -193,6 +200,9 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
     let waiting = shared.kept.depth().entries;
     if waiting > 0 {
         log::info!("{waiting} queued requests wait to be sealed");
+    }
+    if shared.retiring {
+        log::warn!("this box retires: it takes no new seals, and does what is left to do");
     }
     if shared.lock().is_some() {
         log::warn!("the box is locked by an operator, and stays so");

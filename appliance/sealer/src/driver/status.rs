@@ -27,6 +27,8 @@ pub enum Condition {
     },
     /// An operator has locked it.
     Locked(Lock),
+    /// It is decided that it retires; what is left to do is done, and nothing new is taken.
+    Retiring,
     /// A limit of emergency operation is reached, and policy says that the box stops then.
     Limited,
     /// The device of the sealing key does not answer; it is asked again.

@@ -214,7 +214,7 @@ impl Writer {
     /// One round; returns whether to stop.
     fn round(&mut self, commands: &mut Vec<Command>) -> bool {
         let (mut stop, mut recover) = (false, false);
-        let (mut erasures, mut tags, mut modes) = (Vec::new(), None, Vec::new());
+        let (mut erasures, mut tags, mut modes, mut ends) = (Vec::new(), None, Vec::new(), Vec::new());
         let mut work = Work { commands: Vec::with_capacity(commands.len()), ..Work::default() };
         for command in commands.drain(..) {
             match command {
@@ -224,6 +224,7 @@ impl Writer {
                 Command::TagsErased(done) => tags = Some(done),
                 Command::Lamport(time) => self.lamport = self.lamport.max(time),
                 Command::Mode(order, reply) => modes.push((order, reply)),
+                Command::End(body, reply) => ends.push((body, reply)),
                 Command::Lock(change, reply) => match self.change_lock(change) {
                     Ok((answer, bodies)) if bodies.is_empty() => drop(reply.send(Ok(answer))),
                     Ok((answer, bodies)) => work.locks.push((answer, bodies, reply)),
@@ -284,6 +285,17 @@ impl Writer {
             match self.ready_again() {
                 Ok(()) => self.erase(order, reply),
                 Err(error) => drop(reply.send(Err(error.into()))),
+            }
+        }
+        for (body, reply) in ends {
+            match self.ready_again() {
+                Ok(()) => {
+                    let commands = vec![Command::Append(Kind::OperatorAction, body, reply)];
+                    let unsigned = self.commit(Work { commands, ..Work::default() }, false);
+                    let unsigned = self.unsigned(unsigned);
+                    self.keep(unsigned);
+                }
+                Err(error) => drop(reply.send(Err(error))),
             }
         }
         stop

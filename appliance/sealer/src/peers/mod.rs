@@ -13,4 +13,7 @@ pub use allowed::{Allowed, Neighbour, OnDisk, Source, allowed, allowed_on_disk};
 pub use hubs::Hubs;
 pub use neighbours::{NeighbourStore, Rules, Stamp, refused};
 pub use own::{Own, current_card, stored_card};
-pub use rosters::{Held, Learnt, RosterFault, Rosters, check as check_rosters};
+pub use rosters::{
+    Held, Learnt, RosterFault, Rosters, check as check_rosters, on_disk as roster_on_disk,
+    seen as roster_seen,
+};

@@ -357,6 +357,17 @@ fn version(seen: &Seen) -> Option<Version> {
     Some(Version { number: seen.number, hash: Octets32::new(hash) })
 }
 
+/// The version of the roster of this fleet that was seen last; `None` when none was.
+///
+/// # Errors
+/// The store's; or it is not understood.
+pub fn seen(control: &Control, fleet: &str) -> anyhow::Result<Option<Version>> {
+    let Some(bytes) = control.get(&key(fleet))? else { return Ok(None) };
+    let seen: Seen = serde_json::from_slice(&bytes)?;
+    let version = version(&seen).filter(|_| seen.bulla == FORMAT);
+    Ok(Some(version.ok_or_else(|| anyhow::anyhow!("what was seen of a roster is not understood"))?))
+}
+
 impl Held {
     /// How it came, and from whom.
     pub fn came(&self) -> (&str, &str) {

@@ -629,7 +629,7 @@ fn condition() -> Value {
     object(
         "Whether it seals, and if not, why.",
         json!({
-            "state": one_of(&["sealing", "disk-full", "poisoned", "locked", "limited", "key-away", "rollback-suspected"], "Stable name."),
+            "state": one_of(&["sealing", "disk-full", "poisoned", "locked", "retiring", "limited", "key-away", "rollback-suspected"], "Stable name."),
             "reason?": text("What failed, or why it was locked."),
             "operator?": text("Who; with `locked`."),
             "sinceMillis?": number("Since when; with `locked`."),

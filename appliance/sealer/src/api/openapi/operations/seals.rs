@@ -57,6 +57,7 @@ pub fn create() -> Operation {
             Kind::UnknownRelation,
             Kind::InvalidSeal,
             Kind::Overloaded,
+            Kind::Retiring,
             Kind::RollbackSuspected,
             Kind::DiskFull,
         ])

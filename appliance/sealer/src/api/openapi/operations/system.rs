@@ -19,9 +19,11 @@ pub fn healthz() -> Operation {
 
 /// `GET /readyz`.
 pub fn readyz() -> Operation {
-    Operation::new("readiness", "box", "The box seals.")
-        .answer(200, "It does.", TEXT, text())
-        .problems(&[Kind::Locked, Kind::RollbackSuspected])
+    Operation::new("readiness", "box", "The box seals.").answer(200, "It does.", TEXT, text()).problems(&[
+        Kind::Locked,
+        Kind::Retiring,
+        Kind::RollbackSuspected,
+    ])
 }
 
 /// `GET /metrics`.
