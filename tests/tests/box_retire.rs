@@ -3,7 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
 use anyhow::{Context as _, Result, ensure};
+use bulla_approvals::action::Change;
+use bulla_approvals::at_box::Ask;
 use bulla_formats::body::operator_action::OperatorActionBody;
+use bulla_formats::der::Octets32;
 use bulla_formats::entry::{Entry, Kind};
 use bulla_formats::retirement::{Certificate, Clearing, Extent};
 use bulla_formats::trust::TrustFile;
@@ -76,13 +79,13 @@ fn propose(fleet: &Fleet, ask: &str, people: &[&str]) -> Result<Option<String>> 
 
 /// A copy of a change with only its first approval.
 fn with_one_approval(path: &str) -> Result<Vec<u8>> {
-    let mut change = bulla_roster_change(path)?;
+    let mut change = change_in(path)?;
     change.approvals.truncate(1);
     Ok(change.encode())
 }
 
-fn bulla_roster_change(path: &str) -> Result<bulla_approvals::action::Change> {
-    Ok(bulla_approvals::action::Change::decode(&fs::read(path)?)?)
+fn change_in(path: &str) -> Result<Change> {
+    Ok(Change::decode(&fs::read(path)?)?)
 }
 
 #[test]
@@ -136,18 +139,27 @@ fn a_member_retires_by_its_peoples_will_and_shows_that_it_did() -> Result<()> {
     refused(&rig, &first, "(other-target)")?;
     rig.run(&["approval", "withdraw"])?;
     refused(&rig, &second, "(other-target)")?;
+    // Nor does it count for another history of the log, wherever the question came from.
+    let mut foreign = Ask::decode(&kept)?;
+    foreign.target.root = Octets32::new([9; 32]);
+    fs::write(fleet.path("foreign"), foreign.encode())?;
+    fs::write(rig.state().join("asked"), foreign.encode())?;
+    let elsewhere = propose(&fleet, "foreign", &["olga", "omar"])?.context("both approved")?;
+    refused(&rig, &elsewhere, "(other-target)")?;
     // The roster has moved on meanwhile.
     fs::write(rig.state().join("asked"), &kept)?;
     fleet.list(&"ab".repeat(32), "S-9")?;
     refused(&rig, &first, "(stale)")?;
-    let old_roster = fleet.path("old-roster");
-    fs::copy(&roster, &old_roster)?;
-    // It was to be done by yesterday.
-    let mut late = bulla_roster_change(&second)?;
-    late.action.proposed_at = 1_000;
-    late.action.not_after = 2_000;
+    // It was to be done by yesterday: approved as it stands, and too late all the same.
+    let ask = Ask::decode(&kept)?;
+    let mut late = change_in(&first)?.action;
+    late.roster =
+        change_in(&approved(&fleet, &rig, &asked_first, &["olga", "omar"])?.context("both")?)?.action.roster;
+    (late.proposed_at, late.not_after) = (1_000, 2_000);
+    let late = Change::new(late, change_in(&first)?.approvals);
+    fs::write(rig.state().join("asked"), ask.encode())?;
     fs::write(fleet.path("late"), late.encode())?;
-    refused(&rig, &fleet.path("late").to_string_lossy(), "(other-target)")?;
+    refused(&rig, &fleet.path("late").to_string_lossy(), "(expired)")?;
 
     // Decided, but seals are neither anchored nor held elsewhere: the box runs on and takes nothing new.
     let strict = approved(&fleet, &rig, &[], &["olga", "omar"])?.context("both approved")?;
@@ -259,6 +271,12 @@ fn the_owner_of_a_fleet_of_one_retires_it_and_a_box_without_tpm_shows_no_clearin
     )?;
     ends(&rig, &["approval", "ask", "--retire", "everything", "--out", "ask"], 1, "fleet of one")?;
     ends(&rig, &[&["retire", "--yes-retire", &origin], &reason[..]].concat(), 3, "not yet")?;
+    // It can be given up until the log has ended.
+    rig.run(&["retire", "--cancel"])?;
+    rig.sealer.start()?;
+    sealed(&rig, &room, "two.txt")?;
+    rig.sealer.stop()?;
+    ends(&rig, &["retire", "--cancel"], 1, "nobody has decided")?;
     rig.fsck()?;
     let arguments =
         [&["retire", "--yes-retire", &origin, "--out", "certificate"], &reason[..], &without].concat();

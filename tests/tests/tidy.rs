@@ -79,6 +79,7 @@ const EDGES: [(&str, &[&str]); 26] = [
     (
         "bulla-tests",
         &[
+            "bulla-approvals",
             "bulla-authorities",
             "bulla-formats",
             "bulla-roughtime",

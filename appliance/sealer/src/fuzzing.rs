@@ -4,7 +4,7 @@
 
 use crate::alerts::kept as alerts;
 use crate::backup::restore;
-use crate::{clients, config, identity, people, state_files, tls};
+use crate::{clients, config, identity, people, retirement, state_files, tls};
 use bulla_formats::hash::Hash;
 use std::path::Path;
 
@@ -37,6 +37,11 @@ pub fn people_list(bytes: &[u8]) -> Option<Vec<u8>> {
 /// What receivers of alerts are owed, in the bytes of its file, written again; `None` when the file is refused.
 pub fn alerts_file(bytes: &[u8]) -> Option<Vec<u8>> {
     alerts::parse(bytes).ok().map(|kept| alerts::text(&kept).into_bytes())
+}
+
+/// The decision that a box retires, in the bytes of its file, written again; `None` when the file is refused.
+pub fn retirement(bytes: &[u8]) -> Option<Vec<u8>> {
+    retirement::text(&retirement::parse(bytes).ok()?).ok().map(String::into_bytes)
 }
 
 /// The identity in the bytes of its file, written again; `None` when the file is refused.

@@ -63,6 +63,8 @@ fn hand_written_seeds_are_taken() {
             12 => of_box::people_list(&checked(seed)).is_some(),
             13 => of_box::alerts_file(seed).is_some(),
             14 => of_box::alerts_file(&checked(seed)).is_some(),
+            15 => of_box::retirement(seed).is_some(),
+            16 => of_box::retirement(&checked(seed)).is_some(),
             _ => of_box::common_name(seed).is_some(),
         };
         assert!(ok, "state, {choice}");

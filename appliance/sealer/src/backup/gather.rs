@@ -7,6 +7,7 @@
 use crate::config::Config;
 use crate::identity;
 use crate::problem::{Kind, Problem};
+use crate::retirement;
 use anyhow::{Context as _, Result};
 use bulla_formats::backup::is_file_name;
 use bulla_formats::hash::Hash;
@@ -16,8 +17,9 @@ use std::path::{Path, PathBuf};
 
 /// Directory of the copies, inside the state directory.
 const WORK: &str = "backup.tmp";
-/// Files that a box makes again by itself; what it owed receivers of alerts is over when a backup is brought back.
-const DERIVED: [&str; 3] = ["lock", "search.redb", "alerts.json"];
+/// Files that a box makes again by itself; what it owed receivers of alerts, and what it had asked people to approve, is over
+/// when a backup is brought back.
+const DERIVED: [&str; 4] = ["lock", "search.redb", "alerts.json", retirement::ASKED];
 
 /// One file of the backup.
 #[derive(Debug)]

@@ -40,6 +40,9 @@ pub struct RetireArgs {
     /// Why, with --yes-retire; it stands in the final entry and in the certificate.
     #[arg(long, requires = "yes_retire")]
     reason: Option<String>,
+    /// Gives up what was decided, as long as the log has not ended: the box seals again. Approvals are used all the same.
+    #[arg(long, conflicts_with_all = ["approved", "yes_retire", "out"])]
+    cancel: bool,
     /// Where else to write the destruction certificate.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -48,6 +51,11 @@ pub struct RetireArgs {
 /// Carries it as far as it goes.
 pub fn execute(args: &RetireArgs, config: &Config, out: &mut impl Write) -> Result<u8> {
     let state = &config.state_dir;
+    if args.cancel {
+        retirement::cancel(config)?;
+        writeln!(out, "this box does not retire, and seals again")?;
+        return Ok(0);
+    }
     let begun = retirement::in_place_of_identity(state).is_some();
     let decided = match (&args.approved, &args.yes_retire) {
         _ if begun => None,

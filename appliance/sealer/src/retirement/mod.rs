@@ -18,7 +18,7 @@ mod order;
 mod wipe;
 
 pub use ask::{ask, withdraw};
-pub use order::{Decided, Order, decide, pending};
+pub use order::{Decided, Order, cancel, decide, parse, pending, text};
 
 use crate::config::Config;
 use crate::identity;

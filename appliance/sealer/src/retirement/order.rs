@@ -105,6 +105,11 @@ pub fn parse(bytes: &[u8]) -> Result<Order> {
     Ok(order)
 }
 
+/// The text of its file.
+pub fn text(order: &Order) -> Result<String> {
+    Ok(checked_json::with_checksum(&serde_json::to_string_pretty(order)?))
+}
+
 /// Takes a decision.
 ///
 /// # Errors
@@ -173,10 +178,20 @@ pub fn decide(config: &Config, by: &Decided<'_>) -> Result<Order> {
         reason,
         change,
     };
-    let text = checked_json::with_checksum(&serde_json::to_string_pretty(&order)?);
-    write_atomically(&state.join(ORDER), text.as_bytes())?;
+    write_atomically(&state.join(ORDER), text(&order)?.as_bytes())?;
     remove(&state.join(ASKED))?;
     Ok(order)
+}
+
+/// Gives a decision up; its approvals are used all the same.
+///
+/// # Errors
+/// The log has ended, or nobody has decided.
+pub fn cancel(config: &Config) -> Result<()> {
+    let ledger = ask::open(config)?;
+    ensure!(!ledger.has_ended(), "the log has its final entry, and there is no way back");
+    ensure!(pending(&config.state_dir)?.is_some(), "nobody has decided that this box retires");
+    remove(&config.state_dir.join(ORDER))
 }
 
 fn refused(refusal: Refusal) -> anyhow::Error {

@@ -7,14 +7,23 @@ use super::{seed, split};
 use crate::genuine::{SEALS, SIGNED};
 use bulla_box::fuzzing::{
     alerts_file, ca_certificate, client_list, common_name, erasure, identity_file, kept_order, lock,
-    openings, people_list, queue_id,
+    openings, people_list, queue_id, retirement,
 };
 use bulla_formats::checked_json::with_checksum;
 use bulla_formats::entry::Entry;
 use bulla_formats::json::base64_encode;
 use serde_json::{Value, json};
 
-const CHOICES: u8 = 15;
+const CHOICES: u8 = 17;
+
+const RETIREMENT: &str = r#"{
+  "bulla": "retirement/v1",
+  "origin": "bank.example/abababababababababababababababababababab/1",
+  "everything": true,
+  "withoutAnchors": false,
+  "withoutCopies": true,
+  "reason": "end of life"
+}"#;
 
 fn again(read: fn(&[u8]) -> Option<Vec<u8>>, bytes: &[u8]) {
     if let Some(written) = read(bytes) {
@@ -39,6 +48,8 @@ pub fn run(data: &[u8]) {
         12 => again(people_list, &checked(data)),
         13 => again(alerts_file, data),
         14 => again(alerts_file, &checked(data)),
+        15 => again(retirement, data),
+        16 => again(retirement, &checked(data)),
         4 => drop(ca_certificate(data).map(|()| assert!(data.is_ascii()))),
         5 => {
             let found = lock(data);
@@ -121,6 +132,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
         seed(12, people().to_string()),
         seed(13, with_checksum(&alerts())),
         seed(14, alerts()),
+        seed(16, RETIREMENT),
+        seed(15, with_checksum(RETIREMENT)),
         seed(4, "-----BEGIN CERTIFICATE-----\nMAMCAQU=\n-----END CERTIFICATE-----\n"),
         seed(5, lock),
         seed(6, erasure),
