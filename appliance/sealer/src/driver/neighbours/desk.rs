@@ -36,6 +36,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use zeroize::Zeroizing;
 
+/// A mirror entry is logged no more often than this by a box that retires: it waits for nothing else.
+const RETIRING_ENTRY_EVERY_MILLIS: u64 = 2_000;
 /// Longest pause between two looks.
 const LOOK_MILLIS: u64 = 1_000;
 /// For one neighbour the TPM quotes no more often than this.
@@ -253,6 +255,10 @@ impl Desk {
             start_wait: desk.config.start_wait_seconds * 1_000,
             challenge_every: desk.config.challenge_every_seconds * 1_000,
             quote_gap: quote_gap(desk.config.challenge_every_seconds),
+            entry_every: match desk.shared.retiring {
+                true => RETIRING_ENTRY_EVERY_MILLIS,
+                false => GossipConfig::default().entry_every,
+            },
             ..GossipConfig::default()
         };
         desk.machine = Gossip::new(settings, &begun, boottime_millis());
