@@ -5,9 +5,9 @@
 
 use super::{Order, ask};
 use crate::config::Config;
-use crate::driver::{self, Sealer};
+use crate::driver::{self, Condition, Sealer};
 use crate::identity;
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use bulla_formats::body::anchor::AnchorBody;
 use bulla_formats::body::mirror::MirrorBody;
 use bulla_formats::body::operator_action::{Approval, OperatorActionBody, Parameter};
@@ -78,6 +78,12 @@ fn end(
     order: &Order,
     out: &mut impl Write,
 ) -> Result<Option<String>> {
+    if let Condition::RollbackSuspected { finding } = sealer.status().condition {
+        bail!(
+            "a rollback is suspected ({finding}), and nothing is added to a log of which another history may exist; bring the \
+             newest disk back, or have the fleet take the box out (`bulla-fleet revoke --cause retirement`)"
+        );
+    }
     let until = Instant::now() + QUEUE_PATIENCE;
     while sealer.requests_waiting() > 0 {
         ensure!(
