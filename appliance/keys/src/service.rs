@@ -184,6 +184,22 @@ impl KeyService {
         self.tpm("counter increment", Machine::counter_increment)
     }
 
+    /// The counter of staged logs; `None` while no log was ever staged on this TPM.
+    ///
+    /// # Errors
+    /// [`KeyError::NotHardware`]; another index at its place.
+    pub fn staged_counter(&self) -> Result<Option<u64>, KeyError> {
+        self.tpm("counter of staged logs", Machine::staged)
+    }
+
+    /// Increments it; defines it first when it is not there.
+    ///
+    /// # Errors
+    /// As of [`KeyService::counter_increment`].
+    pub fn staged_counter_increment(&self) -> Result<(), KeyError> {
+        self.tpm("increment of the counter of staged logs", Machine::advance_staged)
+    }
+
     /// Has the attestation key certify the counter's value. `qualifying` as for [`KeyService::quote`].
     pub fn counter_certify(&self, qualifying: [u8; 32]) -> Result<CounterCertificate, KeyError> {
         self.tpm("counter certificate", move |machine| machine.counter_certify(&qualifying))

@@ -4,7 +4,7 @@
 
 use crate::alerts::kept as alerts;
 use crate::backup::restore;
-use crate::{clients, config, identity, people, retirement, state_files, tls};
+use crate::{clients, config, identity, people, retirement, staging, state_files, tls};
 use bulla_formats::hash::Hash;
 use std::path::Path;
 
@@ -47,6 +47,11 @@ pub fn retirement(bytes: &[u8]) -> Option<Vec<u8>> {
 /// The identity in the bytes of its file, written again; `None` when the file is refused.
 pub fn identity_file(bytes: &[u8]) -> Option<Vec<u8>> {
     identity::text(&identity::parse(bytes).ok()?).ok().map(String::into_bytes)
+}
+
+/// The package of a staged log in the bytes of its file, written again; `None` when the file is refused.
+pub fn staged_file(bytes: &[u8]) -> Option<Vec<u8>> {
+    staging::text(&staging::parse(bytes).ok()?).ok().map(String::into_bytes)
 }
 
 /// Whether a CA certificate on disk is as the box wrote it.

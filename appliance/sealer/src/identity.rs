@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
-const IDENTITY_FILE: &str = "identity.json";
+pub(crate) const IDENTITY_FILE: &str = "identity.json";
 /// 1 had no checksum; 2 was of a fleet of one in any case.
 pub(crate) const IDENTITY_VERSION: u32 = 3;
 
@@ -150,7 +150,7 @@ pub fn succeed_lost(config: &Config, head: TreeState, reason: &str) -> Result<Cr
 }
 
 /// Which quotas of authorities are in use: their windows know no incarnations.
-fn quotas_of(ledger: &Ledger) -> Option<Vec<u8>> {
+pub(crate) fn quotas_of(ledger: &Ledger) -> Option<Vec<u8>> {
     kept::plan_of(&ledger.control()).unwrap_or_else(|error| {
         log::warn!("the quotas in use cannot be read, and the new log begins without: {error}");
         None
@@ -167,11 +167,11 @@ fn begin_anew(
     let state = &config.state_dir;
     let file = read_file(state)?;
     let keys = open_keys(config)?;
-    let old = log_directory(state, &Origin::parse(&file.origin)?);
     let sealed = file.sealed_fleet_root.as_deref().with_context(|| {
         format!(
-            "this box is enrolled in {}, and only the fleet can enrol a new log of it: move {} away and run \
-             `bulla-box enroll` (the old log stays readable there, and its seals valid)",
+            "this box is enrolled in {}, and only the fleet can enrol a new log of it: begin the one that is staged, if \
+             there is one (`bulla-box staged begin`), or move {} away and run `bulla-box enroll` (the old log stays \
+             readable there, and its seals valid)",
             config.identity.fleet,
             state.display()
         )
@@ -179,16 +179,26 @@ fn begin_anew(
     let secret = keys.unseal(&base64_decode(sealed)?).context("cannot unseal the fleet root")?;
     let secret: &[u8; 32] = secret.as_slice().try_into().context("the sealed fleet root is not a key")?;
     let fleet_root = SigningKey::from_bytes(secret);
-    let succession =
-        SuccessionBody { predecessor: file.origin.clone(), head, cause, reason: reason.to_owned() };
-    let mut predecessors = file.predecessors;
-    let name = old.file_name().context("a log directory has a name")?.to_string_lossy().into_owned();
-    predecessors.push(Predecessor { origin: file.origin, log_directory: name });
+    let succession = SuccessionBody { predecessor: file.origin, head, cause, reason: reason.to_owned() };
+    let predecessors = predecessors_with_current(config)?;
     let beginning = Beginning::of_one(config, &keys, fleet_root)?;
     let succession = Succession { body: succession, quotas };
     let created = beginning::write(config, &keys, &beginning, predecessors, Some(succession))?;
     keys.shutdown();
     Ok(created)
+}
+
+/// The logs that a new one follows: those before the one in force, and that.
+///
+/// # Errors
+/// The identity is not there, or not believed.
+pub fn predecessors_with_current(config: &Config) -> Result<Vec<Predecessor>> {
+    let file = read_file(&config.state_dir)?;
+    let old = log_directory(&config.state_dir, &Origin::parse(&file.origin)?);
+    let log_directory = old.file_name().context("a log directory has a name")?.to_string_lossy().into_owned();
+    let mut predecessors = file.predecessors;
+    predecessors.push(Predecessor { origin: file.origin, log_directory });
+    Ok(predecessors)
 }
 
 /// Opens what `init` made.

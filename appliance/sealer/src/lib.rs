@@ -35,6 +35,7 @@ mod retirement;
 mod retrieve;
 mod run;
 mod server;
+mod staging;
 mod state_files;
 mod telemetry;
 mod tls;

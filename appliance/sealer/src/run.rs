@@ -4,7 +4,7 @@
 //! Refuses to do: listen before the box could answer; stop before running requests have had their time.
 
 use crate::config::Config;
-use crate::{announce, api, backup, dial_out, driver, identity, limits, server, telemetry, tls};
+use crate::{announce, api, backup, dial_out, driver, identity, limits, server, staging, telemetry, tls};
 use anyhow::{Context, Result};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -73,6 +73,13 @@ async fn serve(mut config: Config) -> Result<u8> {
 type Started = (driver::Sealer, Arc<rustls::ServerConfig>, Arc<tls::Certificates>);
 
 fn start(config: &Config) -> Result<Started> {
+    if let Some(directory) = staging::interrupted(config) {
+        anyhow::bail!(
+            "a staged log was being begun, and is in {}; run `bulla-box staged begin` again, or remove that directory if the \
+             log in use is to go on",
+            directory.display()
+        );
+    }
     backup::gather::sweep(&config.state_dir);
     let identity = identity::open(config)?;
     // Before the driver: on a suspected rollback it closes the keys, and verification goes on over TLS.

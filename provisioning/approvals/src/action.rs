@@ -54,6 +54,8 @@ pub enum Kind {
     Anchors = 11,
     /// Which boots are good, and what a seal must meet, from now on.
     Policy = 12,
+    /// Members get the enrolment of a log that they may begin by themselves when the one in use is lost.
+    Stage = 20,
 }
 
 impl Kind {
@@ -73,6 +75,7 @@ impl Kind {
             Kind::Hubs => "hubs",
             Kind::Anchors => "anchors",
             Kind::Policy => "policy",
+            Kind::Stage => "stage",
         }
     }
 }

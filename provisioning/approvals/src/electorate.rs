@@ -107,7 +107,7 @@ impl Electorate {
         };
         let needed = match kind {
             Kind::Quarantine => 1,
-            Kind::Enrol | Kind::Box => bench.needed,
+            Kind::Enrol | Kind::Stage | Kind::Box => bench.needed,
             Kind::Import
             | Kind::Release
             | Kind::Revoke

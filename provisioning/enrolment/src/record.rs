@@ -214,6 +214,29 @@ impl Record {
         Ok(self)
     }
 
+    /// Whether the box goes on with another log, and begins this one by itself when that is lost.
+    pub fn is_staged(&self) -> bool {
+        self.request().in_use.is_some()
+    }
+
+    /// A person says yes to a log that is staged for a member, without going to the box: its TPM has proven that it is
+    /// that member's, so there is no other box that a fingerprint could tell it from.
+    ///
+    /// # Errors
+    /// When nothing is proven, something is decided, or the box is no member yet.
+    pub fn approve_staged(mut self, by: &str, now_millis: u64) -> Result<Self, StepError> {
+        match self.stage() {
+            Stage::Proven if self.is_staged() => {}
+            Stage::Proven => return Err(StepError::Fingerprint),
+            stage => {
+                return Err(StepError::Stage { is: stage.name(), needs: "only proven ones can be approved" });
+            }
+        }
+        check_text("who approves", by)?;
+        self.approved = Some(ApprovedStep { at: now_millis, by: by.to_owned() });
+        Ok(self)
+    }
+
     /// A person says no.
     ///
     /// # Errors

@@ -44,6 +44,8 @@ pub enum Code {
     Origin,
     /// A log of that origin, or a later one of the same TPM, is enrolled already.
     OriginTaken,
+    /// A log is to be staged for a box that goes on with another one than it says, or is no member.
+    LogInUse,
     /// The head is not that of a log which has not begun.
     Head,
     /// The log key is none.
@@ -96,7 +98,7 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Code; 42] = [
+    pub const ALL: [Code; 43] = [
         Code::Malformed,
         Code::OtherFleet,
         Code::OtherRegistrar,
@@ -115,6 +117,7 @@ impl Code {
         Code::CounterTemplate,
         Code::Origin,
         Code::OriginTaken,
+        Code::LogInUse,
         Code::Head,
         Code::LogKey,
         Code::RequestUnknown,
@@ -162,6 +165,7 @@ impl Code {
             Code::CounterTemplate => "counter-template",
             Code::Origin => "origin",
             Code::OriginTaken => "origin-taken",
+            Code::LogInUse => "log-in-use",
             Code::Head => "head",
             Code::LogKey => "log-key",
             Code::RequestUnknown => "request-unknown",

@@ -46,6 +46,8 @@ pub trait Book {
     fn record(&self, transcript: &Hash) -> Option<Record>;
     /// The newest log of this TPM in the fleet: its incarnation and its key.
     fn newest_log(&self, ek_spki_sha256: &Hash) -> Option<(u64, [u8; 32])>;
+    /// What the fleet's people have approved of the log that this member goes on with.
+    fn log_in_use(&self, ek_spki_sha256: &Hash) -> Option<EnrolmentContent>;
     /// What the fleet's people have approved of the log with this name.
     fn membership(&self, origin: &str) -> Option<EnrolmentContent>;
 }
@@ -295,6 +297,19 @@ pub(crate) fn admissible(book: &impl Book, presented: &Presented) -> Judged<()> 
             let why =
                 format!("the TPM with endorsement key {ek} was taken out of the fleet for good: {reason}");
             return Err(Refusal::new(Code::EkTombstoned, why));
+        }
+    }
+    if let Some(said) = &presented.request.in_use {
+        // The TPM of a member, by the same attestation key, and no second name for a log that people gave up.
+        let of_member = book.log_in_use(ek).is_some_and(|log| {
+            log.origin == *said && log.attestation_key == presented.request.attestation_key
+        });
+        if !of_member {
+            let why = format!(
+                "a log can be staged only for a member that goes on with its last log and the attestation key of that; \
+                 this box says {said}, and the roster another"
+            );
+            return Err(Refusal::new(Code::LogInUse, why));
         }
     }
     let incarnation = presented.origin.incarnation();

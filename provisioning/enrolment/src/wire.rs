@@ -9,6 +9,7 @@ use bulla_formats::der::{self, DerError, Octets32};
 use bulla_formats::enrolment::{EnrolmentContent, Hardware};
 use bulla_formats::entry::{NUMBER_MAX, TreeState};
 use bulla_formats::hash::{Hash, sha256};
+use bulla_formats::origin::Origin;
 use bulla_formats::tpm::{TpmError, TpmtPublic};
 use rasn::types::OctetString;
 use rasn::{AsnType, Decode, Decoder, Encode};
@@ -74,6 +75,9 @@ pub struct Request {
     pub event_log: OctetString,
     /// What the box says of itself.
     pub remarks: Vec<Remark>,
+    /// The log that the box goes on with: present when the one that is asked for is to be begun later, by the box alone.
+    #[rasn(tag(context, 0))]
+    pub in_use: Option<String>,
 }
 
 /// What an attestation key says.
@@ -227,6 +231,8 @@ impl Request {
         limit(WHAT, certificates_fit, "it has more than 8 EK certificates, or one longer than 4096 bytes")?;
         limit(WHAT, request.event_log.len() <= EVENT_LOG_BYTES_MAX, "its event log is too long")?;
         limit(WHAT, request.head.size <= NUMBER_MAX, NUMBER)?;
+        let in_use = request.in_use.as_deref();
+        limit(WHAT, in_use.is_none_or(|log| Origin::parse(log).is_ok()), "the log in use is no origin")?;
         limit(
             WHAT,
             remarks_fit,

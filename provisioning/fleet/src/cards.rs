@@ -2,7 +2,7 @@
 //!
 //! A card whose four keys are those of the card in the roster says where the box is now: its own keys have signed that, and
 //! it is passed on as it is. One with other keys waits for people (`bulla-fleet propose cards`).
-//! Refuses to do: keep a card that is not of a member's last log, or go back to an older one.
+//! Refuses to do: keep a card that is not of a member's last log or one staged for it, or go back to an older one.
 //! Invariant: at most one card for each log, so boxes cannot fill the disk.
 
 use crate::exit::{Exit, Failure};
@@ -64,7 +64,8 @@ impl Cards {
 
     /// Cards of members that are newer than the roster's: in the order of their boxes.
     fn newer<'a>(&'a self, roster: &'a Roster) -> impl Iterator<Item = Result<PeerCard, Failure>> + 'a {
-        let logs = roster.inventory().boxes().filter_map(|listed| listed.logs.last());
+        let logs = roster.inventory().boxes();
+        let logs = logs.flat_map(|listed| listed.logs.last().into_iter().chain(&listed.staged));
         let cards = logs.filter_map(|log| self.of(&log.origin).transpose());
         cards.filter(|card| match card {
             Ok(card) => roster.inventory().check_card(card).is_ok(),

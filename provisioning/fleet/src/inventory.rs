@@ -6,6 +6,7 @@ use crate::desk::{ROSTER, read_roster};
 use crate::exit::{Exit, Failure};
 use crate::files;
 use crate::propose::{Proposal, one_box};
+use bulla_formats::enrolment::EnrolmentContent;
 use bulla_formats::report::utc;
 use bulla_roster::deed::Deed;
 use bulla_roster::inventory::{Listed, State};
@@ -181,6 +182,13 @@ fn show(args: &ShowArgs) -> Result<Exit, Failure> {
             hex::encode(*log.log_key)
         ));
     }
+    for log in &listed.staged {
+        crate::say(&format!(
+            "staged           {}, log key ed25519:{}\n",
+            log.origin,
+            hex::encode(*log.log_key)
+        ));
+    }
     if let Some(card) = &listed.card {
         let (content, addresses) = (card.content(), card.content().addresses.join(", "));
         crate::say(&format!(
@@ -219,14 +227,16 @@ fn about(roster: &Roster, listed: &Listed) -> Vec<String> {
     let ek = &listed.row.ek_spki_sha256;
     let concerns = |deed: &Deed| match deed {
         Deed::Import(rows) => rows.iter().any(|row| row.ek_spki_sha256 == *ek),
-        Deed::Enrol(contents) => contents.iter().any(|content| content.ek_spki_sha256 == *ek),
+        Deed::Enrol(contents) | Deed::Stage(contents) => {
+            contents.iter().any(|content| content.ek_spki_sha256 == *ek)
+        }
         Deed::Quarantine(named) | Deed::Release(named) | Deed::Pardon(named) => named.ek_spki_sha256 == *ek,
         Deed::Revoke(said) => said.ek_spki_sha256 == *ek || said.successor.as_ref() == Some(ek),
         Deed::Replace(said) => said.ek_spki_sha256 == *ek || said.successor == *ek,
         // What a box does itself is no version of the roster.
         Deed::Operators { .. } | Deed::Hubs(_) | Deed::Anchors(_) | Deed::Policy(_) | Deed::AtBox(_) => false,
         Deed::Cards(cards) => {
-            let of_it = |origin: &str| listed.logs.iter().any(|log| log.origin == origin);
+            let of_it = |origin: &str| listed.all_logs().any(|log| log.origin == origin);
             cards.iter().any(|card| of_it(card.origin().as_str()))
         }
     };
@@ -237,11 +247,10 @@ fn about(roster: &Roster, listed: &Listed) -> Vec<String> {
 /// A box as JSON.
 fn to_json(listed: &Listed) -> Value {
     let key = |ek: &[u8; 32]| format!("ek:sha256:{}", hex::encode(ek));
-    let logs: Vec<Value> = listed
-        .logs
-        .iter()
-        .map(|log| json!({"origin": log.origin, "logKey": hex::encode(*log.log_key), "enrolledMillis": log.enrolled_at}))
-        .collect();
+    let of = |logs: &[EnrolmentContent]| -> Vec<Value> {
+        let value = |log: &EnrolmentContent| json!({"origin": log.origin, "logKey": hex::encode(*log.log_key), "enrolledMillis": log.enrolled_at});
+        logs.iter().map(value).collect()
+    };
     let tombstones: Vec<Value> = listed
         .tombstones
         .iter()
@@ -269,7 +278,8 @@ fn to_json(listed: &Listed) -> Value {
         "endorsementKey": key(&listed.row.ek_spki_sha256),
         "state": listed.state.name(),
         "sinceVersion": listed.since,
-        "logs": logs,
+        "logs": of(&listed.logs),
+        "staged": of(&listed.staged),
         "card": listed.card.as_ref().map(|card| json!({
             "fingerprint": card.fingerprint(),
             "sequence": card.content().sequence,

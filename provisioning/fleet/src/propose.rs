@@ -349,7 +349,7 @@ pub fn revoke(args: &RevokeArgs) -> Result<Exit, Failure> {
     }
     let trees = args.good.iter().map(|path| good_tree(listed, path)).collect::<Result<Vec<_>, _>>()?;
     let mut logs = Vec::new();
-    for log in listed.live_logs() {
+    for log in listed.revocable(cause) {
         let mut of_log = trees.iter().filter(|tree| tree.origin == log.origin);
         let tree = match (of_log.next(), of_log.next()) {
             (Some(tree), None) => tree.clone(),
@@ -388,7 +388,7 @@ fn good_tree(listed: &Listed, path: &Path) -> Result<GoodTree, Failure> {
     let text = std::str::from_utf8(&bytes).map_err(|error| refused(&error))?;
     let note = SignedNote::parse(text).map_err(|error| refused(&error))?;
     let first = note.text.lines().next().unwrap_or_default();
-    let Some(log) = listed.live_logs().find(|log| log.origin == first) else {
+    let Some(log) = listed.revocable(Cause::Compromise).find(|log| log.origin == first) else {
         return Err(refused(&"it is of no log of this box that is not given up already"));
     };
     let origin = Origin::parse(&log.origin).map_err(|error| refused(&error))?;

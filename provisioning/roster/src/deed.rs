@@ -25,6 +25,8 @@ use rasn::{AsnType, Decode, Decoder, Encode};
 pub const IMPORT_MAX: usize = 4096;
 /// Most boxes enrolled at once.
 pub const ENROL_MAX: usize = 64;
+/// Most logs that wait for one box to begin them.
+pub const STAGED_MAX: usize = 64;
 /// Longest serial number, model or branch in bytes.
 pub const FIELD_BYTES_MAX: usize = 64;
 /// Most cards in one action.
@@ -115,6 +117,8 @@ pub enum Deed {
     Import(Vec<Row>),
     /// Boxes become members, each with a log.
     Enrol(Vec<EnrolmentContent>),
+    /// Members may begin these logs by themselves, when the one in use is lost.
+    Stage(Vec<EnrolmentContent>),
     /// A box is held back.
     Quarantine(Named),
     /// It is not any more.
@@ -156,6 +160,7 @@ impl Deed {
         let deed = match kind {
             Kind::Import => Deed::Import(read(parameters)?),
             Kind::Enrol => Deed::Enrol(read(parameters)?),
+            Kind::Stage => Deed::Stage(read(parameters)?),
             Kind::Quarantine => Deed::Quarantine(read(parameters)?),
             Kind::Release => Deed::Release(read(parameters)?),
             Kind::Revoke => Deed::Revoke(read(parameters)?),
@@ -186,7 +191,7 @@ impl Deed {
     pub fn encode(&self) -> Vec<u8> {
         match self {
             Deed::Import(rows) => der::encode(rows),
-            Deed::Enrol(enrolments) => der::encode(enrolments),
+            Deed::Enrol(enrolments) | Deed::Stage(enrolments) => der::encode(enrolments),
             Deed::Quarantine(named) | Deed::Release(named) | Deed::Pardon(named) => der::encode(named),
             Deed::Revoke(revocation) => der::encode(revocation),
             Deed::Replace(replacement) => der::encode(replacement),
@@ -210,6 +215,7 @@ impl Deed {
         match self {
             Deed::Import(_) => Kind::Import,
             Deed::Enrol(_) => Kind::Enrol,
+            Deed::Stage(_) => Kind::Stage,
             Deed::Quarantine(_) => Kind::Quarantine,
             Deed::Release(_) => Kind::Release,
             Deed::Revoke(_) => Kind::Revoke,
@@ -236,7 +242,7 @@ impl Deed {
                 count("boxes", rows.len(), IMPORT_MAX)?;
                 rows.iter().try_for_each(Row::check)
             }
-            Deed::Enrol(enrolments) => {
+            Deed::Enrol(enrolments) | Deed::Stage(enrolments) => {
                 count("boxes", enrolments.len(), ENROL_MAX)?;
                 enrolments.iter().try_for_each(check_enrolment)
             }

@@ -2,9 +2,10 @@
 //!
 //! Refuses to do: forget a box, or let an endorsement key that left in again without a pardon, or twice with one.
 //! Invariants: one entry for each endorsement key; of boxes that have not left, one for each serial number; no log has
-//! two boxes, and no key two logs; a card is of the last log of its box, and no key on it was ever another box's.
+//! two boxes, and no key two logs; a card is of the last log of its box, and no key on it was ever another box's; a staged
+//! log becomes the last one with its card, and is never forgotten.
 
-use crate::deed::{Cause, Deed, GoodTree, Replacement, Revocation, Row};
+use crate::deed::{Cause, Deed, GoodTree, Replacement, Revocation, Row, STAGED_MAX};
 use crate::refusal::{Result, RosterRefusal};
 use crate::terms::Hub;
 use crate::vouched::{Held, held};
@@ -74,8 +75,10 @@ pub struct Listed {
     pub since: u64,
     /// Its logs in the order they were enrolled.
     pub logs: Vec<EnrolmentContent>,
-    /// Versions of the roster that enrolled them.
+    /// Versions of the roster that enrolled them; of one that was staged, the version that took it up.
     pub enrolled_by: Vec<u64>,
+    /// Logs after the last one that the box may begin by itself, in the order they were staged.
+    pub staged: Vec<EnrolmentContent>,
     /// Times that it left.
     pub tombstones: Vec<Tombstone>,
     /// The card of its last log, once people have approved one.
@@ -88,6 +91,38 @@ impl Listed {
     /// The card by which its neighbours know it: while it is a member.
     pub fn member_card(&self) -> Option<&PeerCard> {
         self.card.as_ref().filter(|_| self.state == State::Enrolled)
+    }
+
+    /// The log with this name, if a card of it is one of this box: the last one, or one that is staged.
+    fn log_of_card(&self, origin: &str) -> Option<&EnrolmentContent> {
+        self.logs.last().into_iter().chain(&self.staged).find(|log| log.origin == origin)
+    }
+
+    /// The log that it began last, as far as the roster knows.
+    pub fn in_use(&self) -> Option<&EnrolmentContent> {
+        self.logs.last().filter(|_| self.state == State::Enrolled)
+    }
+
+    /// All its logs, those that wait to be begun last.
+    pub fn all_logs(&self) -> impl DoubleEndedIterator<Item = &EnrolmentContent> {
+        self.logs.iter().chain(&self.staged)
+    }
+
+    /// The logs that a revocation for this cause names. Whoever has a box's keys can begin what was staged for it, so a
+    /// compromise gives that up, too.
+    pub fn revocable(&self, cause: Cause) -> impl Iterator<Item = &EnrolmentContent> {
+        let staged = if cause == Cause::Compromise { self.staged.as_slice() } else { &[] };
+        self.live_logs().chain(staged)
+    }
+
+    /// What was staged up to `origin` counts as begun, as version `version`.
+    fn take_up(&mut self, origin: Option<&str>, version: u64) {
+        let until = match origin {
+            Some(origin) => self.staged.iter().position(|log| log.origin == origin).map_or(0, |at| at + 1),
+            None => self.staged.len(),
+        };
+        self.enrolled_by.extend(std::iter::repeat_n(version, until));
+        self.logs.extend(self.staged.drain(..until));
     }
 
     /// Its logs that no revocation for compromise has given up: the next revocation names them.
@@ -175,7 +210,8 @@ impl Inventory {
     pub fn check(&self, fleet: &str, deed: &Deed) -> Result<()> {
         match deed {
             Deed::Import(rows) => self.check_import(rows),
-            Deed::Enrol(enrolments) => self.check_enrol(fleet, enrolments),
+            Deed::Enrol(enrolments) => self.check_enrol(fleet, enrolments, false),
+            Deed::Stage(enrolments) => self.check_enrol(fleet, enrolments, true),
             Deed::Quarantine(named) => {
                 self.one_of(&named.ek_spki_sha256, &[State::Expected, State::Enrolled]).map(drop)
             }
@@ -208,9 +244,9 @@ impl Inventory {
         self.one_of(&listed.row.ek_spki_sha256, &[State::Enrolled, State::Quarantined])
     }
 
-    /// The box whose last log this is.
+    /// The box whose last log this is, or for which it is staged.
     pub fn of_log(&self, origin: &str) -> Option<&Listed> {
-        self.boxes().find(|listed| listed.logs.last().is_some_and(|log| log.origin == origin))
+        self.boxes().find(|listed| listed.log_of_card(origin).is_some())
     }
 
     /// Whether `card` could be that of its box.
@@ -222,7 +258,7 @@ impl Inventory {
         let listed = self.of_log(name).ok_or_else(|| RosterRefusal::UnknownBox(name.to_owned()))?;
         let ek = &listed.row.ek_spki_sha256;
         self.one_of(ek, &[State::Enrolled])?;
-        let own_log = listed.logs.last().is_some_and(|log| log.log_key == card.content().log_key);
+        let own_log = listed.log_of_card(name).is_some_and(|log| log.log_key == card.content().log_key);
         let foreign = |key: &Octets32| {
             self.keys.contains(&key.to_vec()) || self.card_keys.get(key).is_some_and(|whose| whose != ek)
         };
@@ -230,7 +266,9 @@ impl Inventory {
             return Err(RosterRefusal::KnownKey(name.to_owned()));
         }
         match &listed.card {
-            Some(before) if !card.replaces(before) => Err(RosterRefusal::OlderCard(name.to_owned())),
+            Some(before) if before.origin() == card.origin() && !card.replaces(before) => {
+                Err(RosterRefusal::OlderCard(name.to_owned()))
+            }
             _ => Ok(listed),
         }
     }
@@ -294,20 +332,22 @@ impl Inventory {
         Ok(())
     }
 
-    fn check_enrol(&self, fleet: &str, enrolments: &[EnrolmentContent]) -> Result<()> {
+    fn check_enrol(&self, fleet: &str, enrolments: &[EnrolmentContent], staging: bool) -> Result<()> {
+        // Only who has a log has a next one.
+        let states: &[State] = if staging { &[State::Enrolled] } else { &[State::Expected, State::Enrolled] };
         let (mut boxes, mut keys) = (BTreeSet::new(), BTreeSet::new());
         for content in enrolments {
             let ek = &content.ek_spki_sha256;
             let listed = match self.known(ek)? {
                 listed if listed.state.has_left() => return Err(RosterRefusal::Tombstoned(hex_of(ek))),
-                _ => self.one_of(ek, &[State::Expected, State::Enrolled])?,
+                _ => self.one_of(ek, states)?,
             };
             if !boxes.insert(ek) {
                 return Err(RosterRefusal::KnownBox(hex_of(ek)));
             }
             // A box begins its next log under a higher incarnation, never one of before.
             let incarnation = |origin: &str| Origin::parse(origin).map(|origin| origin.incarnation());
-            let next = listed.logs.last().is_none_or(|last| {
+            let next = listed.all_logs().next_back().is_none_or(|last| {
                 matches!((incarnation(&last.origin), incarnation(&content.origin)), (Ok(a), Ok(b)) if a < b)
             });
             if content.fleet != fleet || !next || self.origins.contains(&content.origin) {
@@ -317,9 +357,13 @@ impl Inventory {
             let log_key = content.log_key.to_vec();
             let attestation = content.attestation_key.to_vec();
             let own = listed.logs.last().is_some_and(|last| last.attestation_key == content.attestation_key);
+            if staging && listed.staged.len() >= STAGED_MAX {
+                let why = format!("{STAGED_MAX} logs are staged for {} already", listed.row.serial);
+                return Err(RosterRefusal::Parameters(why));
+            }
             let known = self.keys.contains(&log_key)
                 || self.card_keys.contains_key(&content.log_key)
-                || (!own && self.keys.contains(&attestation));
+                || (!own && (staging || self.keys.contains(&attestation)));
             if known || !keys.insert(log_key) || !keys.insert(attestation) {
                 return Err(RosterRefusal::KnownKey(content.origin.clone()));
             }
@@ -334,7 +378,8 @@ impl Inventory {
             Cause::Retirement | Cause::Replaced => &[State::Expected, State::Enrolled, State::Quarantined],
         };
         let listed = self.one_of(&revocation.ek_spki_sha256, states)?;
-        if !listed.live_logs().map(|log| &log.origin).eq(revocation.logs.iter().map(|log| &log.origin)) {
+        let named = listed.revocable(revocation.cause);
+        if !named.map(|log| &log.origin).eq(revocation.logs.iter().map(|log| &log.origin)) {
             return Err(RosterRefusal::LogsDiffer);
         }
         if let Some(successor) = &revocation.successor {
@@ -355,6 +400,7 @@ impl Inventory {
                         since: version,
                         logs: Vec::new(),
                         enrolled_by: Vec::new(),
+                        staged: Vec::new(),
                         tombstones: Vec::new(),
                         card: None,
                         before_quarantine: None,
@@ -362,12 +408,20 @@ impl Inventory {
                     self.boxes.insert(row.ek_spki_sha256, listed);
                 }
             }
+            Deed::Stage(enrolments) => {
+                for content in enrolments {
+                    self.know(content);
+                    if let Some(listed) = self.boxes.get_mut(&content.ek_spki_sha256) {
+                        listed.staged.push(content.clone());
+                    }
+                }
+            }
             Deed::Enrol(enrolments) => {
                 for content in enrolments {
-                    self.keys.insert(content.log_key.to_vec());
-                    self.keys.insert(content.attestation_key.to_vec());
-                    self.origins.insert(content.origin.clone());
+                    self.know(content);
                     self.set(&content.ek_spki_sha256, version, |listed| {
+                        // A log of a higher number has begun: those before it come no more after it.
+                        listed.take_up(None, version);
                         listed.logs.push(content.clone());
                         listed.enrolled_by.push(version);
                         // It was of the log before.
@@ -409,11 +463,18 @@ impl Inventory {
                     };
                     self.card_keys.extend(keys_of(card).map(|key| (key, ek)));
                     if let Some(listed) = self.boxes.get_mut(&ek) {
+                        listed.take_up(Some(card.origin().as_str()), version);
                         listed.card = Some(card.clone());
                     }
                 }
             }
         }
+    }
+
+    fn know(&mut self, content: &EnrolmentContent) {
+        self.keys.insert(content.log_key.to_vec());
+        self.keys.insert(content.attestation_key.to_vec());
+        self.origins.insert(content.origin.clone());
     }
 
     fn give_up(&mut self, revocation: Revocation, held: Vec<Option<Held>>, version: u64) {
@@ -422,6 +483,9 @@ impl Inventory {
             // One that had left before may share its number with a box that has not.
             free = (!listed.state.has_left()).then(|| listed.row.serial.clone());
             listed.before_quarantine = None;
+            if revocation.cause == Cause::Compromise {
+                listed.take_up(None, version);
+            }
             let state = match revocation.cause {
                 Cause::Compromise => State::Revoked,
                 Cause::Retirement | Cause::Replaced => State::Retired,

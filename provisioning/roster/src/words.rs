@@ -48,7 +48,12 @@ pub(crate) fn describe(roster: &Roster, action: &Action, deed: &Deed) -> String 
                 ));
             }
         }
-        Deed::Enrol(enrolments) => {
+        Deed::Enrol(enrolments) | Deed::Stage(enrolments) => {
+            if matches!(deed, Deed::Stage(_)) {
+                line(format_args!(
+                    "  STAGED    each may begin this log by itself, when the one in use is lost"
+                ));
+            }
             for content in enrolments {
                 line(format_args!("  box       {}", named(&content.ek_spki_sha256)));
                 line(format_args!("    log       {}", content.origin));

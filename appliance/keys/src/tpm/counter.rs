@@ -2,11 +2,13 @@
 //!
 //! Not ORDERLY, so every increment is in flash before it is answered and none is lost to a power cut. Never undefined
 //! here: a counter from earlier keys on this TPM goes on counting.
+//! Beside it, the counter of staged logs: it moves when a staged log is kept and when one is begun, so that each can be
+//! begun once, whatever comes back from a copy of the disk. It is defined when it is first wanted.
 //! Refuses: an index at our handle that is not such a counter.
 
 use super::address::Address;
 use super::fault::{Fault, evidence, refused, tss};
-use super::handles::{self, ATTESTATION, COUNTER};
+use super::handles::{self, ATTESTATION, COUNTER, STAGED};
 use super::link::Link;
 use super::wire::Command;
 use crate::KeyError;
@@ -31,15 +33,15 @@ pub(super) fn ensure(
 ) -> Result<Vec<u8>, Fault> {
     let handle = match handles::nv_index(context, COUNTER)? {
         Some(handle) => handle,
-        None => define(context, session)?,
+        None => define(context, session, COUNTER)?,
     };
     increment(context, session, handle)?;
-    let public = read_public(address)?;
+    let public = read_public(address, COUNTER)?;
     Parsed::parse(&public).and_then(|public| public.check_counter()).map_err(evidence("rollback counter"))?;
     Ok(public)
 }
 
-fn define(context: &mut Context, session: AuthSession) -> Result<NvIndexHandle, Fault> {
+fn define(context: &mut Context, session: AuthSession, index: u32) -> Result<NvIndexHandle, Fault> {
     const WHAT: &str = "TPM2_NV_DefineSpace";
     let attributes = NvIndexAttributesBuilder::new()
         .with_nv_index_type(NvIndexType::Counter)
@@ -50,7 +52,7 @@ fn define(context: &mut Context, session: AuthSession) -> Result<NvIndexHandle, 
         .build()
         .map_err(tss(WHAT))?;
     let public = NvPublic::builder()
-        .with_nv_index(NvIndexTpmHandle::new(COUNTER).map_err(tss(WHAT))?)
+        .with_nv_index(NvIndexTpmHandle::new(index).map_err(tss(WHAT))?)
         .with_index_name_algorithm(HashingAlgorithm::Sha256)
         .with_index_attributes(attributes)
         .with_data_area_size(usize::from(LEN))
@@ -69,7 +71,7 @@ pub(super) fn open_known(
 ) -> Result<NvIndexHandle, Fault> {
     let lost = || Fault::Key(KeyError::Lost { object: "rollback counter" });
     let handle = handles::nv_index(context, COUNTER)?.ok_or_else(lost)?;
-    if read_public(address)? == expected { Ok(handle) } else { Err(lost()) }
+    if read_public(address, COUNTER)? == expected { Ok(handle) } else { Err(lost()) }
 }
 
 fn increment(context: &mut Context, session: AuthSession, handle: NvIndexHandle) -> Result<(), Fault> {
@@ -80,10 +82,13 @@ fn increment(context: &mut Context, session: AuthSession, handle: NvIndexHandle)
 
 /// TPM2_NV_Read of the value.
 pub(super) fn read(link: &mut Link) -> Result<u64, Fault> {
-    const WHAT: &str = "TPM2_NV_Read (rollback counter)";
     let handle = link.counter;
-    let value = link.authorized(|c| c.nv_read(NvAuth::NvIndex(handle), handle, LEN, 0)).map_err(tss(WHAT))?;
-    let value = value.value().try_into().map_err(|_| refused(WHAT, "the value is not 8 bytes long"))?;
+    read_of(link, handle, "TPM2_NV_Read (rollback counter)")
+}
+
+fn read_of(link: &mut Link, handle: NvIndexHandle, what: &'static str) -> Result<u64, Fault> {
+    let value = link.authorized(|c| c.nv_read(NvAuth::NvIndex(handle), handle, LEN, 0)).map_err(tss(what))?;
+    let value = value.value().try_into().map_err(|_| refused(what, "the value is not 8 bytes long"))?;
     Ok(u64::from_be_bytes(value))
 }
 
@@ -96,6 +101,25 @@ pub(super) fn advance(link: &mut Link) -> Result<u64, Fault> {
         let reason = format!("incremented, but then: {}", KeyError::from(fault));
         Fault::Key(KeyError::Unavailable { what: "TPM2_NV_Increment", reason })
     })
+}
+
+/// TPM2_NV_Read of the counter of staged logs; `None` while no log was ever staged on this TPM.
+pub(super) fn staged(link: &mut Link, address: &Address) -> Result<Option<u64>, Fault> {
+    const WHAT: &str = "counter of staged logs";
+    let Some(handle) = handles::nv_index(&mut link.context, STAGED)? else { return Ok(None) };
+    let public = read_public(address, STAGED)?;
+    Parsed::parse(&public).and_then(|public| public.check_counter()).map_err(evidence(WHAT))?;
+    read_of(link, handle, WHAT).map(Some)
+}
+
+/// TPM2_NV_Increment of the counter of staged logs, which is defined when it is not there.
+pub(super) fn advance_staged(link: &mut Link) -> Result<(), Fault> {
+    let session = link.session;
+    let handle = match handles::nv_index(&mut link.context, STAGED)? {
+        Some(handle) => handle,
+        None => define(&mut link.context, session, STAGED)?,
+    };
+    increment(&mut link.context, session, handle)
 }
 
 /// TPM2_NV_Certify by the attestation key.
@@ -127,6 +151,6 @@ pub(super) fn certify(
 }
 
 /// TPM2_NV_ReadPublic in the very bytes the index's name is computed over.
-fn read_public(address: &Address) -> Result<Vec<u8>, Fault> {
-    Command::new("TPM2_NV_ReadPublic", 0x169).handle(COUNTER).send(address)?.sized()
+fn read_public(address: &Address, index: u32) -> Result<Vec<u8>, Fault> {
+    Command::new("TPM2_NV_ReadPublic", 0x169).handle(index).send(address)?.sized()
 }

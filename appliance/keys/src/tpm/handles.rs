@@ -15,6 +15,8 @@ pub(super) const ATTESTATION: u32 = 0x8142_5501;
 pub(super) const STORAGE: u32 = 0x8142_5502;
 /// The rollback counter.
 pub(super) const COUNTER: u32 = 0x0184_5503;
+/// The counter of staged logs.
+pub(super) const STAGED: u32 = 0x0184_5504;
 /// TPM_RH_OWNER.
 pub(super) const OWNER_HIERARCHY: u32 = 0x4000_0001;
 

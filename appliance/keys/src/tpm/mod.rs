@@ -191,6 +191,14 @@ impl Machine {
         })
     }
 
+    pub(crate) fn staged(&mut self) -> Result<Option<u64>, KeyError> {
+        self.run(Repeat::Harmless, |link, machine| counter::staged(link, &machine.address))
+    }
+
+    pub(crate) fn advance_staged(&mut self) -> Result<(), KeyError> {
+        self.run(Repeat::Never, |link, _| counter::advance_staged(link))
+    }
+
     pub(crate) fn activate(
         &mut self,
         id_object: &[u8],

@@ -72,6 +72,9 @@ impl Book for Open {
     fn newest_log(&self, _: &Hash) -> Option<(u64, [u8; 32])> {
         None
     }
+    fn log_in_use(&self, _: &Hash) -> Option<EnrolmentContent> {
+        None
+    }
     fn membership(&self, _: &str) -> Option<EnrolmentContent> {
         None
     }
@@ -104,6 +107,7 @@ fn request(service: &KeyService, log_key: &SigningKey) -> Request {
         head: TreeState::new(0, empty_root()),
         event_log: Vec::new().into(),
         remarks: Vec::new(),
+        in_use: None,
     }
 }
 

@@ -19,6 +19,7 @@ mod retire;
 mod roster;
 mod running;
 mod scanner;
+mod staged;
 
 use crate::config::Config;
 use crate::{api, fsck, identity, run, tls, trust};
@@ -129,6 +130,11 @@ enum Command {
     /// Takes the stopped box out of service: its log ends, what is secret is destroyed, its TPM cleared. Exit code 3 while
     /// something must happen first. Killed at any moment, the same command goes on.
     Retire(retire::RetireArgs),
+    /// The next log of a member, enrolled ahead of time: for the day on which the log in use is lost and nobody can be asked.
+    Staged {
+        #[command(subcommand)]
+        command: staged::StagedCommand,
+    },
     /// Ends a log that may be an older copy, and begins a new incarnation that names it.
     Succeed {
         /// Why; it is in the new log for ever.
@@ -233,6 +239,7 @@ fn execute(command: Command, config: Config) -> Result<u8> {
         Command::Approval(arguments) => approval::execute(&arguments, &config, &mut out)?,
         Command::Retire(arguments) => return retire::execute(&arguments, &config, &mut out),
         Command::Erase(args) => erase::execute(&args, &config, &mut out)?,
+        Command::Staged { command } => return staged::execute(&command, &config, &mut out),
         Command::Succeed { reason } => {
             let created = identity::succeed(&config, &reason)?;
             writeln!(

@@ -13,6 +13,7 @@ mod medium;
 mod outage;
 mod peers;
 mod sections;
+mod staged;
 mod time;
 mod tsa;
 
@@ -25,6 +26,7 @@ pub use medium::*;
 pub use outage::*;
 pub use peers::*;
 pub use sections::*;
+pub use staged::*;
 pub use time::*;
 pub use tsa::*;
 
@@ -114,6 +116,8 @@ pub struct Config {
     pub medium: Option<MediumConfig>,
     /// A hub that cannot reach this box. Absent (default): none.
     pub dial_out: Option<DialOutConfig>,
+    /// Whether this box may begin its next log by itself, from an enrolment staged for it. Absent (default): no.
+    pub staged: Option<StagedConfig>,
     /// Folders whose files are sealed.
     #[serde(default)]
     pub ingest: IngestConfig,
@@ -254,6 +258,7 @@ impl Config {
         self.peers.as_ref().map_or(Ok(()), peers::check)?;
         self.medium.as_ref().map_or(Ok(()), medium::check)?;
         self.dial_out.as_ref().map_or(Ok(()), dial_out::check)?;
+        self.staged.as_ref().map_or(Ok(()), staged::check)?;
         console::check(&self.console)?;
         self.check_ranges()
     }
@@ -415,6 +420,7 @@ mod tests {
             "anchors",
             "peers",
             "medium",
+            "staged",
             "ingest",
             "time",
             "alerts",
@@ -463,6 +469,8 @@ mod tests {
             ("[peers]\nneighbours_max = 65\n", "peers.neighbours_max"),
             ("[peers]\nstart_wait_seconds = 61\n", "peers.start_wait_seconds"),
             ("[peers]\nhint_seconds = 0\n", "peers.hint_seconds"),
+            ("[staged]\ndays = 0\n", "staged.days"),
+            ("[staged]\nfile = \"staged\"\n", "staged.file"),
             ("[alerts]\nrepeat_hours = 0\n", "alerts.repeat_hours"),
             ("[alerts]\nsite = \"a\\nb\"\n", "alerts.site"),
             ("[alerts]\noff = [\"BullaNothing\"]\n", "alerts.off"),

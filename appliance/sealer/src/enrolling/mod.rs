@@ -9,14 +9,14 @@ mod pending;
 mod registrar;
 
 pub use claim_page::{ClaimPage, code_text};
-pub use pending::Pending;
+pub use pending::{Boot, Pending};
 pub use registrar::Registrar;
 
 use crate::beginning::{self, Beginning};
 use crate::config::Config;
 use crate::identity::{self, Created};
 use crate::tls;
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use bulla_enrolment::boot::QUOTED_PCRS;
 use bulla_enrolment::proof::{Proofs, Purpose};
 use bulla_enrolment::refusal::Code;
@@ -57,6 +57,16 @@ pub trait Told {
     fn obstacle(&mut self, what: &str);
 }
 
+/// How far the conversation with the registrar came.
+pub enum Asked {
+    /// It has issued.
+    Issued(Box<Issued>),
+    /// A person, or something that can pass, is waited for.
+    Waiting(String),
+    /// No.
+    Refused(Refused),
+}
+
 /// Speaks to the registrar until the box is enrolled or refused; with `once`, until something must be waited for.
 ///
 /// # Errors
@@ -68,24 +78,41 @@ pub async fn enrol(
     once: bool,
     told: &mut dyn Told,
 ) -> Result<Outcome> {
+    Ok(match ask(registrar, pending, once, told).await? {
+        Asked::Issued(issued) => Outcome::Enrolled(finish(config, pending, &issued)?),
+        Asked::Waiting(what) => Outcome::Waiting(what),
+        Asked::Refused(refused) => Outcome::Refused(refused),
+    })
+}
+
+/// The conversation alone: what was issued is the caller's to keep.
+///
+/// # Errors
+/// As of [`enrol`].
+pub async fn ask(registrar: &Registrar, pending: &Pending, once: bool, told: &mut dyn Told) -> Result<Asked> {
     let (mut pause, mut proven) = (PAUSES.0, false);
     loop {
         let obstacle = match step(registrar, pending, proven).await {
-            Ok(Answer::Issued(issued)) => return finish(config, pending, &issued).map(Outcome::Enrolled),
+            Ok(Answer::Issued(issued)) => {
+                issued
+                    .check(&pending.request)
+                    .context("the registrar has issued something that this box cannot take")?;
+                return Ok(Asked::Issued(Box::new(issued)));
+            }
             Ok(Answer::Pending(_)) => {
                 if !proven {
                     told.proven();
                 }
                 (proven, pause) = (true, PAUSES.0);
                 if once {
-                    return Ok(Outcome::Waiting("somebody has to approve it".to_owned()));
+                    return Ok(Asked::Waiting("somebody has to approve it".to_owned()));
                 }
                 tokio::time::sleep(POLL).await;
                 continue;
             }
             Ok(Answer::Refused(refused)) if !Code::parse(&refused.code).is_some_and(Code::may_pass) => {
                 pending.give_up()?;
-                return Ok(Outcome::Refused(refused));
+                return Ok(Asked::Refused(refused));
             }
             Ok(Answer::Refused(refused)) => format!("{} ({})", refused.sentence, refused.code),
             Ok(Answer::Challenge(_)) => "the registrar asks for the same proof again".to_owned(),
@@ -93,7 +120,7 @@ pub async fn enrol(
             Err(Failed::Here(error)) => return Err(error),
         };
         if once {
-            return Ok(Outcome::Waiting(obstacle));
+            return Ok(Asked::Waiting(obstacle));
         }
         told.obstacle(&obstacle);
         proven = false;
@@ -144,18 +171,23 @@ fn evidence(pending: &Pending, challenge: &Challenge, channel: &[u8; 32]) -> Res
     let counter = keys
         .counter_certify(proofs.qualifying(Purpose::Counter))
         .context("the TPM does not certify its counter")?;
+    // A running box may have moved it since the request was made: then nothing is sent, and the next run asks anew.
+    ensure!(
+        request.in_use.is_none() || counter.value == pending.counter,
+        "the TPM's counter has moved from {} to {} while the registrar was asked; run the same command again",
+        pending.counter,
+        counter.value
+    );
     let pcr = |(pcr, value): &(u8, [u8; 32])| PcrValue { pcr: *pcr, value: Octets32::new(*value) };
+    let pcrs: Vec<PcrValue> = quote.pcrs.iter().map(pcr).collect();
+    pending.quoted(&pcrs)?;
     Ok(Evidence {
         version: 1,
         transcript: Octets32::new(request.transcript().0),
         nonce: challenge.nonce,
         channel: Octets32::new(*channel),
         activation: Octets32::new(proofs.activation(&secret)),
-        quote: TpmQuote {
-            attest: quote.attest.into(),
-            signature: quote.signature.into(),
-            pcrs: quote.pcrs.iter().map(pcr).collect(),
-        },
+        quote: TpmQuote { attest: quote.attest.into(), signature: quote.signature.into(), pcrs },
         tls_key: certify(Role::Tls, Purpose::TlsKey)?,
         issuing_key: certify(Role::Issuing, Purpose::IssuingKey)?,
         counter: Attestation { attest: counter.attest.into(), signature: counter.signature.into() },
@@ -195,9 +227,24 @@ struct FleetFile<'a> {
     issuing_certificate: String,
 }
 
+/// The text of [`FLEET_FILE`].
+///
+/// # Errors
+/// None for what a registrar issued.
+pub fn fleet_text(registrar: &Registrar, issued: &Issued) -> Result<String> {
+    let fleet = FleetFile {
+        version: 1,
+        registrar: registrar.address(),
+        pin: registrar.pin().to_string(),
+        authority: base64_encode(&issued.authority),
+        tls_certificate: base64_encode(&issued.tls_certificate),
+        issuing_certificate: base64_encode(&issued.issuing_certificate),
+    };
+    Ok(checked_json::with_checksum(&serde_json::to_string_pretty(&fleet)?))
+}
+
 /// Begins the log with the enrolment, and gives the state directory its name.
 fn finish(config: &Config, pending: &Pending, issued: &Issued) -> Result<Created> {
-    issued.check(&pending.request).context("the registrar has issued something that this box cannot take")?;
     let directory = &pending.directory;
     // An earlier run may have come as far as this: what it wrote of a log was never used.
     for entry in fs::read_dir(directory).with_context(|| format!("cannot list {}", directory.display()))? {
@@ -206,15 +253,7 @@ fn finish(config: &Config, pending: &Pending, issued: &Issued) -> Result<Created
             fs::remove_dir_all(&path).with_context(|| format!("cannot remove {}", path.display()))?;
         }
     }
-    let fleet = FleetFile {
-        version: 1,
-        registrar: pending.registrar().address(),
-        pin: pending.registrar().pin().to_string(),
-        authority: base64_encode(&issued.authority),
-        tls_certificate: base64_encode(&issued.tls_certificate),
-        issuing_certificate: base64_encode(&issued.issuing_certificate),
-    };
-    let text = checked_json::with_checksum(&serde_json::to_string_pretty(&fleet)?);
+    let text = fleet_text(pending.registrar(), issued)?;
     identity::write_atomically(&directory.join(FLEET_FILE), text.as_bytes())?;
     let staged = Config { state_dir: directory.clone(), ..config.clone() };
     tls::create_ca(&pending.keys, &staged).context("cannot make the CA of this box")?;

@@ -1,4 +1,5 @@
-//! A box on its way into a fleet: keys and request, kept beside the state directory until the registrar has issued.
+//! A box on its way into a fleet, or a member on the way to its next log: keys and request, kept beside the state directory
+//! until the registrar has issued.
 //!
 //! Refuses to do: mix two fleets or registrars; overwrite a state directory.
 //! Invariants: nothing below `<state>.enrolling` counts before it is renamed to the state directory; the log key is on the
@@ -9,6 +10,7 @@ use crate::config::Config;
 use crate::identity::{make_private_dir, secret_key, sync_parent, with_suffix, write_atomically};
 use anyhow::{Context as _, Result, bail, ensure};
 use bulla_enrolment::wire::{Remark, Request};
+use bulla_formats::body::key_epoch::PcrValue;
 use bulla_formats::checked_json;
 use bulla_formats::der::{self, Octets32};
 use bulla_formats::enrolment::Hardware;
@@ -19,8 +21,10 @@ use bulla_formats::origin::Origin;
 use bulla_keys::{KeyService, Role};
 use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use zeroize::Zeroizing;
 
 const FILE: &str = "enrolling.json";
@@ -36,7 +40,13 @@ struct PendingFile {
     sealed_log_key: String,
     /// DER; absent after a refusal.
     request: Option<String>,
+    /// Of a log that is staged: the PCRs as they were quoted to the registrar, in hex; absent before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    boot: Option<Boot>,
 }
+
+/// PCR values in hex, by their numbers.
+pub type Boot = BTreeMap<u8, String>;
 
 /// See the head of this file.
 pub struct Pending {
@@ -51,9 +61,11 @@ pub struct Pending {
     /// What is asked for.
     pub request: Request,
     registrar: Registrar,
-    sealed_log_key: String,
+    /// The log's key, sealed to the TPM, in base64.
+    pub sealed_log_key: String,
     /// Whether this run made the request.
     pub is_new: bool,
+    boot: Mutex<Option<Boot>>,
 }
 
 impl Pending {
@@ -102,12 +114,89 @@ impl Pending {
         let log_key = secret_key()?;
         let secret = Zeroizing::new(log_key.to_bytes());
         let sealed_log_key = base64_encode(&keys.seal(secret.as_slice()).context("cannot seal the log key")?);
-        let request = compose(config, &keys, &log_key, counter, registrar)?;
+        let request = compose(config, &keys, &log_key, counter, registrar, None)?;
         let registrar = registrar.clone();
+        let (is_new, boot) = (true, Mutex::default());
         let pending =
-            Pending { directory, keys, log_key, counter, request, registrar, sealed_log_key, is_new: true };
+            Pending { directory, keys, log_key, counter, request, registrar, sealed_log_key, is_new, boot };
         pending.save(true)?;
         Ok(pending)
+    }
+
+    /// The same for the log after the one that is in use: goes on where an earlier run ended, or begins. The box's own keys
+    /// are asked; its log is not touched, and its counter not moved.
+    ///
+    /// # Errors
+    /// When the counter's value is a log's name already, and without a TPM.
+    pub fn stage(config: &Config, registrar: &Registrar, in_use: &Origin, named: u64) -> Result<Self> {
+        let directory = with_suffix(&config.state_dir, ".staging");
+        let stored = match fs::read(directory.join(FILE)) {
+            Ok(bytes) => Some(parse(&bytes).with_context(|| {
+                format!("{FILE} is not believed; remove {} to begin anew", directory.display())
+            })?),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", directory.display())),
+        };
+        let keys = KeyService::open(&config.provider(), &config.state_dir.join("keys"))
+            .context("cannot open the keys of this box")?;
+        let counter =
+            keys.counter()?.context("keys in files cannot be enrolled, so nothing can be staged")?;
+        let stored = stored
+            .filter(|file| Registrar::parse(&file.registrar, &file.pin).is_ok_and(|at| at == *registrar));
+        let asked = stored.as_ref().and_then(|file| file.request.as_deref());
+        let asked = asked.map(|text| anyhow::Ok(Request::decode(&base64_decode(text)?)?));
+        let asked = asked.transpose().context("the stored request is not believed")?;
+        // What is proven already is only waited for; what is not, names the counter's value as it is now.
+        let going_on = asked.filter(|request| request.in_use.as_deref() == Some(in_use.as_str()));
+        if let (Some(file), Some(request)) = (stored, going_on)
+            && (file.boot.is_some() || file.counter == counter)
+        {
+            let log_key = unsealed(&keys, &file.sealed_log_key)?;
+            return Ok(Pending {
+                directory,
+                keys,
+                log_key,
+                counter: file.counter,
+                request,
+                registrar: registrar.clone(),
+                sealed_log_key: file.sealed_log_key,
+                is_new: false,
+                boot: Mutex::new(file.boot),
+            });
+        }
+        ensure!(
+            counter > named,
+            "the TPM's counter stands at {counter}, and a log has that number already: let the box run until it has \
+             moved (attestation.counter_seconds), then ask again"
+        );
+        make_private_dir(&directory)?;
+        let log_key = secret_key()?;
+        let secret = Zeroizing::new(log_key.to_bytes());
+        let sealed_log_key = base64_encode(&keys.seal(secret.as_slice()).context("cannot seal the log key")?);
+        let request = compose(config, &keys, &log_key, counter, registrar, Some(in_use))?;
+        let (registrar, is_new, boot) = (registrar.clone(), true, Mutex::default());
+        let pending =
+            Pending { directory, keys, log_key, counter, request, registrar, sealed_log_key, is_new, boot };
+        pending.save(true)?;
+        Ok(pending)
+    }
+
+    /// The boot that the registrar was shown, if it was.
+    pub fn boot(&self) -> Option<Boot> {
+        self.boot.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The boot that the registrar is about to be shown; kept for a log that is begun later.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn quoted(&self, pcrs: &[PcrValue]) -> Result<()> {
+        if self.request.in_use.is_none() {
+            return Ok(());
+        }
+        let boot = pcrs.iter().map(|pcr| (pcr.pcr, hex::encode(*pcr.value))).collect();
+        *self.boot.lock().unwrap_or_else(PoisonError::into_inner) = Some(boot);
+        self.save(true)
     }
 
     fn go_on(config: &Config, registrar: &Registrar, directory: PathBuf, file: PendingFile) -> Result<Self> {
@@ -121,13 +210,10 @@ impl Pending {
         );
         let keys = KeyService::open(&config.provider(), &directory.join("keys"))
             .context("cannot open the keys of this enrolment")?;
-        let secret =
-            keys.unseal(&base64_decode(&file.sealed_log_key)?).context("cannot unseal the log key")?;
-        let secret: &[u8; 32] = secret.as_slice().try_into().context("the sealed log key is not a key")?;
-        let log_key = SigningKey::from_bytes(secret);
+        let log_key = unsealed(&keys, &file.sealed_log_key)?;
         let stored = file.request.as_deref().map(|text| anyhow::Ok(Request::decode(&base64_decode(text)?)?));
         let stored = stored.transpose().context("the stored request is not believed")?;
-        let now = compose(config, &keys, &log_key, file.counter, registrar)?;
+        let now = compose(config, &keys, &log_key, file.counter, registrar, None)?;
         // After another boot the firmware's log is another one, and so must be the request.
         let kept = stored.filter(|stored| Request { nonce: stored.nonce, ..now.clone() } == *stored);
         let is_new = kept.is_none();
@@ -140,6 +226,7 @@ impl Pending {
             registrar: registrar.clone(),
             sealed_log_key: file.sealed_log_key,
             is_new,
+            boot: Mutex::default(),
         };
         pending.save(true)?;
         Ok(pending)
@@ -169,6 +256,7 @@ impl Pending {
             counter: self.counter,
             sealed_log_key: self.sealed_log_key.clone(),
             request: with_request.then(|| base64_encode(&der::encode(&self.request))),
+            boot: self.boot().filter(|_| with_request),
         };
         let text = checked_json::with_checksum(&serde_json::to_string_pretty(&file)?);
         write_atomically(&self.directory.join(FILE), text.as_bytes())
@@ -196,12 +284,19 @@ fn parse(bytes: &[u8]) -> Result<PendingFile> {
     Ok(file)
 }
 
+fn unsealed(keys: &KeyService, sealed: &str) -> Result<SigningKey> {
+    let secret = keys.unseal(&base64_decode(sealed)?).context("cannot unseal the log key")?;
+    let secret: &[u8; 32] = secret.as_slice().try_into().context("the sealed log key is not a key")?;
+    Ok(SigningKey::from_bytes(secret))
+}
+
 fn compose(
     config: &Config,
     keys: &KeyService,
     log_key: &SigningKey,
     counter: u64,
     registrar: &Registrar,
+    in_use: Option<&Origin>,
 ) -> Result<Request> {
     let device = keys.description();
     let public = |role| {
@@ -229,6 +324,7 @@ fn compose(
         head: TreeState::new(0, empty_root()),
         event_log: event_log(config)?.into(),
         remarks: remarks(),
+        in_use: in_use.map(|log| log.as_str().to_owned()),
         fleet,
     };
     // What the registrar could not read is said here, not there.

@@ -136,6 +136,10 @@ pub fn allowed(
             if mine && config.from_roster == FromRoster::Branch && !same(listed) {
                 continue;
             }
+            if listed.all_logs().any(|log| log.origin == own.origin().as_str()) {
+                // Its own box, perhaps under the log before.
+                continue;
+            }
             match (held.card_of(listed), &listed.card) {
                 (Some(card), _) => all.add(own, most, card, level, Source::Roster),
                 (None, Some(card)) if card.origin() != own.origin() => {

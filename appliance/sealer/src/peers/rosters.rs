@@ -382,7 +382,7 @@ impl Held {
 
     /// The box that has or had this log.
     pub fn listed(&self, origin: &str) -> Option<&Listed> {
-        self.roster.inventory().boxes().find(|listed| listed.logs.iter().any(|log| log.origin == origin))
+        self.roster.inventory().boxes().find(|listed| listed.all_logs().any(|log| log.origin == origin))
     }
 
     fn learnt(&self) -> Learnt {

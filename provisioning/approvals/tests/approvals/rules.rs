@@ -6,7 +6,7 @@ use bulla_approvals::electorate::{Bench, Electorate};
 use bulla_approvals::{Record, Refusal};
 use bulla_formats::der::Octets32;
 
-const KINDS: [Kind; 10] = [
+const KINDS: [Kind; 11] = [
     Kind::Import,
     Kind::Enrol,
     Kind::Quarantine,
@@ -17,6 +17,7 @@ const KINDS: [Kind; 10] = [
     Kind::Box,
     Kind::Cards,
     Kind::Replace,
+    Kind::Stage,
 ];
 
 fn code(record: &Record, change: &Change) -> &'static str {
@@ -114,16 +115,16 @@ fn every_kind_has_its_quorum() {
         KINDS.map(|kind| electorate.quorum(kind, overriding).map_or(0, |(_, needed)| needed))
     };
     let of = |operators, custodians| Electorate::new(operators, custodians).unwrap();
-    //                                        imp enr qua rel rev par ope box car rep
-    assert_eq!(needed(&electorate(), false), [2, 2, 1, 2, 2, 2, 2, 2, 2, 2]);
-    assert_eq!(needed(&electorate(), true), [2; 10]);
-    assert_eq!(needed(&of(Some(operators(1)), custodians()), false), [2, 1, 1, 2, 2, 2, 2, 1, 2, 2]);
-    assert_eq!(needed(&of(Some(operators(3)), custodians()), false), [3, 3, 1, 3, 3, 3, 3, 3, 3, 3]);
+    //                                        imp enr qua rel rev par ope box car rep sta
+    assert_eq!(needed(&electorate(), false), [2, 2, 1, 2, 2, 2, 2, 2, 2, 2, 2]);
+    assert_eq!(needed(&electorate(), true), [2; 11]);
+    assert_eq!(needed(&of(Some(operators(1)), custodians()), false), [2, 1, 1, 2, 2, 2, 2, 1, 2, 2, 1]);
+    assert_eq!(needed(&of(Some(operators(3)), custodians()), false), [3, 3, 1, 3, 3, 3, 3, 3, 3, 3, 3]);
     // Without operators the custodians decide, and override nobody.
-    assert_eq!(needed(&of(None, custodians()), false), [2, 2, 1, 2, 2, 2, 2, 2, 2, 2]);
-    assert_eq!(needed(&of(None, custodians()), true), [0; 10]);
+    assert_eq!(needed(&of(None, custodians()), false), [2, 2, 1, 2, 2, 2, 2, 2, 2, 2, 2]);
+    assert_eq!(needed(&of(None, custodians()), true), [0; 11]);
     // One person alone can decide alone, and cannot be two.
-    assert_eq!(needed(&of(None, lone("ada")), false), [1; 10]);
+    assert_eq!(needed(&of(None, lone("ada")), false), [1; 11]);
 }
 
 #[test]

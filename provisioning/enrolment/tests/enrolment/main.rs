@@ -8,6 +8,7 @@ mod chip;
 mod issuing;
 mod maker;
 mod scene;
+mod staged;
 mod steps;
 mod vectors;
 mod words;

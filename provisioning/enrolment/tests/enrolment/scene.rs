@@ -51,6 +51,10 @@ impl Book for Shelf {
         };
         of_this.map(log).max()
     }
+    /// The first one: tests that stage a log begin with one log.
+    fn log_in_use(&self, ek: &Hash) -> Option<EnrolmentContent> {
+        self.members.iter().find(|content| *content.ek_spki_sha256 == ek.0).cloned()
+    }
     fn membership(&self, origin: &str) -> Option<EnrolmentContent> {
         self.members.iter().find(|content| content.origin == origin).cloned()
     }
@@ -239,6 +243,7 @@ pub fn request(chip: &Chip, certificates: Vec<Vec<u8>>, log_key: &SigningKey, lo
         head: TreeState::new(0, empty_root()),
         event_log: log.to_vec().into(),
         remarks: vec![Remark { name: "serial".into(), value: "B-0001".into() }],
+        in_use: None,
     }
 }
 

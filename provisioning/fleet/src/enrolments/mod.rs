@@ -33,7 +33,8 @@ pub enum EnrolmentsCommand {
     Show(ShowArgs),
     /// The fingerprint is the one read out at the box: propose that it becomes a member
     Approve(ApproveArgs),
-    /// Propose that all whose fingerprint was heard (`approve --later`) become members, at most 64 at a time
+    /// Propose that all whose fingerprint was heard (`approve --later`) become members, at most 64 at a time; or, with
+    /// --staged, that all members that ask for it may begin their next log by themselves
     Propose(ProposeArgs),
     /// It is not to become a member
     Refuse(RefuseArgs),
@@ -90,6 +91,12 @@ pub struct ApproveArgs {
 pub struct ProposeArgs {
     #[command(flatten)]
     proposal: Proposal,
+    /// The next logs of members, which they begin by themselves when the one in use is lost
+    #[arg(long, requires = "by")]
+    staged: bool,
+    /// Who has looked at the list of them
+    #[arg(long, value_name = "NAME", requires = "staged")]
+    by: Option<String>,
 }
 
 /// Arguments of `refuse`.
@@ -131,11 +138,16 @@ impl From<StepError> for Failure {
 fn remark(record: &Record) -> String {
     match (record.stage(), &record.proven, &record.approved, &record.refused) {
         (Stage::Refused, _, _, Some(step)) => format!("{} ({})", step.sentence, step.code),
-        (Stage::Approved, _, Some(step), _) => format!("heard by {}; waits for the roster", step.by),
+        (Stage::Approved, _, Some(step), _) => format!("approved by {}; waits for the roster", step.by),
         (Stage::Proven, Some(step), _, _) if step.boot.is_empty() => "boot not judged".to_owned(),
         (Stage::Proven, Some(step), _, _) => format!("boot {}", step.boot),
         _ => String::new(),
     }
+}
+
+/// Marks what a member asks for ahead of time.
+fn staged(record: &Record) -> &'static str {
+    if record.is_staged() { "STAGED; " } else { "" }
 }
 
 fn list(args: &ListArgs) -> Result<Exit, Failure> {
@@ -162,7 +174,7 @@ fn list(args: &ListArgs) -> Result<Exit, Failure> {
             record.stage().name(),
             utc(record.received_at),
             record.described,
-            remark(record)
+            [staged(record), &remark(record)].concat()
         );
     }
     for stranger in &strangers {
@@ -182,6 +194,7 @@ fn as_json(record: &Record) -> serde_json::Value {
         "stage": record.stage().name(),
         "receivedAt": record.received_at,
         "origin": request.origin,
+        "inUse": request.in_use,
         "tpm": record.described,
         "manufacturer": record.manufacturer,
         "boot": record.proven.as_ref().map(|step| &step.boot),
@@ -204,6 +217,12 @@ fn show(args: &ShowArgs) -> Result<Exit, Failure> {
     let _ = writeln!(out, "stage        {} {}", record.stage().name(), remark(&record));
     let _ = writeln!(out, "asked        {}", utc(record.received_at));
     let _ = writeln!(out, "log          {}", request.origin);
+    if let Some(in_use) = &request.in_use {
+        let _ = writeln!(
+            out,
+            "STAGED       the box goes on with {in_use}, and begins this log when that is lost"
+        );
+    }
     let _ = writeln!(out, "TPM          {} of {}", record.described, record.manufacturer);
     if let Some(step) = &record.proven {
         let boot = if step.boot.is_empty() { "not judged" } else { &step.boot };
@@ -234,7 +253,11 @@ fn approve(args: &ApproveArgs) -> Result<Exit, Failure> {
         ));
         return Ok(Exit::Ok);
     }
-    args.proposal.lay(&desk, &roster, &Deed::Enrol(vec![content(&record)?]))
+    args.proposal.lay(&desk, &roster, &deed(record.is_staged(), vec![content(&record)?]))
+}
+
+fn deed(staged: bool, contents: Vec<EnrolmentContent>) -> Deed {
+    if staged { Deed::Stage(contents) } else { Deed::Enrol(contents) }
 }
 
 /// What an approved request would make of the box.
@@ -248,20 +271,37 @@ fn content(record: &Record) -> Result<EnrolmentContent, Failure> {
 
 fn propose(args: &ProposeArgs) -> Result<Exit, Failure> {
     let (desk, roster) = args.proposal.open()?;
-    let mut contents = Vec::new();
-    for record in Shelf::open(&args.proposal.dir)?.all()? {
-        if record.stage() == Stage::Approved && contents.len() < ENROLMENTS_MAX {
+    let mut contents: Vec<EnrolmentContent> = Vec::new();
+    let shelf = Shelf::open(&args.proposal.dir)?;
+    let _lock = shelf.lock()?;
+    // Of one box the newest counts, and one action names it once.
+    for mut record in shelf.all()?.into_iter().rev() {
+        if record.is_staged() != args.staged || contents.len() >= ENROLMENTS_MAX {
+            continue;
+        }
+        if let Some(by) = args.by.as_deref().filter(|_| record.stage() == Stage::Proven) {
+            record = record.approve_staged(by, crate::now_millis()?)?;
+            shelf.put(&record)?;
+        }
+        if record.stage() == Stage::Approved {
             let content = content(&record)?;
+            let same = |other: &EnrolmentContent| other.ek_spki_sha256 == content.ek_spki_sha256;
             let listed = roster.inventory().get(&content.ek_spki_sha256);
-            if !listed.is_some_and(|listed| listed.logs.contains(&content)) {
+            let done = listed.is_some_and(|listed| listed.all_logs().any(|log| *log == content));
+            if !done && !contents.iter().any(same) {
                 contents.push(content);
             }
         }
     }
     if contents.is_empty() {
-        return Err(Failure::new(Exit::Waits, "nobody's fingerprint was heard who is not a member already"));
+        let why = match args.staged {
+            true => "no member waits to have its next log staged",
+            false => "nobody's fingerprint was heard who is not a member already",
+        };
+        return Err(Failure::new(Exit::Waits, why));
     }
-    args.proposal.lay(&desk, &roster, &Deed::Enrol(contents))
+    contents.reverse();
+    args.proposal.lay(&desk, &roster, &deed(args.staged, contents))
 }
 
 fn refuse(args: &RefuseArgs) -> Result<Exit, Failure> {

@@ -18,7 +18,7 @@ use bulla_formats::enrolment::EnrolmentContent;
 use bulla_formats::hash::Hash;
 use bulla_formats::origin::Origin;
 use bulla_formats::peer::roster::{RosterRequest, RosterSaid};
-use bulla_roster::inventory::State;
+use bulla_roster::inventory::{Listed, State};
 use bulla_roster::roster::Roster;
 use bulla_roster::{RosterRefusal, delivery};
 use rasn::types::OctetString;
@@ -97,12 +97,16 @@ impl Book for Books<'_> {
 
     fn newest_log(&self, ek_spki_sha256: &Hash) -> Option<(u64, [u8; 32])> {
         let listed = self.roster.inventory().get(&Octets32::new(ek_spki_sha256.0))?;
-        let log = listed.logs.last()?;
+        let log = listed.all_logs().next_back()?;
         Some((Origin::parse(&log.origin).ok()?.incarnation(), *log.log_key))
     }
 
+    fn log_in_use(&self, ek_spki_sha256: &Hash) -> Option<EnrolmentContent> {
+        self.roster.inventory().get(&Octets32::new(ek_spki_sha256.0))?.in_use().cloned()
+    }
+
     fn membership(&self, origin: &str) -> Option<EnrolmentContent> {
-        let mut logs = self.roster.inventory().boxes().flat_map(|listed| &listed.logs);
+        let mut logs = self.roster.inventory().boxes().flat_map(Listed::all_logs);
         logs.find(|log| log.origin == origin).cloned()
     }
 }

@@ -124,6 +124,60 @@ fn a_card_counts_while_its_box_is_a_member_with_that_log() {
 }
 
 #[test]
+fn a_staged_log_waits_until_its_card_comes() {
+    let mut roster = busy();
+    assert_eq!(refused(&roster, &Deed::Stage(vec![enrolment(2, 1)])), "wrong-state");
+    assert_eq!(refused(&roster, &Deed::Stage(vec![enrolment(4, 9)])), "tombstoned");
+    assert_eq!(refused(&roster, &Deed::Stage(vec![enrolment(1, 2)])), "other-origin");
+    apply(&mut roster, &Deed::Cards(vec![peer_card(1, 2, "one", 5)])).unwrap();
+    apply(&mut roster, &Deed::Stage(vec![enrolment(1, 5)])).unwrap();
+    apply(&mut roster, &Deed::Stage(vec![enrolment(1, 7)])).unwrap();
+    let listed = |roster: &Roster| roster.inventory().get(&ek(1)).unwrap().clone();
+    let origins = |logs: &[bulla_formats::enrolment::EnrolmentContent]| {
+        logs.iter().map(|log| log.origin.clone()).collect::<Vec<_>>()
+    };
+    // Nothing of the log in use has changed: neighbours know it by its card.
+    let now = listed(&roster);
+    assert_eq!(origins(&now.logs), [origin(1, 1), origin(1, 2)]);
+    assert_eq!(origins(&now.staged), [origin(1, 5), origin(1, 7)]);
+    assert_eq!((now.in_use().unwrap().origin.clone(), now.since), (origin(1, 2), 4));
+    assert_eq!(now.member_card(), Some(&peer_card(1, 2, "one", 5)));
+    for (deed, code) in [
+        (Deed::Stage(vec![enrolment(1, 6)]), "other-origin"),
+        (Deed::Enrol(vec![enrolment(1, 7)]), "other-origin"),
+        (Deed::Revoke(revocation(1, Cause::Compromise, vec![good(1, 1, 5), good(1, 2, 6)])), "logs-differ"),
+    ] {
+        assert_eq!(refused(&roster, &deed), code, "{deed:?}");
+    }
+    // Whoever compromised the box can begin what was staged for it.
+    let mut compromised = roster.clone();
+    let all = vec![good(1, 1, 5), good(1, 2, 6), good(1, 5, 0), good(1, 7, 0)];
+    apply(&mut compromised, &Deed::Revoke(revocation(1, Cause::Compromise, all))).unwrap();
+    assert!(listed(&compromised).staged.is_empty());
+    assert_eq!(listed(&compromised).revocation_of(&origin(1, 5)).unwrap().1.size, 0);
+    assert_eq!(refused(&compromised, &Deed::Cards(vec![peer_card(1, 7, "one", 1)])), "wrong-state");
+    // Who leaves with honour leaves with the logs it began.
+    let mut retired = roster.clone();
+    let begun = vec![good(1, 1, 5), good(1, 2, 6)];
+    apply(&mut retired, &Deed::Revoke(revocation(1, Cause::Retirement, begun))).unwrap();
+    let late = vec![good(1, 1, 5), good(1, 2, 6), good(1, 5, 0), good(1, 7, 0)];
+    apply(&mut retired, &Deed::Revoke(revocation(1, Cause::Compromise, late))).unwrap();
+    // Its card makes one the last log; the one after it still waits, and the one before is none any more.
+    apply(&mut roster, &Deed::Cards(vec![peer_card(1, 5, "one", 1)])).unwrap();
+    let now = listed(&roster);
+    assert_eq!(origins(&now.logs), [origin(1, 1), origin(1, 2), origin(1, 5)]);
+    assert_eq!((origins(&now.staged), now.enrolled_by.clone()), (vec![origin(1, 7)], vec![2, 4, 9]));
+    assert_eq!(now.member_card(), Some(&peer_card(1, 5, "one", 1)));
+    assert_eq!(refused(&roster, &Deed::Cards(vec![peer_card(1, 2, "one", 6)])), "unknown-box");
+    // An enrolment passes it over.
+    apply(&mut roster, &Deed::Enrol(vec![enrolment(1, 9)])).unwrap();
+    let now = listed(&Roster::decode(&roster.encode()).unwrap());
+    assert_eq!(origins(&now.logs[2..]), [origin(1, 5), origin(1, 7), origin(1, 9)]);
+    assert!(now.staged.is_empty() && now.card.is_none());
+    assert_eq!(refused(&roster, &Deed::Cards(vec![peer_card(1, 7, "one", 1)])), "unknown-box");
+}
+
+#[test]
 fn who_takes_the_place_of_a_lost_box_follows_it() {
     let mut roster = neighbours();
     assert!(roster.successions().is_empty());

@@ -349,6 +349,11 @@ fn valid() -> Vec<(&'static str, Vec<u8>)> {
         ("valid--replaced-held-by-one-key", {
             replaced(replacement(Some(head(2, 1, &[(3, "three", Role::Witness)]))))
         }),
+        ("valid--staged", with(&Deed::Stage(vec![enrolment(1, 5)]))),
+        ("valid--staged-and-begun", staged(&Deed::Cards(vec![peer_card(1, 5, "one", 1)]))),
+        ("valid--staged-and-compromised", {
+            staged(&compromise(1, vec![good(1, 1, 50), good(1, 2, 60), good(1, 5, 0)]))
+        }),
         ("valid--card", with(&Deed::Cards(vec![peer_card(1, 2, "one", 1)]))),
         ("valid--card-with-other-keys", carded(&[peer_card(1, 2, "two", 6)])),
         ("valid--hubs", then(&[], &Deed::Hubs(vec![hub("hub.example")]))),
@@ -357,6 +362,55 @@ fn valid() -> Vec<(&'static str, Vec<u8>)> {
         ("valid--policy", then(&[Deed::Anchors(anchors())], &Deed::Policy(policy()))),
         ("valid--policy-before-anchors", with(&Deed::Policy(policy()))),
         ("valid--override", by(&Deed::Release(named(3)), &["ada"], |action| action.overriding = true)),
+    ]
+}
+
+/// The busy roster, a log staged for box 1, and one more change.
+fn staged(deed: &Deed) -> Vec<u8> {
+    let mut roster = busy();
+    apply(&mut roster, &Deed::Stage(vec![enrolment(1, 5)])).unwrap();
+    let last = approved(&action(&roster, deed), &["olga", "omar"]);
+    der::encode(&wire(&roster, vec![last]))
+}
+
+fn stagings() -> Vec<(&'static str, Vec<u8>)> {
+    let other = |change: &dyn Fn(&mut bulla_formats::enrolment::EnrolmentContent)| {
+        let mut content = enrolment(1, 5);
+        change(&mut content);
+        with(&Deed::Stage(vec![content]))
+    };
+    vec![
+        ("parameters--nothing-staged", with(&Deed::Stage(Vec::new()))),
+        ("parameters--staged-log-without-key", other(&|content| content.log_key = Octets32::new([2; 32]))),
+        ("unknown-box--staged", with(&Deed::Stage(vec![enrolment(9, 1)]))),
+        ("wrong-state--staged-for-one-that-is-expected", with(&Deed::Stage(vec![enrolment(2, 1)]))),
+        ("wrong-state--staged-for-one-held-back", with(&Deed::Stage(vec![enrolment(3, 1)]))),
+        ("tombstoned--staged", with(&Deed::Stage(vec![enrolment(4, 8)]))),
+        ("known-box--staged-twice-at-once", with(&Deed::Stage(vec![enrolment(1, 5), enrolment(1, 6)]))),
+        ("other-origin--staged-under-the-log-in-use", with(&Deed::Stage(vec![enrolment(1, 2)]))),
+        ("other-origin--staged-before-a-staged-one", staged(&Deed::Stage(vec![enrolment(1, 4)]))),
+        ("other-origin--enrolled-under-a-staged-one", staged(&Deed::Enrol(vec![enrolment(1, 5)]))),
+        ("known-key--staged-with-the-log-key-in-use", {
+            other(&|content| content.log_key = enrolment(1, 2).log_key)
+        }),
+        ("known-key--staged-with-another-attestation-key", {
+            other(&|content| content.attestation_key = enrolment(2, 1).attestation_key)
+        }),
+        ("known-key--staged-with-the-key-of-a-staged-log", {
+            staged(&Deed::Stage(vec![{
+                let mut content = enrolment(1, 6);
+                content.log_key = enrolment(1, 5).log_key;
+                content
+            }]))
+        }),
+        ("logs-differ--compromised-without-the-staged-one", {
+            staged(&compromise(1, vec![good(1, 1, 50), good(1, 2, 60)]))
+        }),
+        ("logs-differ--retired-with-the-staged-one", {
+            let logs = vec![good(1, 1, 50), good(1, 2, 60), good(1, 5, 0)];
+            staged(&Deed::Revoke(revocation(1, Cause::Retirement, logs)))
+        }),
+        ("not-enough--one-stages", by(&Deed::Stage(vec![enrolment(1, 5)]), &["olga"], |_| {})),
     ]
 }
 
@@ -537,8 +591,15 @@ fn deeds() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 fn all() -> BTreeMap<String, Vec<u8>> {
-    let vectors = valid().into_iter().chain(histories()).chain(deeds()).chain(cards()).chain(replacements());
-    let vectors = vectors.chain(hubs()).chain(terms());
+    let vectors = valid()
+        .into_iter()
+        .chain(histories())
+        .chain(deeds())
+        .chain(cards())
+        .chain(replacements())
+        .chain(hubs())
+        .chain(terms())
+        .chain(stagings());
     vectors.map(|(name, bytes)| (name.to_owned(), bytes)).collect()
 }
 

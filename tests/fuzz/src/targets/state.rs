@@ -7,14 +7,14 @@ use super::{seed, split};
 use crate::genuine::{SEALS, SIGNED};
 use bulla_box::fuzzing::{
     alerts_file, ca_certificate, client_list, common_name, erasure, identity_file, kept_order, lock,
-    openings, people_list, queue_id, retirement,
+    openings, people_list, queue_id, retirement, staged_file,
 };
 use bulla_formats::checked_json::with_checksum;
 use bulla_formats::entry::Entry;
 use bulla_formats::json::base64_encode;
 use serde_json::{Value, json};
 
-const CHOICES: u8 = 17;
+const CHOICES: u8 = 19;
 
 const RETIREMENT: &str = r#"{
   "bulla": "retirement/v1",
@@ -50,6 +50,8 @@ pub fn run(data: &[u8]) {
         14 => again(alerts_file, &checked(data)),
         15 => again(retirement, data),
         16 => again(retirement, &checked(data)),
+        17 => again(staged_file, data),
+        18 => again(staged_file, &checked(data)),
         4 => drop(ca_certificate(data).map(|()| assert!(data.is_ascii()))),
         5 => {
             let found = lock(data);
@@ -116,6 +118,15 @@ fn identity() -> Value {
         "predecessors": [{"origin": seal.origin, "logDirectory": "log-1"}]})
 }
 
+/// As a box writes it, except for the enrolment, which the fleet of a corpus cannot sign.
+fn staged() -> Value {
+    let (_, seal) = SEALS.first().expect("there are seals");
+    json!({"version": 1, "inUse": seal.origin, "registrar": "https://registrar.bank.example:8444", "pin": "4e".repeat(32),
+        "request": base64_encode(&[0x30, 0]), "issued": base64_encode(&seal.enrolment), "keys": base64_encode(b"{}"),
+        "sealedLogKey": base64_encode(&[9; 60]), "counter": 5, "boot": {"0": "00".repeat(32), "7": "11".repeat(32)},
+        "operators": [{"name": "ops", "sha256": "ab".repeat(32)}]})
+}
+
 /// One of each; the certificate is cut short, because a whole one is made by a box.
 pub fn seeds() -> Vec<Vec<u8>> {
     let sized = |part: &[u8]| [&u16::try_from(part.len()).unwrap_or(0).to_be_bytes(), part].concat();
@@ -134,6 +145,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
         seed(14, alerts()),
         seed(16, RETIREMENT),
         seed(15, with_checksum(RETIREMENT)),
+        seed(17, with_checksum(&staged().to_string())),
+        seed(18, staged().to_string()),
         seed(4, "-----BEGIN CERTIFICATE-----\nMAMCAQU=\n-----END CERTIFICATE-----\n"),
         seed(5, lock),
         seed(6, erasure),
