@@ -4,6 +4,7 @@
 use anyhow::{Context as _, Result, ensure};
 use bulla_formats::body::succession::{Cause, SuccessionBody};
 use bulla_formats::entry::{Entry, Kind};
+use bulla_formats::hash::sha256;
 use bulla_formats::note::SignedNote;
 use bulla_formats::trust::TrustFile;
 use bulla_tests::rig::fleet::{Fleet, words};
@@ -153,6 +154,14 @@ fn g2_another_box_takes_the_place_of_a_lost_one_and_those_who_hold_its_log_vouch
         Ok(listed.contains(&format!("{}\n  kept out: the roster says: retired", origins[0])))
     })?;
     sealed(&boxes[2], &fleet.path("."), "after.txt", "mirrored(1)")?;
+    // Whoever takes its place can fetch the log afterwards, too, when its own copy is lost.
+    boxes[2].sealer.stop()?;
+    let copy = sha256(&[origins[0].as_bytes()]).to_string();
+    fs::remove_dir_all(boxes[2].state().join("mirrors").join(copy))?;
+    let again = ["restore", "--from-peers", "--reason", "once more", "--lost", "S-1"];
+    let done = boxes[2].try_run(&again)?;
+    ensure!(done.status.success() && words(&done).contains(&origins[0]), "{}", words(&done));
+    boxes[2].sealer.start()?;
 
     // The trust file says of either log where the other one is, and whose cosignatures count.
     fleet.ok(&["trust", "export", "--dir", "fleet", "--cosigners", "--out", "trust.json"])?;
@@ -205,6 +214,17 @@ fn g2_the_same_tpm_begins_a_new_log_after_a_lost_disk_and_after_a_pardon() -> Re
     ensure!(mirrors.to_string().contains(&first), "{mirrors}");
     fleet.ok(&["trust", "export", "--dir", "fleet", "--out", "trust.json"])?;
     verified(&fleet, "held.txt")?;
+    // The box has it back, under its new name: the roster says that both are one box. Nobody else is handed it.
+    one.sealer.stop()?;
+    let restore = |rig: &Rig, which: &str| {
+        rig.try_run(&["restore", "--from-peers", "--reason", "its disk died", "--lost", which])
+    };
+    let done = restore(&one, &first)?;
+    ensure!(done.status.success() && words(&done).contains(&first), "{}", words(&done));
+    one.sealer.start()?;
+    let said = successions(&one)?.pop().context("a succession")?;
+    ensure!(said.predecessor == first && said.cause == Cause::LostDisk && said.head.size > 0, "{said:?}");
+    until("they are connected again", || Ok(connected(&one)? == 1)).with_context(|| one.log())?;
 
     // It is given up, and shut out; its TPM does not come back by itself.
     let gone = ["--cause", "compromise", "--nothing-good", "--reason", "somebody had its keys"];

@@ -16,6 +16,7 @@ use bulla_approvals::{Approved, Record, Refusal};
 use bulla_ceremony::transcript::Transcript;
 use bulla_ceremony::wire::Card;
 use bulla_formats::der;
+use bulla_formats::peer::card::PeerCard;
 use bulla_formats::trust::TrustFile;
 use rasn::{AsnType, Decode, Decoder, Encode};
 
@@ -174,6 +175,27 @@ impl Roster {
     /// Every change, the first one first: change *n* made version *n + 1*.
     pub fn history(&self) -> &[Done] {
         &self.history
+    }
+
+    /// The newest card of this log that people have approved, also of one that is no box's last any more.
+    pub fn card_of(&self, origin: &str) -> Option<&PeerCard> {
+        let mut cards = self.history.iter().rev().filter_map(|done| match &done.deed {
+            Deed::Cards(cards) => cards.iter().find(|card| card.origin().as_str() == origin),
+            _ => None,
+        });
+        cards.next()
+    }
+
+    /// Whether whoever holds a copy of the log `origin` hands it to the member that goes on with the log `to`: because it is
+    /// an earlier log of the same box, or because that box takes the place of the one whose log it was.
+    pub fn hands_over(&self, origin: &str, to: &str) -> bool {
+        let boxes = || self.inventory().boxes();
+        let asks = boxes().find(|listed| listed.in_use().is_some_and(|log| log.origin == to));
+        let had = boxes().find(|listed| listed.all_logs().any(|log| log.origin == origin));
+        let (Some(asks), Some(had)) = (asks, had) else { return false };
+        let asks = &asks.row.ek_spki_sha256;
+        *asks == had.row.ek_spki_sha256
+            || had.tombstones.iter().any(|stone| stone.revocation.successor.as_ref() == Some(asks))
     }
 
     /// What `action` would do, if it could be done now and enough people approved it.

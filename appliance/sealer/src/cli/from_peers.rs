@@ -175,9 +175,14 @@ fn of_roster(lost: &str, known: &OnDisk, own: &Identity) -> Result<PeerCard> {
             found.len()
         );
     };
-    let card = listed.card.as_ref().with_context(|| {
+    // Named by its log, it may be one before the last.
+    let card = match Origin::parse(lost) {
+        Ok(_) => held.roster.card_of(lost),
+        Err(_) => listed.card.as_ref(),
+    };
+    let card = card.with_context(|| {
         format!(
-            "the roster has no card of the last log of {}: fetch it from a neighbour (`bulla-box peers card --of`) and \
+            "the roster has no card of the log of {}: fetch it from a neighbour (`bulla-box peers card --of`) and \
              name it with --log",
             listed.row.serial
         )

@@ -46,7 +46,8 @@ pub fn follow(
     let body = SuccessionBody {
         predecessor: of.to_string(),
         head: retrieved.head.clone(),
-        cause: Cause::Replaced,
+        // An earlier log of this very box, which was enrolled again, or the log of another one.
+        cause: if of.box_id() == own.origin.box_id() { Cause::LostDisk } else { Cause::Replaced },
         reason,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

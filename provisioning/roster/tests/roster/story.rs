@@ -198,6 +198,13 @@ fn who_takes_the_place_of_a_lost_box_follows_it() {
     assert_eq!(lost.state, State::Retired);
     assert_eq!(lost.revocation_of(&origin(1, 1)).unwrap().1, &good(1, 1, 0));
     assert_eq!(refused(&roster, &Deed::Replace(vouched())), "wrong-state");
+    // Its copies go to whoever takes its place, and to nobody else.
+    let to = |number, log| roster.hands_over(&origin(1, 2), &origin(number, log));
+    assert!(to(2, 1) && !to(3, 1) && !to(1, 2) && !to(9, 1));
+    assert!(
+        roster.hands_over(&origin(2, 1), &origin(2, 1)) && !roster.hands_over(&origin(9, 1), &origin(2, 1))
+    );
+    assert_eq!(roster.card_of(&origin(2, 1)), Some(&peer_card(2, 1, "two", 1)));
     // What comes later changes nothing of it.
     let read = Roster::decode(&roster.encode()).unwrap();
     apply(&mut roster, &Deed::Quarantine(named(3))).unwrap();

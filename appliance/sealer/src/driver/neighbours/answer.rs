@@ -13,7 +13,7 @@ use bulla_formats::peer::message::{
     Answer, Asked, ConsistencyAsked, ConsistencySaid, Cosigned, ENTRIES_MAX, Held, LOGS_MAX, ObjectsAsked,
     ObjectsSaid, Question, RangeAsked, RangeSaid, Refusal, Said,
 };
-use bulla_ledger::{ReadError, Reader};
+use bulla_ledger::{Kept, ReadError, Reader};
 use bulla_peers::Reply;
 use bulla_protocol::gossip::{CosignerState, Head, Name};
 
@@ -43,11 +43,11 @@ impl Desk {
         }
         let said = match asked {
             Asked::Heads(asked) => {
-                let mut held = self.heads(&asked.origins);
+                let mut held = self.heads(from, &asked.origins);
                 held.retain(|held| !heads_only || *held.origin == *self.name);
                 Ok(Said::Heads(held))
             }
-            Asked::Range(asked) => self.range(&asked).map(Said::Range),
+            Asked::Range(asked) => self.range(from, &asked).map(Said::Range),
             Asked::Objects(asked) => self.objects(asked).map(Said::Objects),
             Asked::Cosigned(cosigned) => self.cosigned(from, &cosigned).map(Said::Taken),
             Asked::Consistency(asked) => self.consistency(&asked).map(Said::Consistency),
@@ -91,7 +91,7 @@ impl Desk {
 
     /// What is held of each log, under the newest signed head that was found consistent. Whoever asks for certain logs also
     /// gets this box's word: the lines by which it cosigns that head, as far as it has.
-    fn heads(&self, origins: &[String]) -> Vec<Held> {
+    fn heads(&self, from: &Name, origins: &[String]) -> Vec<Held> {
         let wanted = |origin: &str| origins.is_empty() || origins.iter().any(|one| one == origin);
         let mut held = Vec::new();
         if let Some(served) = self.served_own().filter(|_| wanted(&self.name)) {
@@ -110,6 +110,13 @@ impl Desk {
                 };
                 let (origin, entries) = (peer.peer.to_string(), peer.copy.min(head.size));
                 held.push(Held { origin, head: note, entries, frozen: peer.state.frozen });
+            }
+        }
+        for origin in origins.iter().take(LOGS_MAX) {
+            if held.iter().all(|known| known.origin != *origin)
+                && let Some((Served { head, note, .. }, frozen)) = self.former(from, origin)
+            {
+                held.push(Held { origin: origin.clone(), head: note, entries: head.size, frozen });
             }
         }
         held.sort_by(|a, b| a.origin.cmp(&b.origin));
@@ -159,8 +166,28 @@ impl Desk {
         Ok(Served { reader: self.reader(origin).ok_or(Refusal::Failing)?, head, note })
     }
 
-    fn range(&self, asked: &RangeAsked) -> Result<RangeSaid, Refusal> {
-        let Served { reader, head, note } = self.served(&asked.origin)?;
+    /// The copy of a log whose box is no neighbour under that name any more, and whether it is frozen: for the box itself
+    /// under its new name, and for the one that takes its place. Which these are, the roster says.
+    fn former(&self, from: &Name, origin: &str) -> Option<(Served, bool)> {
+        self.rosters.of(&self.fleet).filter(|held| held.roster.hands_over(origin, from))?;
+        let mirror = self.mirrors.get(origin)?;
+        let standing = mirror.standing();
+        let kept = standing.head?;
+        let (head, note) =
+            (Head { size: kept.tree.size, root: kept.tree.root }, String::from_utf8(kept.note).ok()?);
+        let reader = mirror.reader().ok()?;
+        let covered = head.size > 0 && reader.root_at(head.size).ok() == Some(head.root);
+        covered.then(|| (Served { reader, head, note }, !matches!(standing.frozen, Kept::Known(None))))
+    }
+
+    fn range(&self, from: &Name, asked: &RangeAsked) -> Result<RangeSaid, Refusal> {
+        let served = match self.served(&asked.origin) {
+            Err(Refusal::UnknownLog) => {
+                self.former(from, &asked.origin).map(|(served, _)| served).ok_or(Refusal::UnknownLog)
+            }
+            served => served,
+        };
+        let Served { reader, head, note } = served?;
         let end = asked.to.min(head.size);
         if asked.from >= end {
             return Err(Refusal::NotHeld);
