@@ -3,6 +3,8 @@
 //! - Five TPMs, each with certificates of its maker; the event logs of two real boots are replayed into them.
 //! - Three boxes are enrolled, by TPM, fingerprint and two people; one that nobody listed waits in quarantine; one that
 //!   booted something else is refused, and the PCR named.
+//! - One is stolen, and two people take the trust away from what it sealed.
+//! - One of the three has its next log staged; then the registrar is gone and the disk dies, and it goes on alone.
 //! - As in the first half, every line with a `$` is run as it is printed.
 
 use std::fs;
@@ -22,6 +24,8 @@ use xtask::swtpm::Swtpm;
 const WAITS: i32 = 3;
 /// `bulla-box enroll`: refused.
 const REFUSED: i32 = 1;
+/// `bulla verify`: it cannot be decided.
+const INDETERMINATE: i32 = 8;
 const READY_WITHIN: Duration = Duration::from_secs(20);
 /// The boot that the fleet knows to be good, and another.
 const GOOD_BOOT: &str = "image-v2.eventlog";
@@ -70,13 +74,19 @@ pub fn tell(story: &mut Story, workspace: &Workspace, programs: &Path, root: &Pa
     list(story, &fleet, &branches)?;
     enrol(story, &fleet, &branches[..3])?;
     refuse(story, &fleet, &branches)?;
-    let took = seal(story, &fleet, &mut branches[0])?;
+    fs::copy(fleet.room.join("fleet/trust.json"), branches[0].room.join("trust.json"))?;
+    story.act("A member seals, and whoever trusts the fleet believes it");
+    let took = seal(story, &mut branches[0], samples::LOAN)?;
+    steal(story, &fleet, &mut branches[1])?;
+    stage(story, &fleet, &branches[0])?;
     fleet.registrar.kill()?;
+    begin(story, &mut branches[0])?;
     for branch in &mut branches {
         branch.tpm.crash()?;
     }
     Ok(format!(
-        "3 boxes enrolled, 1 in quarantine, 1 refused for its boot; the first seal under the fleet's root took {took} ms"
+        "3 boxes enrolled, 1 in quarantine, 1 refused for its boot, 1 given up, 1 went on alone in a staged log; the first seal under \
+         the fleet's root took {took} ms"
     ))
 }
 
@@ -121,7 +131,7 @@ fn branch(story: &mut Story, programs: &Path, root: &Path, name: &'static str, l
         residency: "tpm-endorsed-ram",
         state_dir: None,
         usual_port: false,
-        extra: "",
+        extra: "[attestation]\ncounter_seconds = 0\n[staged]\ndays = 30\n",
     };
     let fixture = BoxFixture::configure(&programs.join("bulla-box"), &room, &options)?;
     let path = room.join("box.toml");
@@ -245,21 +255,66 @@ fn refuse(story: &mut Story, fleet: &Fleet, branches: &[Branch]) -> Result<()> {
     story.run(&fleet.room, "bulla-fleet inventory list --dir fleet", 0, &Show::First(6)).map(drop)
 }
 
-/// The first seal of a member; milliseconds that it took.
-fn seal(story: &mut Story, fleet: &Fleet, branch: &mut Branch) -> Result<u128> {
-    story.act("A member seals, and whoever trusts the fleet believes it");
+/// A box whose keys may be in other hands: what it sealed is not wrong, and not decided any more.
+fn steal(story: &mut Story, fleet: &Fleet, branch: &mut Branch) -> Result<()> {
+    story.act(
+        "Another member is stolen: two people say so, and whoever verifies by the new trust file is told",
+    );
+    fs::copy(fleet.room.join("fleet/trust.json"), branch.room.join("trust.json"))?;
+    seal(story, branch, samples::LOAN)?;
+    let line = "bulla-fleet revoke S-bern --cause compromise --nothing-good --dir fleet --reason 'stolen from the branch'";
+    story.run(&fleet.room, line, 0, &Show::Nothing)?;
+    carry_out(story, fleet)?;
+    story.run(&fleet.room, "bulla-fleet trust export --dir fleet --out revoked.json", 0, &Show::First(1))?;
+    fs::copy(fleet.room.join("revoked.json"), branch.room.join("trust.json"))?;
+    let line = format!("bulla verify {} --trust trust.json", samples::LOAN);
+    story.run(&branch.room, &line, INDETERMINATE, &Show::Beginning(&["verdict", "trust file"])).map(drop)
+}
+
+/// The next log of a member, approved ahead of time.
+fn stage(story: &mut Story, fleet: &Fleet, branch: &Branch) -> Result<()> {
+    story.act("The next log of the first member is enrolled ahead of time, for the day on which nobody can be asked");
+    let prepare = "bulla-box staged prepare --config box.toml --once";
+    story.run(&branch.room, prepare, WAITS, &Show::Beginning(&["claim", "not staged"]))?;
+    let line = "bulla-fleet enrolments propose --staged --by olga --dir fleet --reason 'before the winter'";
+    story.run(&fleet.room, line, 0, &Show::Nothing)?;
+    carry_out(story, fleet)?;
+    story.run(&branch.room, prepare, 0, &Show::Beginning(&["staged"])).map(drop)
+}
+
+/// The registrar is gone, and the disk: the staged log is begun, once.
+fn begin(story: &mut Story, branch: &mut Branch) -> Result<()> {
+    story.act("The line is cut and the disk dies: an operator begins the staged log, alone and only once");
+    let line = "bulla-box staged begin --config box.toml --token-file operator --cause lost-disk --reason 'the disk died'";
+    story.run(&branch.room, "cp state.staged copy", 0, &Show::Nothing)?;
+    story.run(&branch.room, "rm -r state", 0, &Show::Nothing)?;
+    story.run(&branch.room, line, 0, &Show::Beginning(&["begun"]))?;
+    story.run(&branch.room, "mv state begun", 0, &Show::Nothing)?;
+    story.run(&branch.room, "cp copy state.staged", 0, &Show::Nothing)?;
+    let again = format!("{line} 2>&1");
+    let again = story.run(&branch.room, &again, REFUSED, &Show::First(1))?.stdout;
+    ensure!(again.contains("spent"), "a copy begins it again:\n{again}");
+    story.run(&branch.room, "mv begun state", 0, &Show::Nothing)?;
+    seal(story, branch, samples::STANDING_ORDER).map(drop)
+}
+
+/// A seal of a member; milliseconds that it took.
+fn seal(story: &mut Story, branch: &mut Branch, document: &str) -> Result<u128> {
     story.quietly(&branch.room, "bulla-box ca export --config box.toml --out ca.pem", 0)?;
     let added =
         story.quietly(&branch.room, "bulla-box scanner add --config box.toml --name desk", 0)?.told.stdout;
     let token = added.lines().rev().find_map(|line| line.strip_prefix("token: ")).context("no token")?;
     fs::write(branch.room.join("token"), token)?;
+    let line = "bulla-box scanner add --config box.toml --name operator --role operator";
+    let added = story.quietly(&branch.room, line, 0)?.told.stdout;
+    let token = added.lines().rev().find_map(|line| line.strip_prefix("token: ")).context("no token")?;
+    fs::write(branch.room.join("operator"), token)?;
     branch.fixture.start()?;
     samples::write(&branch.room)?;
-    fs::copy(fleet.room.join("fleet/trust.json"), branch.room.join("trust.json"))?;
     let client = format!("--box {} --ca ca.pem --token-file token", branch.fixture.url());
-    let line = format!("bulla seal {client} --wait attested {}", samples::LOAN);
+    let line = format!("bulla seal {client} --wait attested {document}");
     let took = story.run(&branch.room, &line, 0, &Show::First(1))?.took.as_millis();
-    let line = format!("bulla verify {} --trust trust.json", samples::LOAN);
+    let line = format!("bulla verify {document} --trust trust.json");
     let told = story.run(
         &branch.room,
         &line,
