@@ -65,6 +65,8 @@ fn hand_written_seeds_are_taken() {
             14 => of_box::alerts_file(&checked(seed)).is_some(),
             15 => of_box::retirement(seed).is_some(),
             16 => of_box::retirement(&checked(seed)).is_some(),
+            17 => of_box::staged_file(seed).is_some(),
+            18 => of_box::staged_file(&checked(seed)).is_some(),
             _ => of_box::common_name(seed).is_some(),
         };
         assert!(ok, "state, {choice}");

@@ -9,10 +9,16 @@ use bulla_box::fuzzing::{
     alerts_file, ca_certificate, client_list, common_name, erasure, identity_file, kept_order, lock,
     openings, people_list, queue_id, retirement, staged_file,
 };
+use bulla_enrolment::wire::{Issued, Request};
 use bulla_formats::checked_json::with_checksum;
+use bulla_formats::der::{self, Octets32};
+use bulla_formats::enrolment::Enrolment;
 use bulla_formats::entry::Entry;
-use bulla_formats::json::base64_encode;
+use bulla_formats::json::{base64_decode, base64_encode};
+use ed25519_dalek::{Signer as _, SigningKey};
 use serde_json::{Value, json};
+use std::fs;
+use std::path::Path;
 
 const CHOICES: u8 = 19;
 
@@ -118,11 +124,29 @@ fn identity() -> Value {
         "predecessors": [{"origin": seal.origin, "logDirectory": "log-1"}]})
 }
 
-/// As a box writes it, except for the enrolment, which the fleet of a corpus cannot sign.
+/// A log staged for the box of a vector, by a fleet of one key.
 fn staged() -> Value {
-    let (_, seal) = SEALS.first().expect("there are seals");
-    json!({"version": 1, "inUse": seal.origin, "registrar": "https://registrar.bank.example:8444", "pin": "4e".repeat(32),
-        "request": base64_encode(&[0x30, 0]), "issued": base64_encode(&seal.enrolment), "keys": base64_encode(b"{}"),
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../vectors-enrolment/valid-staged.json");
+    let text = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let vector: Value = serde_json::from_slice(&text).expect("a vector is JSON");
+    let asked =
+        vector["request"].as_str().and_then(|text| base64_decode(text).ok()).expect("it has a request");
+    let request = Request::decode(&asked).expect("it is valid");
+    let key = SigningKey::from_bytes(&[7; 32]);
+    let content = request.content(1_790_000_000_000).expect("its endorsement key is one");
+    let signature = key.sign(&content.message()).to_bytes().to_vec().into();
+    let enrolment = Enrolment { content, chain: Vec::new(), signature };
+    let issued = Issued {
+        version: 1,
+        transcript: Octets32::new(request.transcript().0),
+        root: Octets32::new(key.verifying_key().to_bytes()),
+        enrolment: der::encode(&enrolment).into(),
+        authority: Vec::new().into(),
+        tls_certificate: Vec::new().into(),
+        issuing_certificate: Vec::new().into(),
+    };
+    json!({"version": 1, "inUse": request.in_use, "registrar": "https://registrar.bank.example:8444", "pin": "4e".repeat(32),
+        "request": base64_encode(&asked), "issued": base64_encode(&der::encode(&issued)), "keys": base64_encode(b"{}"),
         "sealedLogKey": base64_encode(&[9; 60]), "counter": 5, "boot": {"0": "00".repeat(32), "7": "11".repeat(32)},
         "operators": [{"name": "ops", "sha256": "ab".repeat(32)}]})
 }
