@@ -285,6 +285,12 @@ fn g2_a_staged_log_is_begun_by_nobody_else_nowhere_else_and_not_too_late() -> Re
     ensure!(done.status.success(), "{}", words(&done));
     begin(&rig, "rollback")?.ends(1, "PCR 4 was")?;
     ensure!(!rig.file("state.beginning").exists(), "nothing of it is left");
+    // Half begun, and killed: the log in use does not go on beside it.
+    let half = rig.file("state.beginning");
+    fs::create_dir(&half)?;
+    fs::write(half.join("identity.json"), "{}")?;
+    said(&rig, &["run"])?.ends(1, "was being begun")?;
+    fs::remove_dir_all(&half)?;
     // None of that has spent it, or harmed the log in use.
     run(&mut rig)?;
     let tpm = rig.tpm.as_mut().context("it has a TPM")?;
