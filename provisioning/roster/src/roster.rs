@@ -283,7 +283,7 @@ impl Roster {
         self.inventory.check(self.fleet(), &deed)?;
         after(&self.terms, &deed, self.version().number + 1).check()?;
         let hubs_key = match &deed {
-            Deed::Enrol(enrolments) => {
+            Deed::Enrol(enrolments) | Deed::Stage(enrolments) => {
                 enrolments.iter().find(|one| self.terms.has_key(&*one.log_key)).map(|one| one.origin.clone())
             }
             Deed::Cards(cards) => cards.iter().find_map(|card| {

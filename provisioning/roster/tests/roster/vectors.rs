@@ -209,6 +209,16 @@ fn hubs() -> Vec<(&'static str, Vec<u8>)> {
         hub.heads_key = enrolment(2, 1).log_key;
         then(&[Deed::Hubs(vec![hub])], &Deed::Enrol(vec![enrolment(2, 1)]))
     };
+    let staged_log_of_a_hub = {
+        let mut hub = hub("hub.example");
+        hub.heads_key = enrolment(1, 5).log_key;
+        then(&[Deed::Hubs(vec![hub])], &Deed::Stage(vec![enrolment(1, 5)]))
+    };
+    let with_the_key_of_a_staged_log = {
+        let mut hub = hub("hub.example");
+        hub.witness_key = enrolment(1, 5).log_key;
+        then(&[Deed::Stage(vec![enrolment(1, 5)])], &Deed::Hubs(vec![hub]))
+    };
     vec![
         ("not-enough--one-person-names-a-hub", by(&Deed::Hubs(vec![hub("hub.example")]), &["olga"], |_| {})),
         ("parameters--hubs-and-a-trailing-byte", parameters(Kind::Hubs, &[&named[..], &[0]].concat())),
@@ -251,6 +261,8 @@ fn hubs() -> Vec<(&'static str, Vec<u8>)> {
         ("known-key--hub-with-the-key-of-a-card", with_the_key_of_a_card),
         ("known-key--card-with-the-key-of-a-hub", card_of_a_hub),
         ("known-key--log-with-the-key-of-a-hub", log_of_a_hub),
+        ("known-key--staged-with-the-key-of-a-hub", staged_log_of_a_hub),
+        ("known-key--hub-with-the-key-of-a-staged-log", with_the_key_of_a_staged_log),
     ]
 }
 
