@@ -147,3 +147,68 @@ fn a_hub_of_the_roster_is_let_in_and_answers_for_boxes_until_it_is_taken_out() -
     rig.sealer.stop()?;
     rig.fsck().map(drop)
 }
+
+#[test]
+fn a_hub_hands_its_boxes_the_roster_and_its_leases() -> Result<()> {
+    let mut fleet = Fleet::found()?;
+    let maker = Rig::unborn_on(&RigOptions::default(), Some(Rig::manufacture_tpm()?))?;
+    fleet.believe(&maker)?;
+    fleet.serve(&[])?;
+    let (mut rig, origin) = fleet.member("S-1", Some(&maker))?;
+    rig.sealer.start()?;
+    let hub = HubRig::create(&[("zug", &origin, &[(&rig, false)])])?;
+    let keys = hub.furnish_serve(NAME)?;
+    let certificate = own_certificate(&fleet.path(""), "hub", "/CN=hub")?;
+    let pem = certificate.display().to_string();
+    let named = ["--witness", &keys.witness, "--heads", &keys.log, "--client", &pem, "--leases"];
+    propose(&fleet, &named)?;
+    until("the hub is let in", || Ok(asked(&rig, &certificate, "/v1/reconciled", &[])? == 200))?;
+    let version =
+        || -> Result<u64> { status(&rig)?["peers"]["rosters"][0]["version"].as_u64().context("a version") };
+    let (roster, before) = (fleet.path("fleet/exchange/roster"), version()?);
+    fs::copy(&roster, hub.file("older"))?;
+
+    // The registrar goes, and people agree on something.
+    fleet.kill();
+    propose(&fleet, &[&named[..], &["--address", &keys.url]].concat())?;
+    let config = hub.file("hub.toml");
+    let client = format!("certificate = {pem:?}\nkey = {:?}\n", certificate.with_extension("key"));
+    let text = fs::read_to_string(&config)?.replace("mirror = false\n", &format!("mirror = false\n{client}"));
+    let leases = "[leases]\nhours = 1\nlimit_seals = 7\nat_limit = \"safe\"\n";
+    let with = |roster: &Path| format!("roster = {roster:?}\n{text}{leases}");
+    fs::write(&config, with(&roster))?;
+    ensure!(version()? == before && status(&rig)?["lease"].is_null());
+    hub.pull("zug")?;
+    ensure!(version()? == before + 1, "{}", status(&rig)?["peers"]);
+    let taken = status(&rig)?["peers"]["rosters"][0].clone();
+    ensure!(taken["from"] == format!("hub:{NAME}") && taken["came"] == "file", "{taken}");
+    let lease = status(&rig)?["lease"].clone();
+    ensure!(lease["issuer"] == NAME && lease["limits"]["seals"] == 7, "{lease}");
+
+    // An older roster changes nothing, and the pull says why.
+    fs::write(&config, with(&hub.file("older")))?;
+    let said = hub.lines(&["pull"], 0)?;
+    let trouble = said.iter().find(|line| line["box"] == "zug").context("the box")?["trouble"].clone();
+    ensure!(trouble[0].as_str().is_some_and(|why| why.contains("rolled-back")), "{trouble}");
+    ensure!(version()? == before + 1);
+
+    // A hub that serves hands both once, not with every pull.
+    fs::write(&config, with(&roster))?;
+    let serving = hub.serve()?;
+    let pulled = || Ok::<_, anyhow::Error>(serving.log()?.matches("\"complete\":true").count());
+    until("it has pulled", || Ok(pulled()? > 1))?;
+    let issued = || Ok::<_, anyhow::Error>(status(&rig)?["lease"]["issuedMillis"].clone());
+    let (lease, rounds) = (issued()?, pulled()?);
+    until("it has pulled on", || Ok(pulled()? > rounds + 3))?;
+    ensure!(issued()? == lease, "each pull brought a lease");
+    assert_eq!(serving.stop()?, Some(0));
+
+    // Somebody else who is let in as a reader hands in nothing.
+    let token = rig.token(Role::Reader).to_owned();
+    let body = ["--header", &format!("Authorization: Bearer {token}"), "--json", "{\"roster\": \"\"}"]
+        .map(str::to_owned);
+    let body: Vec<&str> = body.iter().map(String::as_str).collect();
+    ensure!(asked(&rig, &certificate, "/v1/roster", &body)? == 403);
+    rig.sealer.stop()?;
+    rig.fsck().map(drop)
+}

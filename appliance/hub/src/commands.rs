@@ -18,6 +18,7 @@ use bulla_formats::report::utc;
 use clap::Args;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Arguments of `pull`.
@@ -68,11 +69,12 @@ pub fn init(path: &Path, json: bool) -> Result<Exit, Failure> {
 
 /// `pull`.
 pub fn pull(path: &Path, args: &PullArgs, json: bool) -> Result<Exit, Failure> {
-    let progress = Progress::new(json);
+    let (progress, handed) = (Progress::new(json), Arc::default());
     loop {
         let began = Instant::now();
         // Opened for each round: between two of them other commands have the index, and a changed configuration counts.
-        let hub = Hub::open_judged(path, &progress)?;
+        let mut hub = Hub::open_judged(path, &progress)?;
+        hub.handed = Arc::clone(&handed);
         if let Some(only) = &args.only {
             hub.origin_of(only)?;
         }

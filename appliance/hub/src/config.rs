@@ -8,6 +8,7 @@ use crate::finding::Severity;
 use bulla_formats::dial::is_name;
 use bulla_formats::hash::sha256;
 use bulla_formats::origin::Origin;
+use clap::ValueEnum;
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -68,6 +69,10 @@ pub struct Config {
     pub webhook: Option<WebhookConfig>,
     /// What `bulla-hub serve` serves.
     pub serve: Option<ServeConfig>,
+    /// The fleet's roster, which boxes are handed when they are pulled.
+    pub roster: Option<PathBuf>,
+    /// Leases that boxes are handed when they are pulled.
+    pub leases: Option<LeaseTerms>,
     /// The boxes.
     #[serde(default)]
     pub boxes: Vec<BoxConfig>,
@@ -307,6 +312,36 @@ impl WebhookConfig {
     }
 }
 
+/// Section `[leases]`: what a lease of this hub says.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LeaseTerms {
+    /// For how many hours; at most 744. Required.
+    pub hours: u64,
+    /// After how many seals it is used up. Default: any number.
+    pub seals: Option<u64>,
+    /// Longest emergency afterwards, in seconds. Default: no limit.
+    pub limit_seconds: Option<u64>,
+    /// Most seals in one emergency. Default: no limit.
+    pub limit_seals: Option<u64>,
+    /// Fewest peers that must hold copies. Default: none.
+    pub limit_holders: Option<u64>,
+    /// What happens at a limit. Default `continue`.
+    #[serde(default)]
+    pub at_limit: AtLimitName,
+}
+
+/// What happens at a limit.
+#[derive(Debug, Clone, Copy, Default, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum AtLimitName {
+    /// Sealing goes on; entries and manifests say that the limit was passed
+    #[default]
+    Continue,
+    /// The box takes no new seals until the outage is over
+    Safe,
+}
+
 /// Section `[serve]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -488,6 +523,14 @@ impl Config {
         if let Some(serve) = &self.serve {
             serve.check().or_else(|reason| value("serve", reason))?;
         }
+        if let Some(leases) = &self.leases {
+            if self.serve.is_none() {
+                return value("leases", "they are signed by the hub's keys, which [serve] names".into());
+            }
+            if !(1..=744).contains(&leases.hours) {
+                return value("leases.hours", format!("{} is not between 1 and 744", leases.hours));
+            }
+        }
         let (mut names, mut origins) = (BTreeSet::new(), BTreeSet::new());
         for branch in &self.boxes {
             branch.origin()?;
@@ -560,6 +603,9 @@ mod tests {
         let dials = "[serve]\nlisten = \"0.0.0.0:1\"\nname = \"h\"\n[[serve.dial_in]]\nname = \"a\"\ntoken_file = \"t\"\n";
         assert!(with(&format!("{BOX}dial_in = \"a\"\n{dials}")).is_ok());
         assert!(
+            with(&format!("roster = \"r\"\n{BOX}{dials}[leases]\nhours = 24\nat_limit = \"safe\"\n")).is_ok()
+        );
+        assert!(
             with("[webhook]\nurl = \"http://127.0.0.1:1/\"\ntoken_file = \"t\"\nseverity = \"error\"\n")
                 .is_ok()
         );
@@ -583,6 +629,10 @@ mod tests {
             "[webhook]\nurl = \"http://127.0.0.1:1/\"\ntoken_file = \"t\"\nretry_seconds = 0\n".to_owned(),
             "[webhook]\nurl = \"http://127.0.0.1:1/\"\ntoken_file = \"t\"\nseverity = \"loud\"\n".to_owned(),
             "[serve]\nlisten = \"0.0.0.0:1\"\n".to_owned(),
+            format!("{BOX}[leases]\nhours = 24\n"),
+            format!("{BOX}{dials}[leases]\nhours = 745\n"),
+            format!("{BOX}{dials}[leases]\nhours = 0\n"),
+            format!("{BOX}{dials}[leases]\nhours = 1\nat_limit = \"stop\"\n"),
             "[serve]\nlisten = \"hub:1\"\nname = \"h\"\n".to_owned(),
             "[serve]\nlisten = \"0.0.0.0:1\"\nname = \"h h\"\n".to_owned(),
             "[serve]\nlisten = \"0.0.0.0:1\"\nname = \"h+1\"\n".to_owned(),

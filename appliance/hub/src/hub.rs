@@ -5,6 +5,7 @@
 use crate::archive::{Archive, ArchiveError};
 use crate::config::Config;
 use crate::exit::Failure;
+use crate::handing::Handed;
 use crate::index::{self, Index, IndexError};
 use crate::progress::Progress;
 use crate::reindex;
@@ -62,6 +63,8 @@ pub struct Hub {
     pub threads: usize,
     /// Where boxes that dial the hub wait; only a hub that serves has it.
     pub room: Option<Arc<Room>>,
+    /// What boxes were handed.
+    pub handed: Arc<Handed>,
     /// Kept because the archive's work runs on it.
     _runtime: Runtime,
 }
@@ -161,7 +164,16 @@ impl Hub {
         let archive = Archive::open(&config, &runtime)?;
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let threads = if config.pull.threads == 0 { cores } else { config.pull.threads };
-        Ok(Hub { config, trust, archive, index, threads, room: None, _runtime: runtime })
+        Ok(Hub {
+            config,
+            trust,
+            archive,
+            index,
+            threads,
+            room: None,
+            handed: Arc::default(),
+            _runtime: runtime,
+        })
     }
 
     /// The origin of a box: by its name, or by the origin itself.

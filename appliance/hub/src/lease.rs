@@ -5,7 +5,7 @@
 //! Refuses to do: answer for a box that is not in the configuration, or for longer than 31 days; make keys.
 //! Invariant: what is written is read back first, by the rules by which a box takes it.
 
-use crate::config::Config;
+use crate::config::{AtLimitName, Config, LeaseTerms};
 use crate::exit::{Exit, Failure};
 use crate::keys::{HubKeys, write_private};
 use crate::progress::Progress;
@@ -14,7 +14,7 @@ use bulla_formats::der;
 use bulla_formats::lease::{Lease, LeaseContent, LeaseLimits};
 use bulla_formats::origin::Origin;
 use bulla_formats::report::utc;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use ed25519_dalek::Signer as _;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -25,15 +25,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub enum LeaseCommand {
     /// Issue one; hand it in with `bulla-box lease take FILE`
     Issue(IssueArgs),
-}
-
-/// What happens at a limit.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum AtLimitName {
-    /// Sealing goes on; entries and manifests say that the limit was passed
-    Continue,
-    /// The box takes no new seals until the outage is over
-    Safe,
 }
 
 /// Arguments of `issue`.
@@ -65,6 +56,44 @@ pub struct IssueArgs {
     out: PathBuf,
 }
 
+/// A lease of this hub for the log named `origin`, from now on, and its bytes. Fails with the reason why there is none.
+pub fn sign(
+    keys: &HubKeys,
+    name: &str,
+    origin: &str,
+    terms: &LeaseTerms,
+) -> Result<(Lease, Vec<u8>), String> {
+    let origin = Origin::parse(origin).map_err(|error| format!("the origin {origin:?} is none: {error}"))?;
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let issued_at = since.map_err(|_| "the clock stands before 1970; set it".to_owned())?.as_millis() as u64;
+    let content = LeaseContent {
+        version: 1,
+        fleet: origin.fleet().to_owned(),
+        origin: origin.to_string(),
+        issuer: name.to_owned(),
+        issued_at,
+        expires_at: issued_at.saturating_add(terms.hours.saturating_mul(3_600_000)),
+        seals: terms.seals,
+        limits: LeaseLimits {
+            seconds: terms.limit_seconds,
+            seals: terms.limit_seals,
+            holders: terms.limit_holders,
+            at_limit: match terms.at_limit {
+                AtLimitName::Continue => AtLimit::Continue,
+                AtLimitName::Safe => AtLimit::Safe,
+            },
+        },
+    };
+    content.check().map_err(|error| format!("there is no such lease: {error}"))?;
+    let signature = keys.log.sign(&content.message()).to_bytes().to_vec().into();
+    let bytes = der::encode(&Lease { content, chain: Vec::new(), signature });
+    let unreadable = |error: &dyn std::fmt::Display| format!("the lease cannot be read back: {error}");
+    let lease = Lease::decode(&bytes).map_err(|error| unreadable(&error))?;
+    let key = keys.log.verifying_key();
+    lease.verify_by_hub(&origin, name, key.as_bytes()).map_err(|error| unreadable(&error))?;
+    Ok((lease, bytes))
+}
+
 /// Carries it out.
 pub fn execute(path: &Path, command: &LeaseCommand, json: bool) -> Result<Exit, Failure> {
     let LeaseCommand::Issue(args) = command;
@@ -83,37 +112,15 @@ pub fn execute(path: &Path, command: &LeaseCommand, json: bool) -> Result<Exit, 
             "this hub has no keys yet: `bulla-hub keys` makes them, and the fleet's roster must name them",
         )
     })?;
-    let origin = Origin::parse(&known.origin)
-        .map_err(|error| Failure::usage(format!("the origin of {} is none: {error}", known.name)))?;
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    let issued_at =
-        since.map_err(|_| Failure::usage("the clock stands before 1970; set it"))?.as_millis() as u64;
-    let content = LeaseContent {
-        version: 1,
-        fleet: origin.fleet().to_owned(),
-        origin: known.origin.clone(),
-        issuer: serve.name.clone(),
-        issued_at,
-        expires_at: issued_at.saturating_add(args.hours.saturating_mul(3_600_000)),
+    let terms = LeaseTerms {
+        hours: args.hours,
         seals: args.seals,
-        limits: LeaseLimits {
-            seconds: args.limit_seconds,
-            seals: args.limit_seals,
-            holders: args.limit_holders,
-            at_limit: match args.at_limit {
-                AtLimitName::Continue => AtLimit::Continue,
-                AtLimitName::Safe => AtLimit::Safe,
-            },
-        },
+        limit_seconds: args.limit_seconds,
+        limit_seals: args.limit_seals,
+        limit_holders: args.limit_holders,
+        at_limit: args.at_limit,
     };
-    content.check().map_err(|error| Failure::usage(format!("there is no such lease: {error}")))?;
-    let signature = keys.log.sign(&content.message()).to_bytes().to_vec().into();
-    let bytes = der::encode(&Lease { content, chain: Vec::new(), signature });
-    let lease = Lease::decode(&bytes)
-        .map_err(|error| Failure::usage(format!("the lease cannot be read back: {error}")))?;
-    lease
-        .verify_by_hub(&origin, &serve.name, keys.log.verifying_key().as_bytes())
-        .map_err(|error| Failure::usage(format!("the lease cannot be read back: {error}")))?;
+    let (lease, bytes) = sign(&keys, &serve.name, &known.origin, &terms).map_err(Failure::usage)?;
     write_private(&args.out, &bytes)
         .map_err(|error| Failure::usage(format!("cannot write {}: {error}", args.out.display())))?;
     let said = &lease.content;

@@ -15,6 +15,7 @@ mod drift;
 mod exit;
 mod finding;
 mod fsck;
+mod handing;
 mod hub;
 mod index;
 mod journal;

@@ -15,6 +15,7 @@ mod heads;
 use crate::archive::{ArchiveError, ArchivedLog};
 use crate::config::BoxConfig;
 use crate::finding::{Finding, Kind};
+use crate::handing::hand_over;
 use crate::hub::{Hub, HubError, now_millis};
 use crate::index::{LogState, Rows};
 use crate::judge::Judge;
@@ -235,6 +236,12 @@ impl<'a> Pull<'a> {
         let origin = self.origin.as_str();
         overdue.extend(crate::overdue::revoked(origin, self.state.progress, &self.hub.trust));
         self.outcome.findings.extend(self.hub.index.found(&overdue, now_millis())?);
+        // A box that does not answer is not asked again, and nobody answers for a log with two histories.
+        let mut sources = self.sources.iter().enumerate();
+        let own = sources.find(|(place, source)| source.is_own() && !self.failed.contains(place));
+        if let (Some((_, source)), None) = (own, &self.outcome.frozen) {
+            self.outcome.trouble.extend(hand_over(self.hub, self.branch, source));
+        }
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }

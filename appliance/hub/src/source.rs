@@ -59,7 +59,11 @@ pub struct Source {
     agent: Agent,
     base: String,
     authorization: Option<Zeroizing<String>>,
+    own: bool,
 }
+
+/// Longest answer that is read of what was posted.
+const ANSWER_BYTES_MAX: u64 = 64 << 10;
 
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, SourceError> {
     std::fs::read(path).map(Zeroizing::new).map_err(|error| {
@@ -141,12 +145,33 @@ impl Source {
                 Some(Zeroizing::new(format!("Bearer {token}")))
             }
         };
-        Ok(Source { agent, base: config.base(origin), authorization })
+        Ok(Source { agent, base: config.base(origin), authorization, own: !config.mirror })
     }
 
     /// Its address.
     pub fn base(&self) -> &str {
         &self.base
+    }
+
+    /// Whether it is the log's own box.
+    pub fn is_own(&self) -> bool {
+        self.own
+    }
+
+    /// Posts JSON; answers with the status, and what was said if it is text.
+    pub fn post(&self, path: &str, json: String) -> Result<(u16, String), SourceError> {
+        let url = format!("{}/{path}", self.base);
+        let unreachable = |reason: String| SourceError::Unreachable { url: url.clone(), reason };
+        let mut request = Request::post(&url).header("Content-Type", "application/json");
+        if let Some(authorization) = &self.authorization {
+            request = request.header("Authorization", authorization.as_str());
+        }
+        let request = request.body(json).map_err(|error| unreachable(error.to_string()))?;
+        let mut answer = self.agent.run(request).map_err(|error| unreachable(error.to_string()))?;
+        let mut said = Vec::new();
+        let read = answer.body_mut().as_reader().take(ANSWER_BYTES_MAX).read_to_end(&mut said);
+        read.map_err(|error| unreachable(error.to_string()))?;
+        Ok((answer.status().as_u16(), String::from_utf8_lossy(&said).into_owned()))
     }
 
     fn get(&self, path: &str, bytes_max: usize) -> Result<Vec<u8>, SourceError> {

@@ -19,6 +19,7 @@ mod routes;
 use crate::commands;
 use crate::config::{Config, ServeConfig};
 use crate::exit::{Exit, Failure};
+use crate::handing::Handed;
 use crate::hub::Hub;
 use crate::keys::HubKeys;
 use crate::progress::Progress;
@@ -59,6 +60,7 @@ pub struct Desk {
     pub budgets: door::Budgets,
     /// Where boxes that dial the hub wait.
     pub room: Arc<Room>,
+    handed: Arc<Handed>,
     hub: Mutex<Weak<Hub>>,
     /// Where sentences go.
     pub progress: Progress,
@@ -73,6 +75,7 @@ impl Desk {
         }
         let mut hub = Hub::open_judged(&self.path, &self.progress)?;
         hub.room = Some(self.room.clone());
+        hub.handed = self.handed.clone();
         let hub = Arc::new(hub);
         *slot = Arc::downgrade(&hub);
         Ok(hub)
@@ -162,6 +165,7 @@ pub fn execute(path: &Path, args: &ServeArgs, json: bool) -> Result<Exit, Failur
         state_dir: config.state_dir.clone(),
         budgets: door::Budgets::new(serve.requests_per_second),
         room: Arc::new(Room::open(&serve.dial_in)?),
+        handed: Arc::default(),
         hub: Mutex::default(),
         progress: progress.clone(),
         serve,

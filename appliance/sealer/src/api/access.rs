@@ -109,7 +109,8 @@ fn lets(duty: Duty, right: Right) -> bool {
     }
 }
 
-/// The same for hubs of the fleet, which the roster names: they pull logs, and read nobody's personal data.
+/// The same for hubs of the fleet, which the roster names: they pull logs, read nobody's personal data, and hand in what
+/// speaks for itself (rosters, leases).
 fn serves(right: Right) -> bool {
     match right {
         Right::ReadSeals
@@ -118,7 +119,9 @@ fn serves(right: Right) -> bool {
         | Right::ReadMetrics
         | Right::ReadReconciled
         | Right::ReadEvents
-        | Right::ReadForeignEvents => true,
+        | Right::ReadForeignEvents
+        | Right::Lease
+        | Right::Roster => true,
         Right::Seal
         | Right::ReadOpenings
         | Right::ReadQueue
@@ -129,8 +132,6 @@ fn serves(right: Right) -> bool {
         | Right::Erase
         | Right::SelfTest
         | Right::Drill
-        | Right::Lease
-        | Right::Roster
         | Right::Expedite
         | Right::AnnulAny => false,
     }
