@@ -71,7 +71,7 @@ impl SourcePlanner {
         source.running = false;
         let pause = if answered {
             source.failures = 0;
-            every.saturating_sub(every / 4).saturating_add(random % (every / 2 + 1))
+            (every - every / 4).saturating_add(random % (every / 4 * 2 + 1))
         } else {
             let pause = retry.saturating_mul(1 << source.failures.min(PAUSE_GROWS)).min(every);
             source.failures = source.failures.saturating_add(1);
@@ -142,6 +142,17 @@ mod tests {
         assert_eq!(planner.poll(true, 80_000), Vec::<usize>::new());
         assert_eq!(planner.next_wakeup(false), Some(80_000));
         assert_eq!(planner.poll(false, 80_000), [0], "what was known is doubted");
+    }
+
+    #[test]
+    fn a_quarter_is_a_quarter_whatever_it_is_rounded_to() {
+        for every in 1..64 {
+            let policy = SourcePolicy { every, retry: 1 };
+            let mut planner = SourcePlanner::new(policy, 1, 0, 0);
+            planner.poll(true, 0);
+            planner.ended(0, true, 0, every / 4 * 2);
+            assert_eq!(planner.next_wakeup(true), Some(every + every / 4), "the longest pause of {every}");
+        }
     }
 
     proptest! {
