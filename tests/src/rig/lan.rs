@@ -23,7 +23,7 @@ use std::process::{Command, id};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// Namespaces of the rig begin like this; the process follows.
@@ -216,9 +216,17 @@ impl Lan {
         let seen = stopped.clone();
         let thread = std::thread::spawn(move || {
             let (mut heard, mut frame) = (Vec::new(), vec![0; 1 << 17]);
-            while !seen.load(Relaxed) {
-                if let Ok((length, _)) = recv(&ear, &mut frame[..], RecvFlags::empty()) {
-                    heard.extend_from_slice(&frame[..length]);
+            let mut end = None;
+            // What came before the stop is in the socket, however late this thread is.
+            while end.is_none_or(|end| Instant::now() < end) {
+                let stopped = seen.load(Relaxed);
+                match recv(&ear, &mut frame[..], RecvFlags::empty()) {
+                    Ok((length, _)) => heard.extend_from_slice(&frame[..length]),
+                    Err(_) if stopped => break,
+                    Err(_) => {}
+                }
+                if stopped && end.is_none() {
+                    end = Some(Instant::now() + DRAIN_MAX);
                 }
             }
             heard
@@ -236,6 +244,9 @@ fn tc(line: &str) -> Result<()> {
     ensure!(output.status.success(), "tc {line}: {}", String::from_utf8_lossy(&output.stderr));
     Ok(())
 }
+
+/// How long a tap that is stopped reads on from a network that is never silent.
+const DRAIN_MAX: Duration = Duration::from_secs(10);
 
 /// Somebody with a tap on the switch.
 pub struct Tap {
