@@ -149,15 +149,29 @@ impl Room {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let (id, (take, mut taken)) = (self.ids.fetch_add(1, Ordering::Relaxed), oneshot::channel());
-        // Before anybody can take it, the box knows that it waits.
-        if place.waiting().len() >= WAITING_MAX {
+        // Looked at and taken under one lock: calls that come at once do not all find the last place free.
+        let full = {
+            let mut waiting = place.waiting();
+            let full = waiting.len() >= WAITING_MAX;
+            if !full {
+                waiting.push_back(Waiting { id, take });
+            }
+            full
+        };
+        if full {
             stream.write_all(&[FULL]).await?;
             return stream.shutdown().await;
         }
-        stream.write_all(&[WAIT]).await?;
-        stream.flush().await?;
-        place.waiting().push_back(Waiting { id, take });
         place.arrived.notify_all();
+        // Whoever takes it now waits until this is said: the stream is spoken to by this task alone.
+        let said = async {
+            stream.write_all(&[WAIT]).await?;
+            stream.flush().await
+        };
+        if let Err(error) = said.await {
+            place.leave(id);
+            return Err(error);
+        }
         let mut still = interval(STILL_EVERY);
         still.tick().await;
         let mut byte = [0];
