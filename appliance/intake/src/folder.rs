@@ -239,15 +239,19 @@ impl Folder {
             let Some(file) = self.files.get_mut(&name) else { continue };
             file.due = None;
             let (stamp, version) = (file.stamp, file.version);
-            let effect = match std::mem::replace(&mut file.phase, Phase::Waiting) {
-                Phase::Ready(Next::Seal(content)) => Effect::Seal(name.clone(), stamp, content),
+            let phase = std::mem::replace(&mut file.phase, Phase::Waiting);
+            let effect = match phase {
+                Phase::Ready(Next::Seal(content)) if self.lies_there(&content) => {
+                    Effect::Seal(name.clone(), stamp, content)
+                }
                 Phase::Ready(Next::Reject(reason)) => Effect::Reject(name.clone(), stamp, reason),
-                Phase::Waiting => match self.next(now, &name, stamp) {
+                // A sidecar that was examined has left since: what is there now is another unit.
+                Phase::Waiting | Phase::Ready(Next::Seal(_)) => match self.next(now, &name, stamp) {
                     Some(effect) => effect,
                     None => continue,
                 },
                 other => {
-                    file.phase = other;
+                    self.files.entry(name).and_modify(|file| file.phase = other);
                     continue;
                 }
             };
@@ -258,6 +262,11 @@ impl Folder {
             }
         }
         effects
+    }
+
+    /// Whether the sidecars that an examination found are still there. (One that changes sends its document back itself.)
+    fn lies_there(&self, content: &Content) -> bool {
+        content.sidecars.iter().all(|sidecar| self.files.get(&sidecar.name).is_some_and(|file| !file.gone))
     }
 
     /// What is done with a file that has rested; nothing while its unit is not all there or not all at rest.

@@ -176,6 +176,20 @@ fn sidecars_are_one_with_their_document() {
 }
 
 #[test]
+fn a_sidecar_that_leaves_after_the_examination_is_not_sealed() {
+    let mut folder = folder();
+    folder.handle(0, seen("a.pdf", 1));
+    folder.handle(0, seen("a.xml", 1));
+    let with = vec![PathBuf::from("a.xml")];
+    assert_eq!(one(&mut folder, REST), Effect::Examine("a.pdf".into(), stamp(1), with.clone()));
+    folder.handle(REST, Event::Examined("a.pdf".into(), stamp(1), Finding::Complete(content(1, &with))));
+    folder.handle(REST, Event::Gone("a.xml".into()));
+    assert_eq!(one(&mut folder, REST), Effect::Examine("a.pdf".into(), stamp(1), Vec::new()));
+    folder.handle(REST, Event::Examined("a.pdf".into(), stamp(1), Finding::Complete(content(1, &[]))));
+    assert_eq!(one(&mut folder, REST), Effect::Seal("a.pdf".into(), stamp(1), content(1, &[])));
+}
+
+#[test]
 fn a_sidecar_alone_becomes_a_document_and_a_required_one_is_waited_for() {
     let mut folder = folder();
     folder.handle(0, seen("a.json", 1));
