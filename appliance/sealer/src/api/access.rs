@@ -469,15 +469,34 @@ mod tests {
     }
 
     #[test]
-    fn hubs_read_what_they_pull_and_change_nothing() {
+    fn hubs_read_what_they_pull_and_hand_in_what_speaks_for_itself() {
         use Right::{
-            ReadEvents, ReadForeignEvents, ReadMetrics, ReadReconciled, ReadSeals, ReadStatus, Verify,
+            Lease, ReadEvents, ReadForeignEvents, ReadMetrics, ReadReconciled, ReadSeals, ReadStatus, Roster,
+            Verify,
         };
-        let granted =
-            [ReadEvents, ReadForeignEvents, ReadMetrics, ReadReconciled, ReadSeals, ReadStatus, Verify];
+        let granted = [
+            Lease,
+            ReadEvents,
+            ReadForeignEvents,
+            ReadMetrics,
+            ReadReconciled,
+            ReadSeals,
+            ReadStatus,
+            Roster,
+            Verify,
+        ];
         assert!(granted.into_iter().all(serves));
-        let more =
-            [Right::Seal, Right::ReadOpenings, Right::Rotate, Right::Lease, Right::Roster, Right::Erase];
+        let more = [
+            Right::Seal,
+            Right::ReadOpenings,
+            Right::ReadQueue,
+            Right::Lock,
+            Right::Rotate,
+            Right::Backup,
+            Right::Erase,
+            Right::Expedite,
+            Right::AnnulAny,
+        ];
         assert!(!more.into_iter().any(serves));
     }
 
