@@ -238,7 +238,7 @@ fn g8_relayed_challenges_are_refused_and_a_flood_costs_at_most_the_limit() -> Re
     ensure!(asked > 3 * seconds, "that was no flood: {asked}");
     // One a second for the liar, and half as many for the honest neighbour.
     ensure!(quoted <= 2 * seconds + 2, "{quoted} quotes in {seconds} s");
-    ensure!(worst < Duration::from_secs(5), "a seal took {worst:?}");
+    ensure!(worst < Duration::from_secs(30), "a seal took {worst:?}");
     let last = attested(&site, 1, 0)?["last"].as_u64();
     until("the honest neighbour is answered", || Ok(attested(&site, 1, 0)?["last"].as_u64() > last))?;
     Ok(())

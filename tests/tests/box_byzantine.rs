@@ -61,12 +61,16 @@ impl Company {
     }
 }
 
+/// Longer than this no seal takes when a neighbour misbehaves; a tenth of it is usual, and the rest is for machines that
+/// do much else.
+const HELD_UP: Duration = Duration::from_secs(30);
+
 /// The honest ones mirror each other as ever, suspect nobody else, and have not grown.
 fn is_well(site: &Site, before: u64) -> Result<()> {
     for at in 0..2 {
         let begun = Instant::now();
         site.mirrored(at, &format!("and still {at}"), 1)?;
-        ensure!(begun.elapsed() < Duration::from_secs(5), "it took {:?}", begun.elapsed());
+        ensure!(begun.elapsed() < HELD_UP, "it took {:?}", begun.elapsed());
         ensure!(site.status(at)?["condition"]["state"] == "sealing", "{}", site.status(at)?);
         let other = site.neighbour(at, 1 - at)?;
         ensure!(other["trouble"].is_null() && other["copy"]["frozen"] == false, "{other}");
@@ -308,12 +312,14 @@ fn a_flood_is_shut_out_and_costs_nobody_a_seal() -> Result<()> {
     flood.kill()?;
     flood.wait()?;
     println!("slowest mirrored seal in the flood: {worst:?}");
-    let log = site.boxes[0].log();
-    let named = |words: &str| log.lines().any(|line| line.contains(&name) && line.contains(words));
+    let named = |words: &str| {
+        site.boxes[0].log().lines().any(|line| line.contains(&name) && line.contains(words))
+    };
     // One that floods before it has said who it is was never there, and so is not gone.
-    let shut_out = named("ShutOut") || named("it floods us and is shut out for a while");
-    ensure!(named("more hints than allowed") && shut_out, "{log}");
-    ensure!(worst < Duration::from_secs(5), "a seal took {worst:?}");
+    let shut_out = || named("ShutOut") || named("it floods us and is shut out for a while");
+    until("it is named", || Ok(named("more hints than allowed") && shut_out()))
+        .with_context(|| site.boxes[0].log())?;
+    ensure!(worst < HELD_UP, "a seal took {worst:?}");
     is_well(&site, memory)
 }
 

@@ -19,8 +19,8 @@ use crate::checks::{Elapsed, announce, shell_line};
 use crate::suites::{self, Outcome, Suite};
 use crate::workspace::Workspace;
 
-/// So many failed tests may be bad luck.
-const AGAIN_MAX: usize = 2;
+/// So many failed tests, of more than a thousand, may be bad luck.
+const AGAIN_MAX: usize = 5;
 /// Tests at a time in each program: they mostly wait for boxes, so there are more of them than processors.
 const THREADS: usize = 4;
 
