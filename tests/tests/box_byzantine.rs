@@ -312,9 +312,8 @@ fn a_flood_is_shut_out_and_costs_nobody_a_seal() -> Result<()> {
     flood.kill()?;
     flood.wait()?;
     println!("slowest mirrored seal in the flood: {worst:?}");
-    let named = |words: &str| {
-        site.boxes[0].log().lines().any(|line| line.contains(&name) && line.contains(words))
-    };
+    let named =
+        |words: &str| site.boxes[0].log().lines().any(|line| line.contains(&name) && line.contains(words));
     // One that floods before it has said who it is was never there, and so is not gone.
     let shut_out = || named("ShutOut") || named("it floods us and is shut out for a while");
     until("it is named", || Ok(named("more hints than allowed") && shut_out()))

@@ -6,12 +6,11 @@
 use anyhow::{Context, Result, ensure};
 use bulla_formats::entry::Entry;
 use bulla_tests::rig::account::{Account, entries, last_lines};
+use bulla_tests::rig::clock::WallClock;
 use bulla_tests::rig::disk::{Disk, DiskKind};
 use bulla_tests::rig::load::{Load, random_millis};
 use bulla_tests::rig::strace::Faults;
 use bulla_tests::rig::{Keys, Rig, RigOptions, Role, box_program, soak};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 const SCANNERS: usize = 4;
@@ -149,32 +148,10 @@ fn g1_a_file_system_that_turns_read_only_costs_no_receipt() -> Result<()> {
     Ok(())
 }
 
-/// A script that runs the box on a wall clock which `offset` shifts, read anew at every look; timers keep to the
-/// steady clock (package libfaketime).
-fn shifted_clock(script: &Path, offset: &Path) -> Result<()> {
-    let program = box_program()?;
-    let program = program.to_str().context("the program's path is not UTF-8")?;
-    let offset = offset.to_str().context("the directory's path is not UTF-8")?;
-    let library = ["x86_64", "aarch64"]
-        .map(|machine| format!("/usr/lib/{machine}-linux-gnu/faketime/libfaketimeMT.so.1"))
-        .into_iter()
-        .find(|path| Path::new(path).exists())
-        .context("libfaketime is not installed; install the package libfaketime")?;
-    let text = format!(
-        "#!/bin/sh\nexec env LD_PRELOAD={library} FAKETIME_TIMESTAMP_FILE='{offset}' FAKETIME_NO_CACHE=1 \
-         FAKETIME_DONT_FAKE_MONOTONIC=1 FAKETIME_DONT_RESET=1 '{program}' \"$@\"\n"
-    );
-    std::fs::write(script, text)?;
-    std::fs::set_permissions(script, std::fs::Permissions::from_mode(0o700))?;
-    Ok(())
-}
-
 #[test]
 fn g2_a_clock_that_jumps_a_year_costs_no_seal_and_no_order() -> Result<()> {
-    let scripts = tempfile::tempdir()?;
-    let (launcher, offset) = (scripts.path().join("bulla-box-in-time"), scripts.path().join("offset"));
-    std::fs::write(&offset, "+0\n")?;
-    shifted_clock(&launcher, &offset)?;
+    let clock = WallClock::new()?;
+    let launcher = clock.launcher(&box_program()?)?;
     let extra = "[attestation]\nwindow_seconds = 1\ncounter_seconds = 0";
     let options = RigOptions { extra, launcher: Some(&launcher), ..RigOptions::default() };
     let mut rig = Rig::start_with(&options)?;
@@ -182,10 +159,8 @@ fn g2_a_clock_that_jumps_a_year_costs_no_seal_and_no_order() -> Result<()> {
     for (round, jump) in ["+365d", "-365d", "+0"].into_iter().enumerate() {
         let load = Load::start(&rig, SCANNERS, &format!("round {round}"));
         std::thread::sleep(Duration::from_millis(50));
-        // In the middle of the load, and by a rename: the box never reads half a file.
-        let fresh = scripts.path().join("offset.new");
-        std::fs::write(&fresh, format!("{jump}\n"))?;
-        std::fs::rename(&fresh, &offset)?;
+        // In the middle of the load.
+        clock.set(jump)?;
         std::thread::sleep(Duration::from_millis(150));
         let harvest = load.finish()?;
         ensure!(harvest.refusals.is_empty() && harvest.unanswered.is_empty(), "{jump}: {harvest:?}");

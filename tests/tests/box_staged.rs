@@ -5,6 +5,7 @@
 use anyhow::{Context as _, Result, ensure};
 use bulla_formats::body::succession::{Cause, SuccessionBody};
 use bulla_formats::entry::{Entry, Kind};
+use bulla_tests::rig::clock::WallClock;
 use bulla_tests::rig::fleet::{Fleet, Said, words};
 use bulla_tests::rig::site::{entries, until};
 use bulla_tests::rig::{Rig, RigOptions, Role, bulla_program};
@@ -253,14 +254,11 @@ fn g2_a_staged_log_is_begun_by_nobody_else_nowhere_else_and_not_too_late() -> Re
     begin(&rig, "rollback")?.ends(1, "the box runs")?;
     rig.sealer.stop()?;
     // Too late; and the disk is not asked what time it is.
-    let library = ["x86_64", "aarch64"]
-        .map(|machine| format!("/usr/lib/{machine}-linux-gnu/faketime/libfaketime.so.1"))
-        .into_iter()
-        .find(|path| Path::new(path).exists())
-        .context("libfaketime is not installed; install the package libfaketime")?;
+    let clock = WallClock::new()?;
     for (shift, part) in [("+31d", "too old"), ("-3d", "clock is wrong")] {
         let mut shifted = beginning(&rig, &token(&rig, Role::Operator)?, "rollback")?;
-        let shifted = shifted.env("LD_PRELOAD", &library).env("FAKETIME", shift).output()?;
+        clock.set(shift)?;
+        let shifted = shifted.envs(clock.environment()).output()?;
         ensure!(!shifted.status.success() && words(&shifted).contains(part), "{shift}: {}", words(&shifted));
     }
     // A file whose parts were exchanged.

@@ -2,8 +2,10 @@
 //!
 //! Refuses to do: anything that `bulla-fleet` does not do by itself.
 
+use super::clock::WallClock;
 use super::{Rig, RigOptions, fleet_program};
 use anyhow::{Context as _, Result, ensure};
+use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
@@ -46,6 +48,7 @@ pub struct Fleet {
     registrar: Option<(Child, BufReader<ChildStdout>)>,
     address: String,
     pin: String,
+    environment: Vec<(&'static str, OsString)>,
 }
 
 impl Drop for Fleet {
@@ -58,13 +61,25 @@ impl Fleet {
     /// Holds the ceremony; nothing listens yet.
     pub fn found() -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("bulla-fleet-").tempdir()?;
-        let fleet = Fleet { dir, registrar: None, address: "127.0.0.1:0".into(), pin: String::new() };
+        let (address, pin) = ("127.0.0.1:0".into(), String::new());
+        let fleet = Fleet { dir, registrar: None, address, pin, environment: Vec::new() };
         for name in ["olga", "omar"] {
             fleet.ok(&["person", "--dir", name, "--name", name, "--duty", "operator"])?;
         }
         let cards = ["--operator", "olga/card", "--operator", "omar/card"];
         fleet.ok(&[&["init", "--dir", "fleet", "--fleet", FLEET], &cards[..]].concat())?;
         Ok(fleet)
+    }
+
+    /// Its people and its registrar go by this clock from now on.
+    pub fn keep_time(&mut self, clock: &WallClock) {
+        self.environment = clock.environment();
+    }
+
+    fn command(&self) -> Result<Command> {
+        let mut command = Command::new(fleet_program()?);
+        command.current_dir(self.dir.path()).envs(self.environment.iter().cloned()).stdin(Stdio::null());
+        Ok(command)
     }
 
     /// A file in its room.
@@ -74,8 +89,7 @@ impl Fleet {
 
     /// Runs `bulla-fleet`, however it ends.
     pub fn run(&self, arguments: &[&str]) -> Result<Output> {
-        let mut command = Command::new(fleet_program()?);
-        Ok(command.current_dir(self.dir.path()).args(arguments).stdin(Stdio::null()).output()?)
+        Ok(self.command()?.args(arguments).output()?)
     }
 
     /// Runs `bulla-fleet`, which must end well; returns what it said.
@@ -128,12 +142,23 @@ impl Fleet {
 
     /// A member of the branch Zug that asks the registrar every second, and its log. `first`: whose maker made its TPM, too.
     pub fn member(&self, serial: &str, first: Option<&Rig>) -> Result<(Rig, String)> {
+        self.member_with(serial, first, &RigOptions::default())
+    }
+
+    /// The same with these options, whose lines come after those of `[peers]`.
+    pub fn member_with(
+        &self,
+        serial: &str,
+        first: Option<&Rig>,
+        options: &RigOptions<'_>,
+    ) -> Result<(Rig, String)> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let address = format!("/ip4/127.0.0.1/tcp/{port}");
         let extra = format!(
-            "[peers]\nlisten = [\"{address}\"]\nadvertise = [\"{address}\"]\nmdns = false\nregistrar_seconds = 1\n"
+            "[peers]\nlisten = [\"{address}\"]\nadvertise = [\"{address}\"]\nmdns = false\nregistrar_seconds = 1\n{}",
+            options.extra
         );
-        let options = RigOptions { extra: &extra, ..RigOptions::default() };
+        let options = RigOptions { extra: &extra, ..*options };
         let tpm = first.map_or_else(Rig::manufacture_tpm, Rig::manufacture_tpm_like)?;
         let mut rig = Rig::unborn_on(&options, Some(tpm))?;
         self.list(&self.enroll(&rig)?.after("TPM")?, serial)?;
@@ -147,9 +172,9 @@ impl Fleet {
 
     /// Starts the registrar.
     pub fn serve(&mut self, more: &[&str]) -> Result<()> {
-        let mut command = Command::new(fleet_program()?);
-        command.current_dir(self.dir.path()).args(["serve", "--dir", "fleet", "--listen", &self.address]);
-        let mut child = command.args(more).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        let mut command = self.command()?;
+        command.args(["serve", "--dir", "fleet", "--listen", &self.address]);
+        let mut child = command.args(more).stdout(Stdio::piped()).spawn()?;
         let mut said = BufReader::new(child.stdout.take().context("it speaks")?);
         let mut line = || {
             let mut line = String::new();

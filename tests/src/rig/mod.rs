@@ -8,6 +8,7 @@ pub mod account;
 pub mod branch;
 pub mod browser;
 mod client;
+pub mod clock;
 pub mod cut;
 pub mod disk;
 mod door;
