@@ -12,6 +12,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::fuzz::{self, Counters, Plan};
 use crate::setup;
+use crate::suites;
 use crate::tests;
 use crate::workspace::Workspace;
 
@@ -87,14 +88,19 @@ fn fuzz_for(workspace: &Workspace, started: Instant, plan: &Plan) -> Result<()> 
 /// benchmark; without any it measures everything and draws the committed plot.
 pub fn bench(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode> {
     let started = Instant::now();
-    let programs = ["build", "--locked", "--release", "-p", "bulla-box", "-p", "bulla", "-p", "bulla-tests"];
-    step(started, "release build", workspace.cargo().args(programs))?;
+    let programs = ["bulla-box", "bulla", "bulla-fleet", "bulla-hub", "bulla-tests"];
+    let packages = programs.iter().flat_map(|package| ["-p", package]);
+    step(
+        started,
+        "release build",
+        workspace.cargo().args(["build", "--locked", "--release"]).args(packages),
+    )?;
     let ceiling =
         ["build", "--locked", "--release", "-p", "bulla-ledger", "--example", "group_commit_ceiling"];
     step(started, "release build of the baseline", workspace.cargo().args(ceiling))?;
     let release = workspace.target.join("release");
     let mut bench = Command::new(release.join("bench"));
-    bench.current_dir(&workspace.root).env("BULLA_BOX_BIN", release.join("bulla-box"));
+    bench.current_dir(&workspace.root).envs(suites::programs(workspace, "release"));
     bench.arg("--python").arg(setup::python(workspace)).args(arguments);
     if arguments.is_empty() {
         bench.args(["--plot", "docs/performance.svg"]);
@@ -108,16 +114,10 @@ pub fn soak(workspace: &Workspace, seconds: u64) -> Result<ExitCode> {
     let started = Instant::now();
     let build = ["build", "--locked", "--release", "--workspace", "--all-targets"];
     step(started, "release build", workspace.cargo().args(build))?;
-    let release = workspace.target.join("release");
     let tests =
         ["test", "--locked", "--release", "-p", "bulla-tests", "--", "--test-threads=1", "--nocapture"];
     let mut soak = workspace.cargo();
-    soak.args(tests)
-        .env("BULLA_SOAK", "1")
-        .env("BULLA_BOX_BIN", release.join("bulla-box"))
-        .env("BULLA_BIN", release.join("bulla"))
-        .env("BULLA_FLEET_BIN", release.join("bulla-fleet"))
-        .env("BULLA_HUB_BIN", release.join("bulla-hub"));
+    soak.args(tests).env("BULLA_SOAK", "1").envs(suites::programs(workspace, "release"));
     step(started, "fault tests at full length", &mut soak)?;
     for (title, name) in [
         ("a hundred thousand simulated boxes", "simulation"),

@@ -53,7 +53,7 @@ fn command_line() -> Command {
                     Arg::new("arguments")
                         .num_args(0..)
                         .last(true)
-                        .help("For the benchmark, after `--`: --sizes 10k,1m,10m, --outage 1m, --only PARTS, --plot FILE"),
+                        .help("For the benchmark, after `--`: --sizes 10k,1m,10m, --outage 1m, --hub 1m, --only PARTS, --plot FILE"),
                 ),
         )
         .subcommand(Command::new("deb").about("Build the Debian packages of bulla and bulla-box").arg(

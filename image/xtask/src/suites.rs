@@ -153,7 +153,7 @@ impl Lane {
             .arg(&suite.program)
             .args(arguments)
             .current_dir(&suite.directory)
-            .envs(programs(workspace))
+            .envs(programs(workspace, "debug"))
             .env("RUST_TEST_THREADS", threads.to_string())
             .stdin(Stdio::null())
             .stdout(out)
@@ -187,10 +187,15 @@ impl Drop for Lane {
     }
 }
 
-/// Where tests find the programs that they start.
-pub fn programs(workspace: &Workspace) -> [(&'static str, PathBuf); 2] {
-    let debug = workspace.target.join("debug");
-    [("BULLA_BOX_BIN", debug.join("bulla-box")), ("BULLA_BIN", debug.join("bulla"))]
+/// Where tests find the programs that they start, of this profile.
+pub fn programs(workspace: &Workspace, profile: &str) -> [(&'static str, PathBuf); 4] {
+    let program = |name: &str| workspace.target.join(profile).join(name);
+    [
+        ("BULLA_BOX_BIN", program("bulla-box")),
+        ("BULLA_BIN", program("bulla")),
+        ("BULLA_FLEET_BIN", program("bulla-fleet")),
+        ("BULLA_HUB_BIN", program("bulla-hub")),
+    ]
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ pub fn run(workspace: &Workspace, started: Instant) -> Result<ExitCode> {
     let lanes = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let mut tests = workspace.cargo();
     tests.args(["test", "--locked", "--workspace"]);
-    let line = shell_line(tests.envs(suites::programs(workspace)));
+    let line = shell_line(tests.envs(suites::programs(workspace, "debug")));
     let suites = Suite::find(tests)?;
     println!("{} test programs, {lanes} at a time", suites.len());
     let mut count = Count::default();

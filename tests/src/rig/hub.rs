@@ -162,9 +162,18 @@ impl HubRig {
     }
 
     fn run_in(&self, directory: &Path, arguments: &[&str]) -> Result<Output> {
+        self.command_in(directory, arguments)?.output().context("cannot start bulla-hub")
+    }
+
+    /// `bulla-hub ... --json`, to be started.
+    pub fn command(&self, arguments: &[&str]) -> Result<Command> {
+        self.command_in(self.directory.path(), arguments)
+    }
+
+    fn command_in(&self, directory: &Path, arguments: &[&str]) -> Result<Command> {
         let mut command = Command::new(hub_program()?);
         command.args(arguments).args(["--json", "--config", "hub.toml"]).current_dir(directory);
-        command.output().context("cannot start bulla-hub")
+        Ok(command)
     }
 
     /// Runs it; fails unless it ends with `code`; returns the lines of JSON.

@@ -4,6 +4,7 @@
 //! for the box. Refuses to do: count an answer that is not 201.
 
 use anyhow::{Context, Result, ensure};
+use bulla_formats::hash::sha256;
 use hdrhistogram::Histogram;
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 use std::sync::Arc;
@@ -28,7 +29,7 @@ pub struct Measured {
 /// What to send.
 #[derive(Clone)]
 pub enum Order {
-    /// A digest only; each its own.
+    /// A digest only; each its own, and as far from the one before as digests are.
     Digest,
     /// A document of this many bytes; each its own first bytes.
     Document(usize),
@@ -119,9 +120,9 @@ async fn connect(target: &Target) -> Result<TlsStream<TcpStream>> {
 fn request(token: &str, order: &Order, number: u64, document: &mut [u8]) -> Vec<u8> {
     let (kind, body, length) = match order {
         Order::Digest => {
-            let body = format!(
-                r#"{{"algorithm":"sha-256","digest":"{number:064x}","mediaType":"application/pdf"}}"#
-            );
+            let digest = sha256(&[&number.to_be_bytes()]);
+            let body =
+                format!(r#"{{"algorithm":"sha-256","digest":"{digest}","mediaType":"application/pdf"}}"#);
             let length = body.len();
             ("application/vnd.bulla.digest+json", body, length)
         }

@@ -9,6 +9,7 @@ mod enrol;
 mod figures;
 mod folder;
 mod heal;
+mod hub;
 mod judge;
 mod load;
 mod log;
@@ -37,13 +38,25 @@ const CLIENTS: [usize; 3] = [1, 8, 64];
 /// Documents of the comparison, and the pages of each (50 kB).
 const DOCUMENTS: usize = 100;
 const PAGES: usize = 20;
-const PARTS: [&str; 10] =
-    ["seals", "uploads", "folder", "verify", "strangers", "stamps", "enrol", "outage", "heal", "sizes"];
+const PARTS: [&str; 11] = [
+    "seals",
+    "uploads",
+    "folder",
+    "verify",
+    "strangers",
+    "stamps",
+    "enrol",
+    "outage",
+    "heal",
+    "hub",
+    "sizes",
+];
 
 /// What to measure and where.
 struct Arguments {
     sizes: Vec<u64>,
     outage: u64,
+    hub: u64,
     parts: Vec<String>,
     plot: Option<PathBuf>,
     python: PathBuf,
@@ -54,6 +67,7 @@ impl Arguments {
         let mut arguments = Self {
             sizes: vec![10_000, 1_000_000, 10_000_000],
             outage: 1_000_000,
+            hub: 1_000_000,
             parts: PARTS.map(str::to_owned).to_vec(),
             plot: None,
             python: PathBuf::from("python3"),
@@ -63,11 +77,12 @@ impl Arguments {
             match word.as_str() {
                 "--sizes" => arguments.sizes = value.split(',').map(size).collect::<Result<_>>()?,
                 "--outage" => arguments.outage = size(&value)?,
+                "--hub" => arguments.hub = size(&value)?,
                 "--only" => arguments.parts = value.split(',').map(str::to_owned).collect(),
                 "--plot" => arguments.plot = Some(PathBuf::from(value)),
                 "--python" => arguments.python = PathBuf::from(value),
                 _ => bail!(
-                    "usage: bench [--sizes 10k,1m,10m] [--outage 1m] [--only {}] [--plot FILE]",
+                    "usage: bench [--sizes 10k,1m,10m] [--outage 1m] [--hub 1m] [--only {}] [--plot FILE]",
                     PARTS.join(",")
                 ),
             }
@@ -130,6 +145,9 @@ fn main() -> Result<()> {
     }
     if arguments.wants("heal") {
         heal::measure(&runtime, arguments.outage, target)?;
+    }
+    if arguments.wants("hub") {
+        hub::measure(&runtime, arguments.hub, target)?;
     }
     if arguments.wants("sizes") {
         // The box idles meanwhile; what it keeps in memory is not the logs'.

@@ -136,11 +136,23 @@ impl Postgres {
         summed(micros, time)
     }
 
+    /// Where its socket lies: nobody else reaches it.
+    pub fn socket(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// Bytes of all its tables and their indexes.
+    pub fn bytes(&self) -> Result<u64> {
+        self.psql("CHECKPOINT")?;
+        let output = self.psql("SELECT pg_database_size('postgres')")?;
+        Ok(String::from_utf8_lossy(&output.stdout).trim().parse()?)
+    }
+
     fn psql(&self, statements: &str) -> Result<Output> {
         run(Command::new(self.programs.join("psql")).arg("-h").arg(self.home.path()).args([
             "-U",
             "bench",
-            "-q",
+            "-qAt",
             "-v",
             "ON_ERROR_STOP=1",
             "-d",
