@@ -117,6 +117,13 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
+/// For how long the box says that a staged log can be begun.
+fn for_seconds(rig: &Rig) -> Result<u64> {
+    let shown = String::from_utf8(rig.client(Role::Reader).get("/metrics")?.body)?;
+    let line = shown.lines().find_map(|line| line.strip_prefix("bulla_staged_seconds "));
+    Ok(line.with_context(|| shown.clone())?.parse()?)
+}
+
 /// The succession entries of the box's own log.
 fn successions(rig: &Rig) -> Result<Vec<SuccessionBody>> {
     let all = entries(&rig.client_with(None), "", rig.log_size()?)?;
@@ -252,6 +259,8 @@ fn g2_a_staged_log_is_begun_by_nobody_else_nowhere_else_and_not_too_late() -> Re
     ensure!(words(&scanner).contains("no operator's"), "{}", words(&scanner));
     rig.sealer.start()?;
     begin(&rig, "rollback")?.ends(1, "the box runs")?;
+    let left = for_seconds(&rig)?;
+    ensure!((29 * 86_400..30 * 86_400).contains(&left), "{left}");
     rig.sealer.stop()?;
     // Too late; and the disk is not asked what time it is.
     let clock = WallClock::new()?;
@@ -297,6 +306,7 @@ fn g2_a_staged_log_is_begun_by_nobody_else_nowhere_else_and_not_too_late() -> Re
     begin(&rig, "rollback")?.ends(0, &second)?;
     rig.sealer.start()?;
     sealed(&rig, "after")?;
+    assert_eq!(for_seconds(&rig)?, 0, "nothing is staged for the log that has begun");
     let told = successions(&rig)?;
     ensure!(told.len() == 1 && told[0].cause == Cause::Rollback && told[0].head.size > 3, "{told:?}");
     rig.sealer.stop()?;

@@ -55,7 +55,7 @@ pub const TEST: Condition = ticket(
 );
 
 /// All of them.
-pub const ALL: [Condition; 36] = [
+pub const ALL: [Condition; 37] = [
     page(
         "BullaNotSealing",
         2 * MINUTE,
@@ -223,6 +223,13 @@ pub const ALL: [Condition; 36] = [
         "The TLS certificate of the listener is not renewed any more",
         "See the log for the reason; it holds for 400 days from its making.",
         "docs/operating.md",
+    ),
+    ticket(
+        "BullaStagedLogOld",
+        HOUR,
+        "No log is staged for the day of need, or the one that is will soon be too old",
+        "Run `bulla-box staged prepare` while the registrar is there, and have it approved.",
+        "docs/provisioning.md",
     ),
     ticket(
         "BullaDiskFilling",

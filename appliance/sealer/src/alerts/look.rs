@@ -11,6 +11,7 @@ use crate::api::Api;
 use crate::driver::clock::now_millis;
 use crate::driver::medium::State;
 use crate::driver::{Condition as Standing, Status};
+use crate::staging;
 use bulla_formats::entry::Mode;
 use bulla_protocol::mode::Limit;
 use std::collections::BTreeMap;
@@ -100,6 +101,17 @@ impl Eyes {
             "BullaCertificateOld" => {
                 let age = SystemTime::now().duration_since(api.certificates.issued_at()).unwrap_or_default();
                 single(age > CERTIFICATE_MAX, format!("it is {} days old", age.as_secs() / 86_400))
+            }
+            "BullaStagedLogOld" => {
+                let Some(staged) = staging::waiting(&api.config, api.sealer.origin().as_str(), now_millis())
+                else {
+                    return single(false, "");
+                };
+                let why = match staged.left_millis / DAY {
+                    _ if staged.left_millis == 0 => "none can be begun".to_owned(),
+                    days => format!("it can be begun for {days} days more"),
+                };
+                single(staged.left_millis < staged.allowed_millis / 5, why)
             }
             "BullaDiskFilling" => {
                 let headroom = api.sealer.facts().headroom()?;

@@ -5,8 +5,10 @@
 use super::Shared;
 use super::access::{Caller, Right};
 use super::receipt::respond;
+use crate::driver::clock::now_millis;
 use crate::driver::{Condition, ScrubResult, Sealer, outside};
 use crate::problem::{Kind, Problem};
+use crate::staging;
 use crate::telemetry::{family, line};
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
@@ -205,6 +207,14 @@ pub async fn metrics(State(api): State<Shared>, caller: Caller) -> Result<Respon
     api.dial_out.metrics(&mut out);
     api.ingest.metrics(&mut out);
     super::alerts::metrics(&mut out, &api);
+    if let Some(staged) = staging::waiting(&api.config, api.sealer.origin().as_str(), now_millis()) {
+        let name = "bulla_staged_seconds";
+        family(&mut out, name, "gauge", "For how long the staged log can be begun; 0: there is none.");
+        line(&mut out, name, "", staged.left_millis / 1_000);
+        let name = "bulla_staged_allowed_seconds";
+        family(&mut out, name, "gauge", "For how long the policy lets a staged log wait.");
+        line(&mut out, name, "", staged.allowed_millis / 1_000);
+    }
     if api.config.tsa.enabled {
         api.tsa.metrics(&mut out);
     }

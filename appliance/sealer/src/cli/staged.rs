@@ -16,7 +16,6 @@ use std::path::PathBuf;
 
 const WAITING: u8 = 3;
 const REFUSED: u8 = 1;
-const DAY_MILLIS: u64 = 24 * 3_600 * 1_000;
 
 /// What to do.
 #[derive(Subcommand)]
@@ -136,7 +135,7 @@ fn show(config: &Config, out: &mut dyn Write) -> Result<u8> {
     let (staged, _) = staging::policy(config)?;
     let (package, file) = staging::package(config)?;
     let content = Enrolment::decode(&package.issued()?.enrolment)?.content;
-    let until = content.enrolled_at.saturating_add(staged.days.saturating_mul(DAY_MILLIS));
+    let until = content.enrolled_at.saturating_add(staged.days.saturating_mul(staging::DAY_MILLIS));
     writeln!(out, "staged       {}", content.origin)?;
     writeln!(out, "follows      {}", package.in_use())?;
     writeln!(out, "enrolled     {}", utc(content.enrolled_at))?;

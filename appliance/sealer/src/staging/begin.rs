@@ -9,7 +9,7 @@
 //! begins nothing, and one from after is an older disk as soon as the box has attested.
 
 use super::package::Package;
-use super::{bytes, enrolment_of, package, policy};
+use super::{DAY_MILLIS, bytes, enrolment_of, package, policy};
 use crate::beginning::{self, Beginning, Succession};
 use crate::clients::{ClientStore, Role};
 use crate::config::Config;
@@ -34,7 +34,6 @@ use std::sync::Arc;
 const PCRS_OF_A_BOOT: [u8; 6] = [0, 2, 3, 4, 6, 7];
 /// How far the registrar's clock may be ahead of this box's.
 const AHEAD_MILLIS: u64 = 24 * 3_600 * 1_000;
-const DAY_MILLIS: u64 = 24 * 3_600 * 1_000;
 /// Beside the state directory: a log that is about to be the box's.
 const SUFFIX: &str = ".beginning";
 

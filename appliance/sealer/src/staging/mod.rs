@@ -27,6 +27,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
+/// What `staged.days` is counted in.
+pub const DAY_MILLIS: u64 = 24 * 3_600 * 1_000;
+
 /// What configuration and file say.
 pub fn policy(config: &Config) -> Result<(&StagedConfig, PathBuf)> {
     let staged = config.staged.as_ref().context(
@@ -173,6 +176,28 @@ pub fn package(config: &Config) -> Result<(Package, PathBuf)> {
         );
     };
     Ok((package, file))
+}
+
+/// For how long a staged log can still be begun, and for how long the policy lets one wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    /// Milliseconds; 0: none is staged for the log in use, or it is too old.
+    pub left_millis: u64,
+    /// Milliseconds from its enrolment.
+    pub allowed_millis: u64,
+}
+
+/// What the file says at `now`; `None` where the policy knows no staged logs. Whether the TPM has spent it is not asked:
+/// the one that does is [`begin`].
+pub fn waiting(config: &Config, in_use: &str, now_millis: u64) -> Option<Waiting> {
+    let allowed_millis = config.staged.as_ref()?.days.saturating_mul(DAY_MILLIS);
+    let staged = || {
+        let (package, _) = package(config).ok()?;
+        let content = enrolment_of(&package.issued().ok()?).ok()?.content;
+        let over = content.enrolled_at.saturating_add(allowed_millis);
+        (package.in_use() == in_use).then(|| over.saturating_sub(now_millis))
+    };
+    Some(Waiting { left_millis: staged().unwrap_or(0), allowed_millis })
 }
 
 /// The bytes of a base64 member.
