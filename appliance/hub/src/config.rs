@@ -57,6 +57,9 @@ pub struct Config {
     pub archive: Option<PathBuf>,
     /// Bucket of the archive, where it is not a directory.
     pub s3: Option<BucketConfig>,
+    /// Megabytes of `hub.redb` that are kept in memory. An index that is much larger makes pulls and questions read the disk.
+    #[serde(default = "index_cache_megabytes")]
+    pub index_cache_megabytes: usize,
     /// Database of the index, where it is not `hub.redb`.
     pub postgres: Option<PostgresConfig>,
     /// How boxes are pulled.
@@ -105,6 +108,10 @@ pub struct BucketConfig {
     /// Seconds to try again while the server fails. Default 120.
     #[serde(default = "two_minutes")]
     pub patience_seconds: u64,
+}
+
+fn index_cache_megabytes() -> usize {
+    256
 }
 
 fn region() -> String {
@@ -487,8 +494,17 @@ impl Config {
         Ok(config)
     }
 
+    /// [`Config::index_cache_megabytes`] in bytes.
+    pub fn index_cache(&self) -> usize {
+        self.index_cache_megabytes << 20
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
         let value = |key, reason: String| Err(ConfigError::Value { key, reason });
+        if !(8..=1 << 20).contains(&self.index_cache_megabytes) {
+            let reason = format!("{} is not between 8 and 1048576", self.index_cache_megabytes);
+            return value("index_cache_megabytes", reason);
+        }
         if self.name.is_empty() || self.name.len() > 64 {
             return value("name", "1 to 64 bytes".into());
         }
@@ -584,6 +600,7 @@ mod tests {
         assert!(!config.boxes.is_empty());
         let (pull, watch) = (PullConfig::default(), WatchConfig::default());
         for line in [
+            format!("index_cache_megabytes = {}", index_cache_megabytes()),
             format!("at_once = {}", pull.at_once),
             format!("threads = {}", pull.threads),
             format!("step_bundles = {}", pull.step_bundles),
@@ -613,6 +630,7 @@ mod tests {
         assert!(with("[webhook]\nurl = \"https://a/\"\nca = \"c\"\nsecret_file = \"s\"\n").is_ok());
         for bad in [
             "unknown = 1\n".to_owned(),
+            "index_cache_megabytes = 7\n".to_owned(),
             "[pull]\nat_once = 0\n".to_owned(),
             "[pull]\nstep_bundles = 0\n".to_owned(),
             "[pull]\nevery_seconds = 0\n".to_owned(),

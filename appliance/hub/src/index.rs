@@ -219,7 +219,7 @@ pub trait Index: Catalogue + Send + Sync {
 pub fn create(config: &Config) -> Result<(), IndexError> {
     match &config.postgres {
         Some(postgres) => postgres::Postgres::create(postgres).map(drop),
-        None => embedded::Embedded::create(&config.state_dir).map(drop),
+        None => embedded::Embedded::create(&config.state_dir, config.index_cache()).map(drop),
     }
 }
 
@@ -227,7 +227,7 @@ pub fn create(config: &Config) -> Result<(), IndexError> {
 pub fn open(config: &Config) -> Result<Box<dyn Index>, IndexError> {
     Ok(match &config.postgres {
         Some(postgres) => Box::new(postgres::Postgres::open(postgres)?),
-        None => Box::new(embedded::Embedded::open(&config.state_dir)?),
+        None => Box::new(embedded::Embedded::open(&config.state_dir, config.index_cache())?),
     })
 }
 
@@ -235,7 +235,7 @@ pub fn open(config: &Config) -> Result<Box<dyn Index>, IndexError> {
 pub fn begin_again(config: &Config) -> Result<Box<dyn Index>, IndexError> {
     Ok(match &config.postgres {
         Some(postgres) => Box::new(postgres::Postgres::begin_again(postgres)?),
-        None => Box::new(embedded::Embedded::begin_again(&config.state_dir)?),
+        None => Box::new(embedded::Embedded::begin_again(&config.state_dir, config.index_cache())?),
     })
 }
 

@@ -60,13 +60,13 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// Makes an empty one.
-    pub fn create(directory: &Path) -> Result<Self, IndexError> {
+    /// Makes an empty one, of which at most `cache` bytes are kept in memory.
+    pub fn create(directory: &Path, cache: usize) -> Result<Self, IndexError> {
         let path = directory.join(FILE);
         if path.exists() {
             return Err(IndexError::Exists(path.display().to_string()));
         }
-        let made = Database::create(&path);
+        let made = Database::builder().set_cache_size(cache).create(&path);
         let database = made.map_err(|error| IndexError::Open { path, reason: error.to_string() })?;
         let write = database.begin_write()?;
         write.open_table(ORIGINS)?;
@@ -84,12 +84,12 @@ impl Embedded {
         Ok(Embedded { database })
     }
 
-    /// Opens the one that is there.
-    pub fn open(directory: &Path) -> Result<Self, IndexError> {
+    /// Opens the one that is there, with as much memory.
+    pub fn open(directory: &Path, cache: usize) -> Result<Self, IndexError> {
         let path = directory.join(FILE);
         let end = Instant::now() + PATIENCE;
         let opened = loop {
-            match Database::open(&path) {
+            match Database::builder().set_cache_size(cache).open(&path) {
                 Err(DatabaseError::DatabaseAlreadyOpen) if Instant::now() < end => {
                     std::thread::sleep(Duration::from_millis(50));
                 }
@@ -105,14 +105,14 @@ impl Embedded {
     }
 
     /// Makes an empty one beside the one that is in force.
-    pub fn begin_again(state_dir: &Path) -> Result<Self, IndexError> {
+    pub fn begin_again(state_dir: &Path, cache: usize) -> Result<Self, IndexError> {
         let directory = state_dir.join(BESIDE);
         let unusable = |source| IndexError::Directory { path: directory.clone(), source };
         if directory.exists() {
             std::fs::remove_dir_all(&directory).map_err(unusable)?;
         }
         std::fs::create_dir_all(&directory).map_err(unusable)?;
-        Self::create(&directory)
+        Self::create(&directory, cache)
     }
 
     /// Puts it in the place of the old one.
