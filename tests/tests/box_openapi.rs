@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
 use anyhow::{Context, Result, ensure};
+use bulla_tests::rig::described;
 use bulla_tests::rig::{Keys, Response, Rig, RigOptions, Role};
 use serde_json::{Value, json};
 
@@ -93,59 +94,8 @@ fn answers_have_the_members_of_their_schemas() -> Result<()> {
 
 /// Holds an answer against the schema of its operation, status and content type.
 fn check(path: &str, method: &str, answer: &Response) -> Result<()> {
-    let all = document();
-    let described = &all["paths"][path][method]["responses"][answer.status.to_string()];
-    ensure!(!described.is_null(), "{method} {path}: {} is not described", answer.status);
-    let content = &described["content"][&answer.content_type];
-    ensure!(!content.is_null(), "{method} {path}: {} is not described", answer.content_type);
-    for header in described["headers"].as_object().into_iter().flat_map(serde_json::Map::keys) {
-        ensure!(!answer.header(header).is_empty(), "{method} {path}: no header {header}");
-    }
-    holds(&all, &content["schema"], &answer.json()?).with_context(|| format!("{method} {path}"))
-}
-
-/// The part of JSON Schema that the document's answers use; unknown members are an error here.
-fn holds(all: &Value, schema: &Value, value: &Value) -> Result<()> {
-    if let Some(reference) = schema["$ref"].as_str() {
-        let target = all.pointer(reference.trim_start_matches('#')).context("a reference leads somewhere")?;
-        return holds(all, target, value);
-    }
-    if let Some(choices) = schema["oneOf"].as_array() {
-        let fitting = choices.iter().filter(|choice| holds(all, choice, value).is_ok()).count();
-        ensure!(fitting == 1, "{fitting} schemas fit {value}");
-        return Ok(());
-    }
-    if let Some(parts) = schema["allOf"].as_array() {
-        // The first names the members; the others only narrow them.
-        return holds(all, &parts[0], value);
-    }
-    match (schema["type"].as_str(), value) {
-        (Some("object"), Value::Object(members)) => {
-            let properties = schema["properties"].as_object().context("an object names its members")?;
-            for name in schema["required"].as_array().into_iter().flatten() {
-                ensure!(
-                    members.contains_key(name.as_str().unwrap_or_default()),
-                    "{name} is missing in {value}"
-                );
-            }
-            for (name, member) in members {
-                let schema = properties.get(name).with_context(|| format!("{name} is not described"))?;
-                holds(all, schema, member).with_context(|| name.clone())?;
-            }
-        }
-        (Some("array"), Value::Array(items)) => {
-            items.iter().try_for_each(|item| holds(all, &schema["items"], item))?;
-        }
-        (Some("string"), Value::String(_))
-        | (Some("boolean"), Value::Bool(_))
-        | (Some("null"), Value::Null) => {}
-        (Some("integer"), Value::Number(number)) => ensure!(number.is_u64(), "{number} is no count"),
-        (None, _) if schema["const"] == *value => {}
-        (None, Value::Null | Value::String(_) | Value::Number(_)) if schema["type"].is_array() => {}
-        _ => anyhow::bail!("{value} is not {schema}"),
-    }
-    if let Some(values) = schema["enum"].as_array() {
-        ensure!(values.contains(value), "{value} is none of {values:?}");
-    }
-    Ok(())
+    let Response { status, content_type, .. } = answer;
+    described::answer(&document(), path, method, *status, content_type, &answer.json()?, &|name| {
+        answer.header(name).to_owned()
+    })
 }

@@ -2,28 +2,15 @@
 //! is not described, nothing malformed accepted. Then the box is alive and its log whole.
 
 use anyhow::{Context, Result, ensure};
+use bulla_tests::rig::described;
 use bulla_tests::rig::{Keys, Rig, RigOptions, Role, soak};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-
-/// Below the target directory, where `cargo xtask setup` puts it; or where `BULLA_SCHEMATHESIS` says.
-fn program() -> Result<PathBuf> {
-    let path = match std::env::var_os("BULLA_SCHEMATHESIS") {
-        Some(path) => PathBuf::from(path),
-        None => {
-            let test = std::env::current_exe()?;
-            let target = test.ancestors().nth(3).context("a test binary is three levels below the target")?;
-            target.join("tools/schemathesis/bin/schemathesis")
-        }
-    };
-    ensure!(path.is_file(), "{} is missing; run: cargo xtask setup", path.display());
-    Ok(path)
-}
 
 /// One run with one role's token; `arguments` say how much.
 fn ask(rig: &Rig, role: Role, arguments: &[&str]) -> Result<()> {
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemathesis.toml");
-    let output = Command::new(program()?)
+    let output = Command::new(described::schemathesis()?)
         .arg("--config-file")
         .arg(config)
         .args(["run", &format!("{}/openapi.json", rig.sealer.url()), "--no-color"])

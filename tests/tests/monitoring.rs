@@ -2,100 +2,19 @@
 #![allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
 use anyhow::{Context, Result, ensure};
+use bulla_tests::rig::alerting::{self, names, promtool, without_part};
 use bulla_tests::rig::stamp::UNSTATED;
 use bulla_tests::rig::{Keys, Rig, RigOptions, Role};
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 const RULES: &str = include_str!("../../docs/monitoring/bulla.rules.yml");
 const DASHBOARD: &str = include_str!("../../docs/monitoring/bulla-dashboard.json");
 const PAGE: &str = include_str!("../../docs/operating.md");
-/// What a metric of a histogram is called beside its own name.
-const PARTS: [&str; 3] = ["_bucket", "_sum", "_count"];
-
-/// Below the target directory, where `cargo xtask setup` puts it; or what `BULLA_PROMTOOL` names.
-fn promtool(arguments: &[&str]) -> Result<()> {
-    let program = match std::env::var_os("BULLA_PROMTOOL") {
-        Some(path) => PathBuf::from(path),
-        None => {
-            let test = std::env::current_exe()?;
-            let target = test.ancestors().nth(3).context("a test binary is three levels below the target")?;
-            target.join("tools/prometheus/usr/bin/promtool")
-        }
-    };
-    ensure!(program.is_file(), "{} is missing; run: cargo xtask setup", program.display());
-    let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/monitoring");
-    let output = Command::new(program).args(arguments).current_dir(place).output()?;
-    ensure!(
-        output.status.success(),
-        "promtool {arguments:?}: {}\n{}{}",
-        output.status,
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(())
-}
-
-/// One alert, as page and rules both have it.
-#[derive(Debug, PartialEq, Eq)]
-struct Alert {
-    expression: String,
-    patience: String,
-    pages: bool,
-}
-
 /// "What to alert on".
 fn section() -> Result<&'static str> {
-    let section = PAGE.split("## What to alert on\n").nth(1).context("the section")?;
-    section.split("\n## ").next().context("its end")
-}
-
-/// Its rows.
-fn rows() -> Result<Vec<Alert>> {
-    let rows = section()?.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| objective"));
-    rows.map(|row| {
-        let row = row.replace("\\|", "\u{1}");
-        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
-        let expression = cells[2].split('`').nth(1).with_context(|| format!("no PromQL in {row}"))?;
-        Ok(Alert {
-            expression: expression.replace('\u{1}', "|"),
-            patience: cells[3].to_owned(),
-            pages: cells[1].starts_with("*page*"),
-        })
-    })
-    .collect()
-}
-
-/// The rules, one line each of what is compared; that it is YAML is promtool's to say.
-fn rules() -> Result<Vec<Alert>> {
-    let of = |rule: &str, key: &str| -> Result<String> {
-        let line = rule.lines().find_map(|line| line.trim().strip_prefix(&format!("{key}: ")));
-        Ok(line.with_context(|| format!("no {key} in {rule}"))?.trim_matches('\'').to_owned())
-    };
-    RULES
-        .split("- alert: ")
-        .skip(1)
-        .map(|rule| {
-            Ok(Alert {
-                expression: of(rule, "expr")?,
-                patience: of(rule, "for")?,
-                pages: of(rule, "severity")? == "page",
-            })
-        })
-        .collect()
-}
-
-/// Names of metrics in a text.
-fn names(text: &str) -> BTreeSet<String> {
-    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    let words = text.split(|c| !word(c)).filter(|name| name.starts_with("bulla_"));
-    words.map(str::to_owned).collect()
-}
-
-fn without_part(name: &str) -> &str {
-    PARTS.iter().find_map(|part| name.strip_suffix(part)).unwrap_or(name)
+    alerting::section(PAGE, "## What to alert on\n")
 }
 
 #[test]
@@ -106,20 +25,9 @@ fn promtool_takes_the_rules_and_their_tests() -> Result<()> {
 
 #[test]
 fn every_row_of_the_page_is_a_rule_and_every_rule_is_tested() -> Result<()> {
-    let (rows, rules) = (rows()?, rules()?);
-    ensure!(rows.len() > 20, "the rows are found at all: {}", rows.len());
-    for (row, rule) in rows.iter().zip(&rules) {
-        ensure!(row == rule, "the page has\n{row:?}\nand the rules have\n{rule:?}");
-    }
-    ensure!(rows.len() == rules.len(), "{} rows, {} rules", rows.len(), rules.len());
     let tests = include_str!("../../docs/monitoring/bulla.rules.test.yml");
-    for rule in RULES.split("- alert: ").skip(1) {
-        let name = rule.lines().next().context("a name")?;
-        let line = format!("alertname: {name}\n");
-        let (silent, fires) =
-            (format!("{line}        exp_alerts: []"), format!("{line}        exp_alerts:\n"));
-        ensure!(tests.contains(&silent) && tests.contains(&fires), "{name} is not tested both ways");
-    }
+    let count = alerting::rows_are_rules(section()?, RULES, tests)?;
+    ensure!(count > 20, "the rows are found at all: {count}");
     Ok(())
 }
 
@@ -165,7 +73,7 @@ fn what_the_box_alerts_of_itself_is_what_the_rules_alert_of_it() -> Result<()> {
     }
     let names = RULES.split("- alert: ").skip(1).map(|rule| rule.lines().next().unwrap_or_default());
     let mut theirs = BTreeSet::new();
-    for (name, rule) in names.zip(rules()?) {
+    for (name, rule) in names.zip(alerting::rules(RULES)?) {
         theirs.insert((name.to_owned(), rule.pages, seconds(&rule.patience)?));
     }
     let without = |all: &BTreeSet<(String, bool, u64)>, names: &[&str]| -> BTreeSet<(String, bool, u64)> {

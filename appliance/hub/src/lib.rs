@@ -124,6 +124,8 @@ enum Command {
     Audit(AuditArgs),
     /// Hold this hub's log of heads against another hub's
     CompareHeads(CompareArgs),
+    /// Print the OpenAPI 3.1 document of what a hub serves
+    Openapi,
     #[command(flatten)]
     Manual(ManualCommand),
 }
@@ -155,6 +157,10 @@ pub fn main() -> ExitCode {
             .and_then(|config| people::execute(&config.state_dir, command, json)),
         Command::Audit(args) => commands::audit::audit(config, args, json),
         Command::CompareHeads(args) => rivals::compare(config, args, json),
+        Command::Openapi => {
+            progress::print(serve::openapi::text());
+            Ok(Exit::Ok)
+        }
         Command::Manual(command) => command
             .execute(Cli::command(), "8")
             .map(|()| Exit::Ok)

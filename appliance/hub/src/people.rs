@@ -51,7 +51,9 @@ pub enum PeopleCommand {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// How far logs are archived, and findings.
+    /// Metrics.
+    Monitor,
+    /// How far logs are archived, and findings, too.
     Operator,
     /// Documents, too: find, statement, timeline.
     Auditor,
@@ -60,9 +62,13 @@ pub enum Role {
 }
 
 impl Role {
+    /// All of them, each with more rights than the one before.
+    pub const ALL: [Role; 4] = [Role::Monitor, Role::Operator, Role::Auditor, Role::Supervisor];
+
     /// Its name.
     pub fn name(self) -> &'static str {
         match self {
+            Role::Monitor => "monitor",
             Role::Operator => "operator",
             Role::Auditor => "auditor",
             Role::Supervisor => "supervisor",

@@ -5,11 +5,13 @@
 //! Refuses to do: skip. What cannot run, fails.
 
 pub mod account;
+pub mod alerting;
 pub mod branch;
 pub mod browser;
 mod client;
 pub mod clock;
 pub mod cut;
+pub mod described;
 pub mod disk;
 mod door;
 mod events;

@@ -7,6 +7,7 @@ use crate::config::ServeConfig;
 use crate::exit::Failure;
 use crate::keys::write_private;
 use crate::room::Room;
+use crate::serve::metrics::Metrics;
 use axum::Router;
 use bulla_formats::dial::ALPN;
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
@@ -143,11 +144,30 @@ pub struct Door {
     pub room: Arc<Room>,
     /// Connections at the same time, but for boxes that wait.
     pub connections_max: usize,
+    /// Where connections are counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Counts a connection for as long as it lives.
+struct Counted(Arc<Metrics>);
+
+impl Counted {
+    fn new(metrics: &Arc<Metrics>) -> Self {
+        metrics.connections.fetch_add(1, Ordering::Relaxed);
+        metrics.connections_open.fetch_add(1, Ordering::Relaxed);
+        Counted(metrics.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.connections_open.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Accepts until `stop` says so, then waits a while for what is being answered.
 pub async fn serve(listener: TcpListener, door: Door, mut stop: watch::Receiver<bool>) {
-    let Door { tls, router, room, connections_max } = door;
+    let Door { tls, router, room, connections_max, metrics } = door;
     let acceptor = TlsAcceptor::from(tls);
     let permits = Arc::new(Semaphore::new(connections_max));
     loop {
@@ -166,17 +186,21 @@ pub async fn serve(listener: TcpListener, door: Door, mut stop: watch::Receiver<
         };
         let (acceptor, stop) = (acceptor.clone(), stop.clone());
         let (router, room) = (router.clone().layer(axum::Extension(Caller(peer.ip()))), room.clone());
+        let counted = Counted::new(&metrics);
         tokio::spawn(async move {
             let _ = stream.set_nodelay(true);
             let unread = u32::try_from(UNREAD_MAX.as_millis()).unwrap_or(u32::MAX);
             let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, unread);
             if let Ok(Ok(stream)) = timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await {
                 if stream.get_ref().1.alpn_protocol() == Some(ALPN) {
-                    return room.attend(stream, permit, stop).await;
+                    room.attend(stream, permit, stop).await;
+                    return drop(counted);
                 }
                 let _ = timeout(CONNECTION_MAX, connection(TokioIo::new(stream), router, stop)).await;
+            } else {
+                counted.0.handshakes_failed.fetch_add(1, Ordering::Relaxed);
             }
-            drop(permit);
+            drop((permit, counted));
         });
     }
     drop(listener);

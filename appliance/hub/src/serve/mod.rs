@@ -5,6 +5,8 @@
 //! GET  /<hex SHA-256 of origin>/checkpoint   what was cosigned last
 //! GET  /heads/checkpoint, /heads/tile/...    the hub's own log, c2sp.org/tlog-tiles
 //! GET  /v1/...                         queries, each in the list of queries before it is answered
+//! GET  /healthz, /metrics              for monitoring
+//! GET  /openapi.json                   all of that, in OpenAPI 3.1 (`bulla-hub openapi`)
 //! ```
 //! Boxes that it cannot reach dial it on the same port, and say so in the handshake (`crate::room`).
 //!
@@ -12,6 +14,8 @@
 //! Invariant: the index is open while something uses it, and no longer, so that commands have it between rounds.
 
 pub mod door;
+mod metrics;
+pub mod openapi;
 mod problem;
 mod queries;
 mod routes;
@@ -29,6 +33,7 @@ use crate::witness::{KnownLog, Witness};
 use crate::{journal, rivals, run, webhook};
 use bulla_formats::note::SignedNote;
 use clap::Args;
+use metrics::Metrics;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -56,6 +61,10 @@ pub struct Desk {
     pub state_dir: PathBuf,
     /// The witness.
     pub witness: Witness,
+    /// Whether this program pulls, too.
+    pub pulls: bool,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
     /// What each address may ask.
     pub budgets: door::Budgets,
     /// Where boxes that dial the hub wait.
@@ -112,17 +121,33 @@ impl Desk {
             self.witness.queries(&head).map_err(routes::memory)?;
         }
         self.witness.publish()?;
-        Ok(())
+        self.metrics.standing(hub)
     }
 
+    /// Pulls all boxes, and takes note of what is archived by then.
     fn pull(&self) -> Result<(), Failure> {
         let hub = self.hub()?;
         for (name, outcome) in &run::round(&hub, None, &self.progress)? {
             commands::told(&self.progress, name, outcome);
+            self.metrics.pulled(name, outcome);
         }
-        self.take_note(&hub)?;
-        drop(hub);
-        webhook::deliver(&self.path, 1).map(drop)
+        self.take_note(&hub)
+    }
+
+    /// One round: a failure is told, and the next one is tried as if it had not been.
+    fn round(&self) {
+        let began = Instant::now();
+        let done = if self.pulls { self.pull() } else { self.hub().and_then(|hub| self.take_note(&hub)) };
+        self.metrics.round(began, done.is_ok());
+        let mut failures = Vec::from_iter(done.err());
+        if self.pulls && failures.is_empty() {
+            let delivered = webhook::deliver(&self.path, 1);
+            self.metrics.webhook(delivered.is_ok());
+            failures.extend(delivered.err());
+        }
+        for failure in failures {
+            self.progress.complain(&failure.to_string());
+        }
     }
 }
 
@@ -156,13 +181,15 @@ pub fn keys(path: &Path, json: bool) -> Result<Exit, Failure> {
 /// `serve`.
 pub fn execute(path: &Path, args: &ServeArgs, json: bool) -> Result<Exit, Failure> {
     let (config, serve) = configured(path)?;
-    let progress = Progress::new(json);
+    let progress = Progress::of_a_service(json);
     let (certificate, key) = door::certificate(&serve, &config.state_dir)?;
     let tls = door::tls(&certificate, &key)?;
     let desk = Arc::new(Desk {
         path: path.to_owned(),
         witness: Witness::open(&config.state_dir, &serve.name)?,
         state_dir: config.state_dir.clone(),
+        pulls: !args.no_pull,
+        metrics: Arc::default(),
         budgets: door::Budgets::new(serve.requests_per_second),
         room: Arc::new(Room::open(&serve.dial_in)?),
         handed: Arc::default(),
@@ -173,16 +200,12 @@ pub fn execute(path: &Path, args: &ServeArgs, json: bool) -> Result<Exit, Failur
     let (stop, stopped) = watch::channel(false);
     let threads = [
         spawn("pull", {
-            let (desk, stopped, pulls) = (desk.clone(), stopped.clone(), !args.no_pull);
+            let (desk, stopped) = (desk.clone(), stopped.clone());
             let every = Duration::from_secs(config.pull.every_seconds);
             move || {
                 while !*stopped.borrow() {
                     let began = Instant::now();
-                    let done =
-                        if pulls { desk.pull() } else { desk.hub().and_then(|hub| desk.take_note(&hub)) };
-                    if let Err(failure) = done {
-                        desk.progress.complain(&format!("{failure}"));
-                    }
+                    desk.round();
                     pause(&stopped, every.saturating_sub(began.elapsed()));
                 }
             }
@@ -223,6 +246,13 @@ fn pause(stopped: &watch::Receiver<bool>, length: Duration) {
     }
 }
 
+/// Where systemd has started the hub, and listens.
+fn tell_systemd(progress: &Progress, state: sd_notify::NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        progress.complain(&format!("systemd was not told: {error}"));
+    }
+}
+
 fn listen(
     desk: &Arc<Desk>,
     tls: Arc<rustls::ServerConfig>,
@@ -260,8 +290,19 @@ fn listen(
             router: routes::router(desk.clone()),
             room: desk.room.clone(),
             connections_max: desk.serve.connections_max,
+            metrics: desk.metrics.clone(),
         };
+        let (watched, telling) = (desk.clone(), desk.progress.clone());
+        tell_systemd(&telling, sd_notify::NotifyState::Ready);
+        let watchdog = tokio::spawn(async move {
+            while let Some(limit) = sd_notify::watchdog_enabled() {
+                tell_systemd(&watched.progress, sd_notify::NotifyState::Watchdog);
+                tokio::time::sleep(limit / 3).await;
+            }
+        });
         door::serve(listener, door, stopped).await;
+        watchdog.abort();
+        tell_systemd(&telling, sd_notify::NotifyState::Stopping);
         Ok(())
     })
 }

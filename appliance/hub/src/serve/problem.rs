@@ -6,7 +6,7 @@
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// What was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub enum Kind {
     NothingFound,
     /// The route has no such method.
     MethodNotAllowed,
+    /// The body is longer than a request can be.
+    TooLarge,
     /// Too many requests of this address.
     RateLimited,
     /// The archive, the index or the list of queries cannot be used now.
@@ -31,14 +33,14 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    #[cfg(test)]
-    pub const ALL: [Kind; 8] = [
+    pub const ALL: [Kind; 9] = [
         Kind::InvalidQuery,
         Kind::Unauthenticated,
         Kind::Forbidden,
         Kind::NotFound,
         Kind::NothingFound,
         Kind::MethodNotAllowed,
+        Kind::TooLarge,
         Kind::RateLimited,
         Kind::Unavailable,
     ];
@@ -52,6 +54,7 @@ impl Kind {
             Kind::NotFound => (404, "hub-not-found", "There is nothing here"),
             Kind::NothingFound => (404, "hub-nothing-found", "Nothing archived matches"),
             Kind::MethodNotAllowed => (405, "hub-method-not-allowed", "The route has no such method"),
+            Kind::TooLarge => (413, "hub-too-large", "The body is too long"),
             Kind::RateLimited => (429, "hub-rate-limited", "Too many requests"),
             Kind::Unavailable => (503, "hub-unavailable", "The hub cannot answer now"),
         }
@@ -71,6 +74,14 @@ impl Problem {
         Problem { kind, detail: detail.into() }
     }
 
+    /// As it is sent.
+    pub fn document(&self) -> Value {
+        let (status, slug, title) = self.kind.row();
+        json!({
+            "type": format!("urn:bulla:problem:{slug}"), "title": title, "status": status, "detail": self.detail,
+        })
+    }
+
     /// [`Kind::InvalidQuery`].
     pub fn invalid(detail: impl Into<String>) -> Self {
         Problem::new(Kind::InvalidQuery, detail)
@@ -79,12 +90,10 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let (status, slug, title) = self.kind.row();
-        let body = json!({
-            "type": format!("urn:bulla:problem:{slug}"), "title": title, "status": status, "detail": self.detail,
-        });
-        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = (status, body.to_string()).into_response();
+        let status = StatusCode::from_u16(self.kind.row().0).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, self.document().to_string()).into_response();
+        // For whoever counts.
+        response.extensions_mut().insert(self.kind);
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

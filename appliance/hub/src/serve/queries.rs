@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 
 /// Most entries of a page.
-const LIMIT_MAX: u64 = 1_000;
+pub const LIMIT_MAX: u64 = 1_000;
 
 /// A query.
 #[derive(Debug, Clone)]
@@ -98,10 +98,19 @@ impl Parameters {
         self.0.remove(name)
     }
 
-    fn number(&mut self, name: &str, default: u64, most: u64) -> Result<u64, Problem> {
+    fn number(
+        &mut self,
+        name: &str,
+        default: u64,
+        range: std::ops::RangeInclusive<u64>,
+    ) -> Result<u64, Problem> {
         let Some(text) = self.take(name) else { return Ok(default) };
-        let number = text.parse().ok().filter(|number| *number <= most);
-        number.ok_or_else(|| Problem::invalid(format!("{name}: {text:?} is no number from 0 to {most}")))
+        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+        let number = text.parse().ok().filter(|number| digits && range.contains(number));
+        number.ok_or_else(|| {
+            let (least, most) = range.into_inner();
+            Problem::invalid(format!("{name}: {text:?} is no number from {least} to {most}"))
+        })
     }
 
     fn time(&mut self, name: &str) -> Result<Option<u64>, Problem> {
@@ -142,8 +151,8 @@ impl Asked {
     pub fn parse(name: &str, parameters: &str) -> Result<Self, Problem> {
         let mut all = Parameters::parse(parameters)?;
         let page = |all: &mut Parameters| {
-            let from = all.number("from", 0, u64::MAX)?;
-            Ok((from, all.number("limit", 100, LIMIT_MAX)?.max(1) as usize))
+            let from = all.number("from", 0, 0..=u64::MAX)?;
+            Ok((from, all.number("limit", 100, 1..=LIMIT_MAX)? as usize))
         };
         let asked = match name {
             "status" => Asked::Status,
@@ -176,15 +185,21 @@ impl Asked {
                     Some("true") => true,
                     Some(_) => return Err(Problem::invalid("within is true or false")),
                 };
+                let (kind, after) = (kind.transpose()?, after.transpose()?);
+                if !digests.is_empty() && (kind.is_some() || after.is_some()) {
+                    return Err(Problem::invalid(
+                        "a document is found in seals, and in one answer: kind and after do not go with digest",
+                    ));
+                }
                 Asked::Find(Box::new(Find {
                     digests,
                     branch: all.take("box"),
-                    kind: kind.transpose()?,
+                    kind,
                     from: all.time("from")?,
                     to: all.time("to")?,
                     within,
-                    limit: all.number("limit", 100, LIMIT_MAX)?.max(1),
-                    after: after.transpose()?,
+                    limit: all.number("limit", 100, 1..=LIMIT_MAX)?,
+                    after,
                 }))
             }
             _ => {
@@ -336,6 +351,10 @@ mod tests {
             ("status", "x=1"),
             ("findings", "from=-1"),
             ("findings", "limit=1001"),
+            ("findings", "limit=0"),
+            ("findings", "from=+1"),
+            ("find", &format!("{digest}&kind=seal")),
+            ("find", &format!("{digest}&after=1,a,1")),
             ("find", "digest=sha-256:00"),
             ("find", "kind=nothing"),
             ("find", "from=yesterday"),

@@ -6,6 +6,7 @@
 
 use super::Desk;
 use super::door::Caller;
+use super::openapi::{self, Routes, operations};
 use super::problem::{Kind, Problem};
 use super::queries::{self, Asked};
 use crate::exit::{Exit, Failure};
@@ -14,15 +15,17 @@ use crate::people::{self, Person, Role};
 use crate::published;
 use crate::witness::Refusal;
 use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use axum::{Extension, Router};
 use bulla_formats::witness::add_checkpoint::REQUEST_BYTES_MAX;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Longest time from a request's headers to its answer.
@@ -30,20 +33,44 @@ const REQUEST_MAX: Duration = Duration::from_secs(120);
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// Everything that is served.
+/// Everything that is served, with its description.
+pub fn routes() -> Routes {
+    Routes::new()
+        .add("post", "/add-checkpoint", post(add_checkpoint), operations::add_checkpoint())
+        .add("get", "/{hash}/checkpoint", get(cosigned), operations::cosigned())
+        .add("get", "/heads/checkpoint", get(head), operations::head())
+        .add("get", "/heads/tile/{*path}", get(tile), operations::tile())
+        .add("get", "/healthz", get(async || plain(StatusCode::OK, "ok\n")), operations::healthz())
+        .add("get", "/metrics", get(metrics), operations::metrics())
+        .add("get", "/openapi.json", get(openapi::serve), operations::openapi())
+        .add("get", "/v1/status", asks("status"), operations::status())
+        .add("get", "/v1/findings", asks("findings"), operations::findings())
+        .add("get", "/v1/find", asks("find"), operations::find())
+        .add("get", "/v1/statement", asks("statement"), operations::statement())
+        .add("get", "/v1/timeline", asks("timeline"), operations::timeline())
+        .add("get", "/v1/audit", asks("audit"), operations::audit())
+}
+
+/// What answers requests.
 pub fn router(desk: Arc<Desk>) -> Router {
-    Router::new()
-        .route("/add-checkpoint", post(add_checkpoint))
-        .route("/{hash}/checkpoint", get(cosigned))
-        .route("/heads/{*name}", get(heads))
-        .route("/v1/{query}", get(query))
-        .fallback(async || Problem::new(Kind::NotFound, "docs/audit.md lists what there is"))
+    let (router, _) = routes().into_parts();
+    router
+        .fallback(async || {
+            Problem::new(Kind::NotFound, "no route has this path; GET /openapi.json lists the routes")
+        })
         .method_not_allowed_fallback(async || {
-            Problem::new(Kind::MethodNotAllowed, "docs/audit.md lists what there is")
+            Problem::new(Kind::MethodNotAllowed, "use one of the methods in the Allow header")
         })
         .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
         .layer(from_fn_with_state(desk.clone(), bounded))
         .with_state(desk)
+}
+
+/// Answers the query of this name.
+fn asks(name: &'static str) -> MethodRouter<Arc<Desk>> {
+    get(move |desk: State<Arc<Desk>>, caller: Extension<Caller>, headers: HeaderMap, uri: Uri| {
+        query(name, desk, caller, headers, uri)
+    })
 }
 
 /// What the witness's memory, or the keys, say of themselves, for the hub's own output.
@@ -57,17 +84,17 @@ async fn bounded(
     request: Request,
     next: Next,
 ) -> Response {
-    if !desk.budgets.spend(address) {
-        return Problem::new(
-            Kind::RateLimited,
-            "too many requests came from this address; wait, then go on more slowly",
-        )
-        .into_response();
-    }
-    match tokio::time::timeout(REQUEST_MAX, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => Problem::new(Kind::Unavailable, "it took too long; try again later").into_response(),
-    }
+    let response = if desk.budgets.spend(address) {
+        match tokio::time::timeout(REQUEST_MAX, next.run(request)).await {
+            Ok(response) => response,
+            Err(_) => Problem::new(Kind::Unavailable, "it took too long; try again later").into_response(),
+        }
+    } else {
+        let detail = "too many requests came from this address; wait, then go on more slowly";
+        Problem::new(Kind::RateLimited, detail).into_response()
+    };
+    desk.metrics.answered(response.status().as_u16(), response.extensions().get().copied());
+    response
 }
 
 /// Runs what blocks elsewhere.
@@ -80,14 +107,36 @@ fn plain(status: StatusCode, words: impl Into<String>) -> Response {
     (status, [(CONTENT_TYPE, TEXT)], words.into()).into_response()
 }
 
-async fn add_checkpoint(State(desk): State<Arc<Desk>>, body: Bytes) -> Response {
+/// The disk of the witness or of the hub's own log fails.
+fn failing(desk: &Desk, why: &str) -> Response {
+    desk.progress.complain(why);
+    Problem::new(Kind::Unavailable, "the hub's memory cannot be used now; its operator sees why")
+        .into_response()
+}
+
+fn nothing(detail: &str) -> Response {
+    Problem::new(Kind::NothingFound, detail).into_response()
+}
+
+async fn add_checkpoint(State(desk): State<Arc<Desk>>, body: Result<Bytes, BytesRejection>) -> Response {
+    let body = match body {
+        Ok(body) => body,
+        Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            let words = format!("a request has {REQUEST_BYTES_MAX} bytes at most");
+            return Problem::new(Kind::TooLarge, words).into_response();
+        }
+        Err(_) => return plain(StatusCode::BAD_REQUEST, "the body did not come whole\n"),
+    };
     let own = desk.clone();
     let answered = match elsewhere(move || own.witness.add_checkpoint(&body)).await {
         Ok(answered) => answered,
         Err(problem) => return problem.into_response(),
     };
     match answered {
-        Ok(line) => plain(StatusCode::OK, line),
+        Ok(line) => {
+            desk.metrics.cosigned.fetch_add(1, Ordering::Relaxed);
+            plain(StatusCode::OK, line)
+        }
         Err(Refusal::Malformed(why)) => plain(StatusCode::BAD_REQUEST, format!("{why}\n")),
         Err(Refusal::NotSigned) => plain(StatusCode::FORBIDDEN, "the log's key has not signed this\n"),
         Err(Refusal::UnknownLog) => plain(
@@ -104,40 +153,39 @@ async fn add_checkpoint(State(desk): State<Arc<Desk>>, body: Bytes) -> Response 
             }
             plain(StatusCode::UNPROCESSABLE_ENTITY, "this does not extend what was cosigned or archived\n")
         }
-        Err(refusal @ Refusal::Memory(_)) => {
-            desk.progress.complain(&memory(refusal).to_string());
-            plain(StatusCode::INTERNAL_SERVER_ERROR, "nothing was cosigned\n")
-        }
+        Err(refusal @ Refusal::Memory(_)) => failing(&desk, &memory(refusal).to_string()),
     }
 }
 
-async fn cosigned(State(desk): State<Arc<Desk>>, Path(hash): Path<String>) -> Response {
+async fn cosigned(State(desk): State<Arc<Desk>>, hash: Result<Path<String>, PathRejection>) -> Response {
+    let unknown = "nothing of this log was cosigned";
+    let Ok(Path(hash)) = hash else { return nothing(unknown) };
     let own = desk.clone();
     match elsewhere(move || own.witness.cosigned_by_hash(&hash)).await {
         Ok(Ok(Some(head))) => plain(StatusCode::OK, head.note),
-        Ok(Ok(None)) => plain(StatusCode::NOT_FOUND, "nothing of this log was cosigned\n"),
-        Ok(Err(refusal)) => {
-            desk.progress.complain(&memory(refusal).to_string());
-            plain(StatusCode::INTERNAL_SERVER_ERROR, "the memory cannot be read\n")
-        }
+        Ok(Ok(None)) => nothing(unknown),
+        Ok(Err(refusal)) => failing(&desk, &memory(refusal).to_string()),
         Err(problem) => problem.into_response(),
     }
 }
 
-async fn heads(State(desk): State<Arc<Desk>>, Path(name): Path<String>) -> Response {
-    let (own, wanted) = (desk.clone(), name.clone());
-    match elsewhere(move || published::read(own.witness.directory(), &wanted)).await {
-        Ok(Ok(Some(bytes))) => {
-            let head = name == "checkpoint";
-            let kind = if head { TEXT } else { "application/octet-stream" };
-            let cache = if head { "no-cache" } else { "public, max-age=31536000, immutable" };
-            ([(CONTENT_TYPE, kind), (CACHE_CONTROL, cache)], bytes).into_response()
-        }
-        Ok(Ok(None)) => plain(StatusCode::NOT_FOUND, "the log has no such tile\n"),
-        Ok(Err(error)) => {
-            desk.progress.complain(&format!("the hub's own log cannot be read: {error}"));
-            plain(StatusCode::INTERNAL_SERVER_ERROR, "the log cannot be read\n")
-        }
+async fn head(State(desk): State<Arc<Desk>>) -> Response {
+    published(desk, "checkpoint".to_owned(), TEXT, "no-cache").await
+}
+
+async fn tile(State(desk): State<Arc<Desk>>, path: Result<Path<String>, PathRejection>) -> Response {
+    let Ok(Path(path)) = path else { return nothing("the log has no such tile") };
+    let forever = "public, max-age=31536000, immutable";
+    published(desk, format!("tile/{path}"), "application/octet-stream", forever).await
+}
+
+/// A file of the hub's own log.
+async fn published(desk: Arc<Desk>, name: String, kind: &'static str, cache: &'static str) -> Response {
+    let own = desk.clone();
+    match elsewhere(move || published::read(own.witness.directory(), &name)).await {
+        Ok(Ok(Some(bytes))) => ([(CONTENT_TYPE, kind), (CACHE_CONTROL, cache)], bytes).into_response(),
+        Ok(Ok(None)) => nothing("the log has no such tile, or no head yet"),
+        Ok(Err(error)) => failing(&desk, &format!("the hub's own log cannot be read: {error}")),
         Err(problem) => problem.into_response(),
     }
 }
@@ -164,15 +212,28 @@ fn person(desk: &Desk, headers: &HeaderMap) -> Result<Person, Problem> {
     }
 }
 
+/// Numbers, for anybody with a role. They tell of no document and no person, so the list of queries has no line of it.
+async fn metrics(State(desk): State<Arc<Desk>>, headers: HeaderMap) -> Response {
+    let own = desk.clone();
+    match elsewhere(move || person(&own, &headers)).await {
+        Ok(Ok(_)) => {
+            let headers =
+                [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8"), (CACHE_CONTROL, "no-store")];
+            (headers, desk.metrics.render(desk.pulls)).into_response()
+        }
+        Ok(Err(problem)) | Err(problem) => problem.into_response(),
+    }
+}
+
 async fn query(
+    name: &'static str,
     State(desk): State<Arc<Desk>>,
     Extension(Caller(address)): Extension<Caller>,
-    Path(name): Path<String>,
     headers: HeaderMap,
     uri: Uri,
 ) -> Response {
     let parameters = uri.query().unwrap_or_default().to_owned();
-    let done = elsewhere(move || answer(&desk, address, &name, &headers, &parameters)).await;
+    let done = elsewhere(move || answer(&desk, address, name, &headers, &parameters)).await;
     match done {
         Ok(Ok(answer)) => answer,
         Ok(Err(problem)) | Err(problem) => problem.into_response(),

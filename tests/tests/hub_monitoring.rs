@@ -1,0 +1,89 @@
+//! Alert rules of hubs: promtool takes them, they say what the page says, and a real hub has every metric they ask for; who
+//! may read those.
+#![allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
+
+use anyhow::{Context, Result, ensure};
+use bulla_tests::rig::alerting::{self, names, promtool};
+use bulla_tests::rig::hub::HubRig;
+use bulla_tests::rig::site::until;
+use bulla_tests::rig::{Keys, Rig, RigOptions, Role};
+use std::fs;
+
+const RULES: &str = include_str!("../../docs/monitoring/bulla-hub.rules.yml");
+const PAGE: &str = include_str!("../../docs/operating.md");
+
+fn section() -> Result<&'static str> {
+    alerting::section(PAGE, "### What to alert on at a hub\n")
+}
+
+#[test]
+fn promtool_takes_the_rules_and_their_tests() -> Result<()> {
+    promtool(&["check", "rules", "bulla-hub.rules.yml"])?;
+    promtool(&["test", "rules", "bulla-hub.rules.test.yml"])
+}
+
+#[test]
+fn every_row_of_the_page_is_a_rule_and_every_rule_is_tested() -> Result<()> {
+    let tests = include_str!("../../docs/monitoring/bulla-hub.rules.test.yml");
+    let count = alerting::rows_are_rules(section()?, RULES, tests)?;
+    ensure!(count > 8, "the rows are found at all: {count}");
+    Ok(())
+}
+
+#[test]
+fn a_hub_has_every_metric_that_is_asked_for() -> Result<()> {
+    let mut rig = Rig::start_with(&RigOptions {
+        keys: Keys::Software,
+        residency: "software",
+        ..RigOptions::default()
+    })?;
+    let origin = rig.client(Role::Scanner).seal(b"deed")?.seal()?.origin;
+    let hub = HubRig::create(&[("branch", &origin, &[(&rig, false)])])?;
+    let keys = hub.furnish_serve("hub.example/north")?;
+    let said = hub.lines(&["people", "add", "prometheus", "--role", "monitor"], 0)?;
+    let token = said[0]["token"].as_str().context("a token")?.to_owned();
+    let agent = keys.agent()?;
+    let ask = |path: &str, token: &str| -> Result<(u16, String)> {
+        let request = agent.get(format!("{}{path}", keys.url));
+        let mut answer = request.header("Authorization", format!("Bearer {token}")).call()?;
+        Ok((answer.status().as_u16(), answer.body_mut().read_to_string()?))
+    };
+    let number = |text: &str, name: &str| -> Result<u64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(line.with_context(|| format!("no {name} in {text}"))?.parse::<f64>()? as u64)
+    };
+    let serving = hub.serve()?;
+    until("a round has ended", || Ok(ask("/metrics", &token)?.1.contains("bulla_hub_round_seconds")))?;
+    let (status, text) = ask("/metrics", &token)?;
+    ensure!(status == 200, "{status} {text}");
+    let shown = names(&text);
+    let asked: Vec<String> = [RULES, section()?].into_iter().flat_map(names).collect();
+    let lacking: Vec<_> = asked.iter().filter(|name| !shown.contains(*name)).collect();
+    ensure!(asked.len() > 8 && lacking.is_empty(), "the hub does not have {lacking:?}");
+    ensure!(number(&text, "bulla_hub_box_entries{box=\"branch\"}")? > 0, "{text}");
+    assert_eq!(number(&text, "bulla_hub_box_behind_entries{box=\"branch\"}")?, 0);
+    // They are for somebody whom the hub knows, who may ask for nothing else with that role.
+    assert_eq!(ask("/metrics", "bullahub_00")?.0, 401);
+    assert_eq!(ask("/v1/status", &token)?.0, 403);
+    let text = ask("/metrics", &token)?.1;
+    assert_eq!(number(&text, "bulla_hub_problems_total{type=\"hub-forbidden\"}")?, 1);
+    ensure!(number(&text, "bulla_hub_http_responses_total{code=\"401\"}")? == 1, "{text}");
+
+    // The box goes: that is told, and how old the last good pull is.
+    rig.sealer.kill()?;
+    until("the pull fails", || {
+        Ok(number(&ask("/metrics", &token)?.1, "bulla_hub_box_trouble{box=\"branch\"}")? > 0)
+    })?;
+    let text = ask("/metrics", &token)?.1;
+    ensure!(!text.contains("box_behind_entries{"), "nobody knows how far it is: {text}");
+    // The disk goes: rounds fail, and the hub answers on.
+    fs::rename(hub.file("trust.json"), hub.file("away"))?;
+    until("rounds fail", || Ok(number(&ask("/metrics", &token)?.1, "bulla_hub_rounds_failed_total")? > 0))?;
+    assert_eq!(serving.stop()?, Some(0));
+    // The list of queries has what was asked by the role that may not, and no scrape.
+    fs::rename(hub.file("away"), hub.file("trust.json"))?;
+    let listed = hub.lines(&["audit"], 0)?;
+    let asked: Vec<_> = listed.iter().map(|line| line["query"].as_str().unwrap_or_default()).collect();
+    assert_eq!(asked, ["status", "audit"]);
+    Ok(())
+}
