@@ -8,6 +8,8 @@ use bulla_tests::rig::hub::HubRig;
 use bulla_tests::rig::site::until;
 use bulla_tests::rig::{Keys, Rig, RigOptions, Role};
 use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
 
 const RULES: &str = include_str!("../../docs/monitoring/bulla-hub.rules.yml");
 const PAGE: &str = include_str!("../../docs/operating.md");
@@ -85,5 +87,40 @@ fn a_hub_has_every_metric_that_is_asked_for() -> Result<()> {
     let listed = hub.lines(&["audit"], 0)?;
     let asked: Vec<_> = listed.iter().map(|line| line["query"].as_str().unwrap_or_default()).collect();
     assert_eq!(asked, ["status", "audit"]);
+    Ok(())
+}
+
+/// systemd's side of the socket that it gives a service.
+#[test]
+fn systemd_is_told_of_the_start_of_every_moment_and_of_the_end() -> Result<()> {
+    let rig = Rig::start_with(&RigOptions {
+        keys: Keys::Software,
+        residency: "software",
+        ..RigOptions::default()
+    })?;
+    let origin = rig.client(Role::Scanner).seal(b"deed")?.seal()?.origin;
+    let hub = HubRig::create(&[("branch", &origin, &[(&rig, false)])])?;
+    let keys = hub.furnish_serve("hub.example/north")?;
+    let path = hub.file("notify");
+    let systemd = UnixDatagram::bind(&path)?;
+    systemd.set_read_timeout(Some(Duration::from_secs(60)))?;
+    let told = || -> Result<String> {
+        let mut text = [0; 512];
+        let length = systemd.recv(&mut text)?;
+        Ok(String::from_utf8(text[..length].to_vec())?.trim_end().to_owned())
+    };
+    let place = path.to_str().context("a path in UTF-8")?;
+    let serving = hub.serve_with(&[("NOTIFY_SOCKET", place), ("WATCHDOG_USEC", "600000")])?;
+    assert_eq!(told()?, "READY=1");
+    ensure!(keys.agent()?.get(format!("{}/healthz", keys.url)).call()?.status() == 200, "it is not ready");
+    for _ in 0..3 {
+        assert_eq!(told()?, "WATCHDOG=1");
+    }
+    assert_eq!(serving.stop()?, Some(0));
+    let mut last = told()?;
+    while last == "WATCHDOG=1" {
+        last = told()?;
+    }
+    assert_eq!(last, "STOPPING=1");
     Ok(())
 }

@@ -5,6 +5,7 @@
 
 use anyhow::{Context, Result, ensure};
 use bulla_tests::rig::box_program;
+use bulla_tests::rig::hub::hub_program;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -64,11 +65,48 @@ fn unit_scripts_and_configuration_speak_of_the_same_places() {
 }
 
 #[test]
+fn the_hubs_unit_scripts_and_configuration_speak_of_the_same_places() -> Result<()> {
+    let (unit, shipped) = (text("bulla-hub/bulla-hub.service"), text("bulla-hub/hub.toml"));
+    let state =
+        shipped.lines().find_map(|line| line.strip_prefix("state_dir = \"")?.strip_suffix('"')).unwrap();
+    assert_eq!(state, "/var/lib/bulla-hub");
+    assert!(unit.contains(&format!("\nConditionPathExists={state}/hub-keys.json\n")));
+    assert!(unit.contains("\nStateDirectory=bulla-hub\n") && unit.contains("\nStateDirectoryMode=0700\n"));
+    assert!(unit.contains("\nType=notify\n") && unit.contains("\nUser=bulla-hub\n"));
+    for file in
+        ["bulla-hub/tmpfiles.conf", "bulla-hub/sysusers.conf", "bulla-hub/postinst", "bulla-hub/postrm"]
+    {
+        assert!(text(file).contains(state), "{file} does not speak of {state}");
+    }
+    assert!(text("bulla-hub/conffiles").lines().eq(["/etc/bulla/hub.toml"]));
+    // Shipped, it asks for the two names; with them it is read, and what is missing is the trust file.
+    let run = |config: &str| -> Result<String> {
+        let directory = TempDir::new()?;
+        let path = directory.path().join("hub.toml");
+        fs::write(&path, config)?;
+        let output = Command::new(hub_program()?).arg("status").arg("--config").arg(&path).output()?;
+        ensure!(output.status.code() == Some(2), "{output:?}");
+        Ok(String::from_utf8(output.stderr)?)
+    };
+    let words = run(&shipped)?;
+    ensure!(words.contains("`name`"), "{words}");
+    let named = shipped.replacen("# name = ", "name = ", 1);
+    let words = run(&named)?;
+    ensure!(words.contains("`name`"), "the keys have no name: {words}");
+    let words = run(&named.replacen("# name = ", "name = ", 1).replace("/etc/bulla/", "/nowhere/"))?;
+    ensure!(words.contains("the trust file /nowhere/trust.json cannot be read"), "{words}");
+    Ok(())
+}
+
+#[test]
 fn scripts_are_sound_shell_and_no_log_is_deleted() -> Result<()> {
     for (shell, script) in [
         ("sh", "bulla-box/postinst"),
         ("sh", "bulla-box/prerm"),
         ("sh", "bulla-box/postrm"),
+        ("sh", "bulla-hub/postinst"),
+        ("sh", "bulla-hub/prerm"),
+        ("sh", "bulla-hub/postrm"),
         ("sh", "check/boot.sh"),
         ("bash", "check/guest.sh"),
     ] {
@@ -80,7 +118,14 @@ fn scripts_are_sound_shell_and_no_log_is_deleted() -> Result<()> {
             "{script} goes on after a failure"
         );
     }
-    for script in ["bulla-box/postinst", "bulla-box/prerm", "bulla-box/postrm"] {
+    for script in [
+        "bulla-box/postinst",
+        "bulla-box/prerm",
+        "bulla-box/postrm",
+        "bulla-hub/postinst",
+        "bulla-hub/prerm",
+        "bulla-hub/postrm",
+    ] {
         let deletes = |line: &&str| {
             let line = line.trim();
             !line.starts_with('#')

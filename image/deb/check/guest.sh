@@ -44,7 +44,7 @@ systemctl --quiet is-enabled bulla-box || fail "not enabled"
 claim "the configuration as shipped is refused, because nobody named the fleet"
 if words=$(bulla-box check-config 2>&1); then fail "it was accepted"; fi
 echo "$words" | grep -q 'fleet' || fail "$words"
-apt-get install -y -qq --no-install-recommends swtpm swtpm-tools libtss2-tcti-swtpm0 man-db bash-completion >tools.log 2>&1 || { cat tools.log; exit 1; }
+apt-get install -y -qq --no-install-recommends swtpm swtpm-tools libtss2-tcti-swtpm0 man-db bash-completion curl >tools.log 2>&1 || { cat tools.log; exit 1; }
 edit_configuration() {
     sed -i -e 's/^# fleet = .*/fleet = "bank.example"/' -e 's/^tcti = .*/tcti = "swtpm:host=127.0.0.1,port=2321"/' /etc/bulla/box.toml
 }
@@ -168,4 +168,57 @@ claim "a fleet's root is made by the installed program, and its minutes verify"
 bulla-fleet init --dir /srv/fleet --fleet bank.example >ceremony.log || { cat ceremony.log; exit 1; }
 grep 'ONE CUSTODIAN' ceremony.log
 bulla-fleet transcript /srv/fleet/transcript --trust /srv/fleet/trust.json >minutes.log || { cat minutes.log; exit 1; }
+claim "a hub waits for its keys; then it starts as user bulla-hub, tells systemd, pulls the box and answers"
+apt-get install -y -qq --no-install-recommends "$packages"/bulla-hub_*.deb >hub.log 2>&1 || { cat hub.log; exit 1; }
+grep -A2 'next, name hub and boxes' hub.log
+[ -z "$(dpkg --verify bulla-hub)" ] || fail "installed files differ from the package"
+systemctl --quiet is-enabled bulla-hub || fail "the hub is not enabled"
+[ "$(systemctl show --value -p ActiveState bulla-hub)/$(systemctl show --value -p ConditionResult bulla-hub)" = inactive/no ] || fail "it was started before it had keys"
+[ "$(stat -c '%U:%G %a' /var/lib/bulla-hub)" = "bulla-hub:bulla-hub 700" ] || fail "owner or mode of /var/lib/bulla-hub"
+as_hub() { runuser -u bulla-hub -- "$@"; }
+if words=$(as_hub bulla-hub init 2>&1); then fail "a hub without a name was made"; fi
+echo "$words"
+sed -i -e 's/^# name = "hub-north"/name = "hub-north"/' -e 's/^# name = "hub.bank/name = "hub.bank/' /etc/bulla/hub.toml
+cp /srv/desk/trust.json /etc/bulla/trust.json
+cp /srv/desk/ca.pem /etc/bulla/box-ca.pem
+chmod 644 /etc/bulla/trust.json /etc/bulla/box-ca.pem
+cat >>/etc/bulla/hub.toml <<END
+[[boxes]]
+name = "here"
+origin = "$(curl -s --cacert ca.pem https://localhost:8443/checkpoint | head -n 1)"
+[[boxes.sources]]
+url = "https://localhost:8443"
+ca = "/etc/bulla/box-ca.pem"
+END
+as_hub bulla-hub init && as_hub bulla-hub keys
+as_hub bulla-hub people add prometheus --role monitor >hub.token 2>/dev/null
+as_hub cat /var/lib/bulla-hub/hub-tls.pem >hub.pem
+systemctl start bulla-hub || { journalctl --no-pager -u bulla-hub | tail -n 20; fail "the hub does not start"; }
+hub_pulled() { curl -s --cacert hub.pem -H "Authorization: Bearer $(cat hub.token)" https://localhost:8446/metrics | grep -q '^bulla_hub_box_entries{box="here"} [1-9]'; }
+wait_for 60 "the hub has not pulled the box" hub_pulled
+pid=$(systemctl show --value -p MainPID bulla-hub)
+[ "$(stat -c %U "/proc/$pid")" = bulla-hub ] || fail "it does not run as bulla-hub"
+journalctl --no-pager -o json -u bulla-hub | grep '"LISTENING"' | grep -q '"TARGET":"bulla_hub"' || fail "the hub's lines have no fields"
+claim "kill -9 and a frozen hub: systemd starts it again"
+mkdir -p /run/systemd/system/bulla-hub.service.d
+printf '[Service]\nWatchdogSec=3\nRestartSec=1\n' >/run/systemd/system/bulla-hub.service.d/short.conf
+systemctl daemon-reload
+systemctl restart bulla-hub
+hub_restarts() { [ "$(systemctl show --value -p NRestarts bulla-hub)" -ge "$1" ] && systemctl --quiet is-active bulla-hub; }
+kill -9 "$(systemctl show --value -p MainPID bulla-hub)"
+wait_for 60 "the killed hub was not started again" hub_restarts 1
+kill -STOP "$(systemctl show --value -p MainPID bulla-hub)"
+wait_for 90 "the frozen hub was not replaced" hub_restarts 2
+wait_for 60 "the hub has not pulled again" hub_pulled
+rm -r /run/systemd/system/bulla-hub.service.d
+systemctl daemon-reload
+claim "the hub's unit is sound; its purge keeps the archive"
+systemd-analyze verify /lib/systemd/system/bulla-hub.service || fail "systemd-analyze verify"
+systemd-analyze security --no-pager --threshold=20 bulla-hub.service >security.log || { cat security.log; fail "exposure above 2.0"; }
+tail -n 1 security.log
+man --warnings -P cat bulla-hub | grep -q NAME || fail "man bulla-hub"
+apt-get purge -y -qq bulla-hub >purge.log 2>&1 || { cat purge.log; exit 1; }
+grep -A1 'stay in /var/lib/bulla-hub' purge.log
+[ -d /var/lib/bulla-hub/archive/logs ] || fail "the purge took the archive away"
+[ ! -e /etc/bulla/hub.toml ] && [ -e /etc/bulla/box.toml ] || fail "the purge took too little or too much of /etc/bulla"
 claim "all of it held"

@@ -1,4 +1,4 @@
-//! `cargo xtask deb`: the three Debian packages, built from the commit that is checked out.
+//! `cargo xtask deb`: the four Debian packages, built from the commit that is checked out.
 //!
 //! What is in them stands under `image/deb/`: control data, maintainer scripts, unit; man pages and completions the
 //! programs write themselves.
@@ -22,14 +22,16 @@ struct Package {
     /// Name of the package and of its program.
     name: &'static str,
     section: u8,
+    /// Its other files: from the root of the checkout, into the package.
+    files: &'static [(&'static str, &'static str)],
 }
 
-const PACKAGES: [Package; 3] = [
-    Package { name: "bulla", section: 1 },
-    Package { name: "bulla-box", section: 8 },
-    Package { name: "bulla-fleet", section: 1 },
+const PACKAGES: [Package; 4] = [
+    Package { name: "bulla", section: 1, files: &[] },
+    Package { name: "bulla-box", section: 8, files: &BOX_FILES },
+    Package { name: "bulla-fleet", section: 1, files: &[] },
+    Package { name: "bulla-hub", section: 8, files: &HUB_FILES },
 ];
-/// Other files of the box package: from the root of the checkout, into the package.
 const BOX_FILES: [(&str, &str); 7] = [
     ("image/deb/bulla-box/box.toml", "etc/bulla/box.toml"),
     ("docs/box.toml", "usr/share/doc/bulla-box/examples/box.toml"),
@@ -38,6 +40,16 @@ const BOX_FILES: [(&str, &str); 7] = [
     ("image/deb/bulla-box/bulla-box.service", "usr/lib/systemd/system/bulla-box.service"),
     ("image/deb/bulla-box/sysusers.conf", "usr/lib/sysusers.d/bulla-box.conf"),
     ("image/deb/bulla-box/tmpfiles.conf", "usr/lib/tmpfiles.d/bulla-box.conf"),
+];
+const HUB_FILES: [(&str, &str); 8] = [
+    ("image/deb/bulla-hub/hub.toml", "etc/bulla/hub.toml"),
+    ("docs/hub.toml", "usr/share/doc/bulla-hub/examples/hub.toml"),
+    ("docs/hub-openapi.json", "usr/share/doc/bulla-hub/hub-openapi.json"),
+    ("docs/monitoring/bulla-hub.rules.yml", "usr/share/doc/bulla-hub/examples/bulla-hub.rules.yml"),
+    ("docs/monitoring/bulla-hub.rules.test.yml", "usr/share/doc/bulla-hub/examples/bulla-hub.rules.test.yml"),
+    ("image/deb/bulla-hub/bulla-hub.service", "usr/lib/systemd/system/bulla-hub.service"),
+    ("image/deb/bulla-hub/sysusers.conf", "usr/lib/sysusers.d/bulla-hub.conf"),
+    ("image/deb/bulla-hub/tmpfiles.conf", "usr/lib/tmpfiles.d/bulla-hub.conf"),
 ];
 
 /// Builds all packages; returns their paths, the program for the command line first.
@@ -126,10 +138,8 @@ impl<'a> Builder<'a> {
         let changelog_path = tree.join(format!("{doc}/changelog"));
         write(&changelog_path, changelog.as_bytes(), 0o644)?;
         compress(&changelog_path)?;
-        if package.name == "bulla-box" {
-            for (from, to) in BOX_FILES {
-                place(&self.workspace.root.join(from), to, 0o644)?;
-            }
+        for (from, to) in package.files {
+            place(&self.workspace.root.join(from), to, 0o644)?;
         }
         self.control(package, &program, &tree)?;
         self.close(package, &tree)

@@ -20,8 +20,8 @@ use crate::workspace::Workspace;
 
 /// What the clean system has beyond the packages every Debian has.
 const BASE: &str = "systemd,systemd-sysv,dbus";
-/// What the guest script asks for: a TPM, and readers of man pages and completions.
-const TOOLS: &[&str] = &["swtpm", "swtpm-tools", "libtss2-tcti-swtpm0", "man-db", "bash-completion"];
+/// What the guest script asks for: a TPM, readers of man pages and completions, and of web pages.
+const TOOLS: &[&str] = &["swtpm", "swtpm-tools", "libtss2-tcti-swtpm0", "man-db", "bash-completion", "curl"];
 /// Tags of lintian that are so on purpose: programs are linked statically with Rust libraries, there is no archive
 /// that this is an initial upload to, and maintainer scripts call systemd's own tools.
 const LINTIAN_SUPPRESSED: &str = "initial-upload-closes-no-bugs,maintainer-script-calls-systemctl";

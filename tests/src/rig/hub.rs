@@ -137,9 +137,15 @@ impl HubRig {
 
     /// Starts `bulla-hub serve`; returns once it listens.
     pub fn serve(&self) -> Result<Serving> {
+        self.serve_with(&[])
+    }
+
+    /// The same with these variables of the environment.
+    pub fn serve_with(&self, variables: &[(&str, &str)]) -> Result<Serving> {
         let log = File::create(self.file("serve.log"))?;
         let mut command = Command::new(hub_program()?);
         command.args(["serve", "--json", "--config", "hub.toml"]).current_dir(self.directory.path());
+        command.envs(variables.iter().copied());
         let child = command.stdout(log.try_clone()?).stderr(log).spawn().context("cannot start bulla-hub")?;
         let serving = Serving { child, log: self.file("serve.log") };
         super::site::until("the hub listens", || Ok(serving.log()?.contains("listening")))?;
