@@ -365,6 +365,9 @@ pub struct ServeConfig {
     pub certificate: Option<PathBuf>,
     /// Private key of `certificate` (PEM).
     pub key: Option<PathBuf>,
+    /// CA certificates (PEM) that vouch for people: who shows a certificate of theirs is known by its common name
+    /// (`bulla-hub people add --certificate`). Default: none, and nobody is asked for a certificate.
+    pub client_ca: Option<PathBuf>,
     /// Connections at the same time. Default 256.
     #[serde(default = "connections")]
     pub connections_max: usize,

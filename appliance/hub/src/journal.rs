@@ -1,7 +1,7 @@
 //! The list of queries: who asked the hub for what, each line chained to the one before.
 //!
-//! `<state_dir>/queries.jsonl` (mode 0600). A line is one JSON object: `seq`, `atMillis`, `who` (`person` and `role`, or
-//! `unixUser` and `uid`), `from` (`cli`, or the address), `query`, `asked`, and `previous`, the SHA-256 (hex) of the line
+//! `<state_dir>/queries.jsonl` (mode 0600). A line is one JSON object: `seq`, `atMillis`, `who` (`person` and `role`, with
+//! `certificate`, its SHA-256, where they are known by one; or `unixUser` and `uid`), `from` (`cli`, or the address), `query`, `asked`, and `previous`, the SHA-256 (hex) of the line
 //! before without its line feed; of the first one, 64 zeros. While `bulla-hub serve` runs, the hub's own log says how many
 //! lines there are and the hash of the newest: lines that are changed, or cut off, are noticed.
 //! Refuses to do: let a query begin that is not in the list; go on after a line that is not understood.
@@ -35,6 +35,8 @@ pub enum Who<'a> {
         role: &'a str,
         /// Where they came from.
         address: std::net::IpAddr,
+        /// SHA-256 of the certificate that they are known by, where they are.
+        certificate: Option<&'a Hash>,
     },
 }
 
@@ -45,8 +47,12 @@ impl Who<'_> {
                 let uid = rustix::process::getuid().as_raw();
                 (json!({"unixUser": user_name(uid), "uid": uid}), "cli".to_owned())
             }
-            Who::Person { name, role, address } => {
-                (json!({"person": name, "role": role}), address.to_string())
+            Who::Person { name, role, address, certificate } => {
+                let mut who = json!({"person": name, "role": role});
+                if let Some(certificate) = certificate {
+                    who["certificate"] = certificate.to_string().into();
+                }
+                (who, address.to_string())
             }
         }
     }
@@ -196,8 +202,13 @@ mod tests {
         assert_eq!(walk(state, |_, _| ()).unwrap(), None);
         let address = "192.0.2.7".parse().unwrap();
         record(state, &Who::Unix, "find", &json!({"digest": "sha-256:00"})).unwrap();
-        record(state, &Who::Person { name: "anna", role: "auditor", address }, "timeline", &json!({}))
-            .unwrap();
+        record(
+            state,
+            &Who::Person { name: "anna", role: "auditor", address, certificate: None },
+            "timeline",
+            &json!({}),
+        )
+        .unwrap();
         record(state, &Who::Unix, "findings", &json!({})).unwrap();
         let all = list(state).unwrap();
         assert_eq!(

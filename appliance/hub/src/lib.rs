@@ -154,7 +154,7 @@ pub fn main() -> ExitCode {
         Command::Lease { command } => lease::execute(config, command, json),
         Command::People { command } => config::Config::load(config)
             .map_err(|error| Failure::usage(error.to_string()))
-            .and_then(|config| people::execute(&config.state_dir, command, json)),
+            .and_then(|config| people::execute(&config, command, json)),
         Command::Audit(args) => commands::audit::audit(config, args, json),
         Command::CompareHeads(args) => rivals::compare(config, args, json),
         Command::Openapi => {

@@ -8,6 +8,7 @@ use crate::exit::Failure;
 use crate::keys::write_private;
 use crate::room::Room;
 use crate::serve::metrics::Metrics;
+use crate::serve::shown::{Shown, shown};
 use axum::Router;
 use bulla_formats::dial::ALPN;
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
@@ -15,8 +16,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::danger::ClientCertVerifier;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -76,19 +79,29 @@ pub fn certificate(config: &ServeConfig, state_dir: &Path) -> Result<(PathBuf, P
     Ok((certificate, key))
 }
 
+/// What vouches for people who show a certificate.
+pub type People = Arc<dyn ClientCertVerifier>;
+
+/// The cryptography of every connection.
+pub fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
 /// What connections are shaken hands with.
-pub fn tls(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, Failure> {
+pub fn tls(certificate: &Path, key: &Path, people: Option<&People>) -> Result<Arc<ServerConfig>, Failure> {
     let chain: Result<Vec<_>, _> =
         CertificateDer::pem_file_iter(certificate).map_err(|error| unusable(certificate, &error))?.collect();
     let chain = chain.map_err(|error| unusable(certificate, &error))?;
     let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key, &error))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let builder = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
-        .map_err(|error| unusable(certificate, &error))?
-        .with_no_client_auth()
-        .with_single_cert(chain, secret)
         .map_err(|error| unusable(certificate, &error))?;
+    let builder = match people {
+        Some(people) => builder.with_client_cert_verifier(people.clone()),
+        None => builder.with_no_client_auth(),
+    };
+    let mut config =
+        builder.with_single_cert(chain, secret).map_err(|error| unusable(certificate, &error))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec(), ALPN.to_vec()];
     Ok(Arc::new(config))
 }
@@ -130,14 +143,21 @@ fn place(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Where a request came from.
-#[derive(Debug, Clone, Copy)]
-pub struct Caller(pub IpAddr);
+/// Where a request came from, and the certificate that its connection has shown.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// The address.
+    pub address: IpAddr,
+    /// The certificate, where `serve.client_ca` vouches for it.
+    pub shown: Option<Arc<Shown>>,
+}
 
 /// What is behind the listener.
 pub struct Door {
     /// What connections are shaken hands with.
     pub tls: Arc<ServerConfig>,
+    /// What vouches for people.
+    pub people: Option<People>,
     /// What answers requests.
     pub router: Router,
     /// Where boxes that dial the hub wait.
@@ -167,7 +187,7 @@ impl Drop for Counted {
 
 /// Accepts until `stop` says so, then waits a while for what is being answered.
 pub async fn serve(listener: TcpListener, door: Door, mut stop: watch::Receiver<bool>) {
-    let Door { tls, router, room, connections_max, metrics } = door;
+    let Door { tls, people, router, room, connections_max, metrics } = door;
     let acceptor = TlsAcceptor::from(tls);
     let permits = Arc::new(Semaphore::new(connections_max));
     loop {
@@ -185,17 +205,25 @@ pub async fn serve(listener: TcpListener, door: Door, mut stop: watch::Receiver<
             continue;
         };
         let (acceptor, stop) = (acceptor.clone(), stop.clone());
-        let (router, room) = (router.clone().layer(axum::Extension(Caller(peer.ip()))), room.clone());
+        let (router, room, people) = (router.clone(), room.clone(), people.clone());
         let counted = Counted::new(&metrics);
         tokio::spawn(async move {
             let _ = stream.set_nodelay(true);
             let unread = u32::try_from(UNREAD_MAX.as_millis()).unwrap_or(u32::MAX);
             let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, unread);
-            if let Ok(Ok(stream)) = timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await {
+            let shaken = match timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await {
+                Ok(Ok(stream)) => {
+                    shown(stream.get_ref().1, people.as_ref()).ok().map(|shown| (stream, shown))
+                }
+                _ => None,
+            };
+            if let Some((stream, shown)) = shaken {
                 if stream.get_ref().1.alpn_protocol() == Some(ALPN) {
                     room.attend(stream, permit, stop).await;
                     return drop(counted);
                 }
+                let caller = Caller { address: peer.ip(), shown: shown.map(Arc::new) };
+                let router = router.layer(axum::Extension(caller));
                 let _ = timeout(CONNECTION_MAX, connection(TokioIo::new(stream), router, stop)).await;
             } else {
                 counted.0.handshakes_failed.fetch_add(1, Ordering::Relaxed);

@@ -19,6 +19,7 @@ pub mod openapi;
 mod problem;
 mod queries;
 mod routes;
+mod shown;
 
 use crate::commands;
 use crate::config::{Config, ServeConfig};
@@ -183,7 +184,8 @@ pub fn execute(path: &Path, args: &ServeArgs, json: bool) -> Result<Exit, Failur
     let (config, serve) = configured(path)?;
     let progress = Progress::of_a_service(json);
     let (certificate, key) = door::certificate(&serve, &config.state_dir)?;
-    let tls = door::tls(&certificate, &key)?;
+    let people = serve.client_ca.as_ref().map(|path| shown::verifier(path, door::provider())).transpose()?;
+    let tls = door::tls(&certificate, &key, people.as_ref())?;
     let desk = Arc::new(Desk {
         path: path.to_owned(),
         witness: Witness::open(&config.state_dir, &serve.name)?,
@@ -222,7 +224,7 @@ pub fn execute(path: &Path, args: &ServeArgs, json: bool) -> Result<Exit, Failur
             }
         })?,
     ];
-    let served = listen(&desk, tls, &stop, stopped);
+    let served = listen(&desk, (tls, people), &stop, stopped);
     stop.send_replace(true);
     for thread in threads {
         // What it had to say it has said.
@@ -255,7 +257,7 @@ fn tell_systemd(progress: &Progress, state: sd_notify::NotifyState<'_>) {
 
 fn listen(
     desk: &Arc<Desk>,
-    tls: Arc<rustls::ServerConfig>,
+    (tls, people): (Arc<rustls::ServerConfig>, Option<door::People>),
     stop: &watch::Sender<bool>,
     stopped: watch::Receiver<bool>,
 ) -> Result<(), Failure> {
@@ -287,6 +289,7 @@ fn listen(
         });
         let door = door::Door {
             tls,
+            people,
             router: routes::router(desk.clone()),
             room: desk.room.clone(),
             connections_max: desk.serve.connections_max,

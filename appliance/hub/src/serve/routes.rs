@@ -80,7 +80,7 @@ pub fn memory(refusal: Refusal) -> Failure {
 
 async fn bounded(
     State(desk): State<Arc<Desk>>,
-    Extension(Caller(address)): Extension<Caller>,
+    Extension(Caller { address, .. }): Extension<Caller>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -190,20 +190,35 @@ async fn published(desk: Arc<Desk>, name: String, kind: &'static str, cache: &'s
     }
 }
 
-fn token(headers: &HeaderMap) -> Option<&str> {
+/// The token of a request: `Err` when it has something else to say who asks.
+fn token(headers: &HeaderMap) -> Result<Option<&str>, ()> {
     let mut all = headers.get_all(AUTHORIZATION).iter();
-    let value = all.next()?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    (all.next().is_none() && scheme.eq_ignore_ascii_case("bearer")).then_some(token.trim())
+    let Some(value) = all.next() else { return Ok(None) };
+    let (scheme, token) = value.to_str().ok().and_then(|value| value.split_once(' ')).ok_or(())?;
+    let alone = all.next().is_none() && scheme.eq_ignore_ascii_case("bearer");
+    alone.then_some(Some(token.trim())).ok_or(())
 }
 
-fn person(desk: &Desk, headers: &HeaderMap) -> Result<Person, Problem> {
+/// Who asks: by the token, and without one by the certificate.
+fn person(desk: &Desk, caller: &Caller, headers: &HeaderMap) -> Result<Person, Problem> {
     let unknown = || {
-        let detail = "send the token of `bulla-hub people add` as Authorization: Bearer";
+        let by_certificate = match (&desk.serve.client_ca, &caller.shown) {
+            (None, _) => "",
+            (_, None) => {
+                ", or show a certificate that is registered with `bulla-hub people add --certificate`"
+            }
+            (_, Some(_)) => "; the certificate that was shown is not registered here",
+        };
+        let detail =
+            format!("send the token of `bulla-hub people add` as Authorization: Bearer{by_certificate}");
         Problem::new(Kind::Unauthenticated, detail)
     };
-    let token = token(headers).ok_or_else(unknown)?;
-    match people::by_token(&desk.state_dir, token) {
+    let found = match (token(headers).map_err(|()| unknown())?, &caller.shown) {
+        (Some(token), _) => people::by_token(&desk.state_dir, token),
+        (None, Some(shown)) => people::by_certificate(&desk.state_dir, &shown.name),
+        (None, None) => return Err(unknown()),
+    };
+    match found {
         Ok(person) => person.ok_or_else(unknown),
         Err(failure) => {
             desk.progress.complain(&failure.to_string());
@@ -213,9 +228,13 @@ fn person(desk: &Desk, headers: &HeaderMap) -> Result<Person, Problem> {
 }
 
 /// Numbers, for anybody with a role. They tell of no document and no person, so the list of queries has no line of it.
-async fn metrics(State(desk): State<Arc<Desk>>, headers: HeaderMap) -> Response {
+async fn metrics(
+    State(desk): State<Arc<Desk>>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+) -> Response {
     let own = desk.clone();
-    match elsewhere(move || person(&own, &headers)).await {
+    match elsewhere(move || person(&own, &caller, &headers)).await {
         Ok(Ok(_)) => {
             let headers =
                 [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8"), (CACHE_CONTROL, "no-store")];
@@ -228,27 +247,27 @@ async fn metrics(State(desk): State<Arc<Desk>>, headers: HeaderMap) -> Response 
 async fn query(
     name: &'static str,
     State(desk): State<Arc<Desk>>,
-    Extension(Caller(address)): Extension<Caller>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     uri: Uri,
 ) -> Response {
     let parameters = uri.query().unwrap_or_default().to_owned();
-    let done = elsewhere(move || answer(&desk, address, name, &headers, &parameters)).await;
+    let done = elsewhere(move || answer(&desk, &caller, name, &headers, &parameters)).await;
     match done {
         Ok(Ok(answer)) => answer,
         Ok(Err(problem)) | Err(problem) => problem.into_response(),
     }
 }
 
-/// One query from the token to the last byte; blocks.
+/// One query from who asks to the last byte; blocks.
 fn answer(
     desk: &Desk,
-    address: std::net::IpAddr,
+    caller: &Caller,
     name: &str,
     headers: &HeaderMap,
     parameters: &str,
 ) -> Result<Response, Problem> {
-    let person = person(desk, headers)?;
+    let person = person(desk, caller, headers)?;
     let asked = Asked::parse(name, parameters)?;
     let unavailable = |failure: Failure| {
         desk.progress.complain(&failure.to_string());
@@ -258,7 +277,12 @@ fn answer(
         )
     };
     let allowed = person.role >= asked.role();
-    let who = Who::Person { name: &person.name, role: person.role.name(), address };
+    let who = Who::Person {
+        name: &person.name,
+        role: person.role.name(),
+        address: caller.address,
+        certificate: person.certificate.as_ref().and(caller.shown.as_ref()).map(|shown| &shown.sha256),
+    };
     let mut entered = asked.to_json();
     if !allowed {
         entered["refused"] = true.into();

@@ -93,7 +93,11 @@ fn document(paths: Map<String, Value>) -> Value {
                 "bearer": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "A token of `bulla-hub people add`."
+                    "description": "A token of `bulla-hub people add`. When it comes with a client certificate, it decides."
+                },
+                "mutualTLS": {
+                    "type": "mutualTLS",
+                    "description": "A certificate of `serve.client_ca` whose common name is registered with `bulla-hub people add --certificate`."
                 }
             },
             "schemas": schemas::all(),

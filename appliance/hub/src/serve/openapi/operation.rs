@@ -101,7 +101,7 @@ impl Operation {
             Some(least) => {
                 let all = Role::ALL.iter().filter(|role| **role >= least);
                 let names: Vec<&str> = all.map(|role| role.name()).collect();
-                (json!([{"bearer": []}]), format!("Roles: {}.", names.join(", ")))
+                (json!([{"bearer": []}, {"mutualTLS": []}]), format!("Roles: {}.", names.join(", ")))
             }
         };
         let mut operation = Map::new();

@@ -300,6 +300,7 @@ fn query() -> Value {
             "who": object("Who asked: a person of the hub, or a user of its machine.", json!({
                 "person?": text("Their name."),
                 "role?": text("Their role then."),
+                "certificate?": hex64(),
                 "unixUser?": perhaps("string", "Name of the user."),
                 "uid?": number("Number of the user."),
             })),
