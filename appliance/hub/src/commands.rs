@@ -9,6 +9,7 @@ pub mod find;
 
 use crate::config::{BoxConfig, Config};
 use crate::exit::{Exit, Failure};
+use crate::handing::Handed;
 use crate::hub::{self, Hub};
 use crate::journal::{self, Who};
 use crate::progress::{Progress, print};
@@ -69,12 +70,13 @@ pub fn init(path: &Path, json: bool) -> Result<Exit, Failure> {
 
 /// `pull`.
 pub fn pull(path: &Path, args: &PullArgs, json: bool) -> Result<Exit, Failure> {
-    let (progress, handed) = (Progress::new(json), Arc::default());
+    let progress = Progress::new(json);
+    let mut handed: Option<Arc<Handed>> = None;
     loop {
         let began = Instant::now();
         // Opened for each round: between two of them other commands have the index, and a changed configuration counts.
         let mut hub = Hub::open_judged(path, &progress)?;
-        hub.handed = Arc::clone(&handed);
+        hub.handed = handed.get_or_insert_with(|| hub.handed.clone()).clone();
         if let Some(only) = &args.only {
             hub.origin_of(only)?;
         }

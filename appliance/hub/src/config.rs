@@ -9,7 +9,7 @@ use bulla_formats::dial::is_name;
 use bulla_formats::hash::sha256;
 use bulla_formats::origin::Origin;
 use clap::ValueEnum;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -320,7 +320,7 @@ impl WebhookConfig {
 }
 
 /// Section `[leases]`: what a lease of this hub says.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct LeaseTerms {
     /// For how many hours; at most 744. Required.
@@ -339,7 +339,7 @@ pub struct LeaseTerms {
 }
 
 /// What happens at a limit.
-#[derive(Debug, Clone, Copy, Default, Deserialize, ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, Deserialize, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum AtLimitName {
     /// Sealing goes on; entries and manifests say that the limit was passed

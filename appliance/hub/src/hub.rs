@@ -162,18 +162,10 @@ impl Hub {
     fn of(config: Config, trust: TrustFile, index: Box<dyn Index>) -> Result<Self, Failure> {
         let runtime = runtime()?;
         let archive = Archive::open(&config, &runtime)?;
+        let handed = Arc::new(Handed::open(&config));
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let threads = if config.pull.threads == 0 { cores } else { config.pull.threads };
-        Ok(Hub {
-            config,
-            trust,
-            archive,
-            index,
-            threads,
-            room: None,
-            handed: Arc::default(),
-            _runtime: runtime,
-        })
+        Ok(Hub { config, trust, archive, index, threads, room: None, handed, _runtime: runtime })
     }
 
     /// The origin of a box: by its name, or by the origin itself.

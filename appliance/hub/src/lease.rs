@@ -2,11 +2,13 @@
 //!
 //! Signed with the key of the hub's own log, under the hub's name: boxes take it while their fleet's roster names this hub as
 //! one that issues leases (docs/formats.md section 21).
-//! Refuses to do: answer for a box that is not in the configuration, or for longer than 31 days; make keys.
+//! Refuses to do: answer for a box that is not in the configuration, or whose log has forked, or for longer than 31 days;
+//! make keys.
 //! Invariant: what is written is read back first, by the rules by which a box takes it.
 
 use crate::config::{AtLimitName, Config, LeaseTerms};
 use crate::exit::{Exit, Failure};
+use crate::hub::Hub;
 use crate::keys::{HubKeys, write_private};
 use crate::progress::Progress;
 use bulla_formats::body::manifest::AtLimit;
@@ -107,6 +109,16 @@ pub fn execute(path: &Path, command: &LeaseCommand, json: bool) -> Result<Exit, 
     let known = known.ok_or_else(|| {
         Failure::usage(format!("no box of the configuration is called {:?}, by name or origin", args.target))
     })?;
+    let hub = Hub::open(path)?;
+    let state = hub.index.known(&known.origin)?.map(|id| hub.index.state(id)).transpose()?;
+    drop(hub);
+    if let Some(why) = state.and_then(|state| state.frozen) {
+        let words = format!(
+            "{} gets no lease: its log has two histories ({why}); see `bulla-hub findings`",
+            known.name
+        );
+        return Err(Failure { exit: Exit::Found, message: words });
+    }
     let keys = HubKeys::open(&config.state_dir, &serve.name)?.ok_or_else(|| {
         Failure::usage(
             "this hub has no keys yet: `bulla-hub keys` makes them, and the fleet's roster must name them",

@@ -9,6 +9,7 @@ use crate::config::{Config, SourceConfig};
 use crate::exit::{Exit, Failure};
 use crate::finding::{Finding, Kind};
 use crate::hub::{Hub, HubError, now_millis};
+use crate::index::Rows;
 use crate::keys::{HubKeys, write_private};
 use crate::progress::Progress;
 use crate::published::{self, open_checkpoint};
@@ -49,7 +50,7 @@ fn checkpoint_of(shelf: &Shelf, note: &SignedNote) -> Option<Checkpoint> {
     Checkpoint::open(note, &shelf.origin, key, &content.log_key, attestation_key).ok()
 }
 
-/// Keeps notes as evidence and tells of a fork; returns what is new.
+/// Keeps notes as evidence, tells of a fork, and takes nothing more of that log from now on; returns what is new.
 fn forked(
     hub: &Hub,
     shelf: &Shelf,
@@ -64,7 +65,13 @@ fn forked(
         finding.evidence.push(key);
     }
     hub.archive.settle()?;
-    Ok(hub.index.found(&[finding], now_millis())?)
+    hub.index.exclusive()?;
+    let id = hub.index.id(shelf.origin.as_str())?;
+    let mut state = hub.index.state(id)?;
+    // The detail of the first proof stands.
+    state.frozen.get_or_insert_with(|| detail.to_owned());
+    let rows = Rows { findings: vec![finding], ..Rows::default() };
+    Ok(hub.index.step(id, &state, None, &rows, now_millis())?)
 }
 
 /// Holds the head that was cosigned last against the archived log. When they contradict each other, returns the findings

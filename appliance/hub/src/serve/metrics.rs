@@ -33,6 +33,8 @@ struct Branch {
     trouble: u64,
     /// When a pull last archived all that is signed.
     complete: Option<Instant>,
+    /// Seconds that it has a lease of this hub for, and when that was so; where it is to have one.
+    lease: Option<(u64, Instant)>,
 }
 
 #[derive(Debug, Default)]
@@ -117,6 +119,8 @@ impl Metrics {
             branch.anchored = number("anchored");
             branch.quarantined = number("quarantined");
             branch.frozen = !value["frozen"].is_null();
+            let left = || (hub.handed.lease_left_seconds(&of.name), Instant::now());
+            branch.lease = hub.config.leases.is_some().then(left);
         }
         let mut rounds = self.rounds();
         // A box that has left the configuration leaves its numbers.
@@ -228,6 +232,12 @@ impl Metrics {
         out.of_boxes("box_behind_entries", help, behind);
         let help = "Sources, and things to hand over, that failed in the last pull.";
         out.of_boxes("box_trouble", help, rounds.boxes.iter().map(|(name, branch)| (name, branch.trouble)));
+        let help = "For how long the box has a lease of this hub; 0: it has none.";
+        let leases = rounds.boxes.iter().filter_map(|(name, branch)| {
+            let (left, at) = branch.lease?;
+            Some((name, left.saturating_sub(at.elapsed().as_secs())))
+        });
+        out.of_boxes("box_lease_left_seconds", help, leases);
         let help = "Since a pull last archived all that is signed.";
         let ages = rounds.boxes.iter().map(|(name, branch)| (name, age(branch.complete)));
         out.of_boxes("box_pulled_age_seconds", help, ages);

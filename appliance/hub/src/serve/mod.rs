@@ -194,7 +194,7 @@ pub fn execute(path: &Path, args: &ServeArgs, json: bool) -> Result<Exit, Failur
         metrics: Arc::default(),
         budgets: door::Budgets::new(serve.requests_per_second),
         room: Arc::new(Room::open(&serve.dial_in)?),
-        handed: Arc::default(),
+        handed: Arc::new(Handed::open(&config)),
         hub: Mutex::default(),
         progress: progress.clone(),
         serve,

@@ -22,7 +22,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -120,7 +120,14 @@ pub struct StandIn {
     pub client: Option<(PathBuf, PathBuf)>,
     logs: Arc<Mutex<BTreeMap<String, Served>>>,
     asked: Arc<AtomicU64>,
+    posted: Arc<Posted>,
     _directory: TempDir,
+}
+
+/// What was posted: path and JSON; and the status that it is answered with.
+pub struct Posted {
+    all: Mutex<Vec<(String, Value)>>,
+    status: AtomicU64,
 }
 
 pub fn authority(name: &str) -> (String, Issuer<'static, KeyPair>) {
@@ -178,20 +185,33 @@ impl StandIn {
         let url = format!("https://127.0.0.1:{}", listener.local_addr().unwrap().port());
         let logs: Arc<Mutex<BTreeMap<String, Served>>> = Arc::default();
         let asked: Arc<AtomicU64> = Arc::default();
-        let (shared, counted) = (Arc::clone(&logs), Arc::clone(&asked));
+        let posted = Arc::new(Posted { all: Mutex::default(), status: AtomicU64::new(200) });
+        let (shared, counted, taken) = (Arc::clone(&logs), Arc::clone(&asked), Arc::clone(&posted));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (config, logs, asked) = (Arc::clone(&config), Arc::clone(&shared), Arc::clone(&counted));
-                std::thread::spawn(move || serve(stream, config, &logs, &asked));
+                let posted = Arc::clone(&taken);
+                std::thread::spawn(move || serve(stream, config, &logs, &asked, &posted));
             }
         });
-        StandIn { url, ca: file("ca.pem", &ca), client, logs, asked, _directory: directory }
+        StandIn { url, ca: file("ca.pem", &ca), client, logs, asked, posted, _directory: directory }
     }
 
     /// The same server, taken for one with the other's CA.
     pub fn with_ca_of(mut self, other: &StandIn) -> Self {
         self.ca.clone_from(&other.ca);
         self
+    }
+
+    /// What was posted to this path and taken.
+    pub fn posted(&self, path: &str) -> Vec<Value> {
+        let all = self.posted.all.lock().unwrap();
+        all.iter().filter(|(to, _)| to == path).map(|(_, body)| body.clone()).collect()
+    }
+
+    /// From now on posts are answered with this status.
+    pub fn answer_posts(&self, status: u64) {
+        self.posted.status.store(status, Ordering::Relaxed);
     }
 
     /// Requests so far.
@@ -215,6 +235,7 @@ fn serve(
     config: Arc<ServerConfig>,
     logs: &Mutex<BTreeMap<String, Served>>,
     asked: &AtomicU64,
+    posted: &Posted,
 ) -> Option<()> {
     stream.set_nodelay(true).ok()?;
     let connection = ServerConnection::new(config).unwrap();
@@ -224,9 +245,28 @@ fn serve(
         stream.read_line(&mut line).ok().filter(|length| *length > 0)?;
         asked.fetch_add(1, Ordering::Relaxed);
         let target = line.split(' ').nth(1)?.trim_start_matches('/').to_owned();
+        let mut length = 0;
         while !matches!(line.as_str(), "\r\n" | "\n") {
             line.clear();
             stream.read_line(&mut line).ok().filter(|length| *length > 0)?;
+            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse().ok()?;
+            }
+        }
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).ok()?;
+        if !body.is_empty() {
+            if logs.lock().unwrap().get("").is_some_and(|served| served.down) {
+                return None;
+            }
+            let status = posted.status.load(Ordering::Relaxed);
+            if status == 200 {
+                posted.all.lock().unwrap().push((target, serde_json::from_slice(&body).ok()?));
+            }
+            let answer = format!("HTTP/1.1 {status} Status\r\nContent-Length: 2\r\n\r\n{{}}");
+            stream.get_mut().write_all(answer.as_bytes()).ok()?;
+            stream.get_mut().flush().ok()?;
+            continue;
         }
         let found = {
             let logs = logs.lock().unwrap();
