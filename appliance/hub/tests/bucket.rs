@@ -117,6 +117,60 @@ fn g1_a_bucket_holds_what_a_directory_does_whatever_happens_on_the_way() {
 }
 
 #[test]
+fn a_bucket_over_tls_is_believed_by_the_configured_ca_alone() {
+    let weed = Weed::start();
+    weed.make("archive", &[]);
+    let one = StandIn::start();
+    let a = log(1, 300);
+    one.serve(Served::upto(&a, 300));
+    let boxes: &Boxes<'_> = &[("a", &a, &[(&one, false)])];
+    let directory = TestHub::new(boxes);
+    assert_eq!(directory.pull().0, 0);
+    let hub = TestHub::stored(boxes, &weed.section_over_tls("127.0.0.1", &weed.ca, "tls", ""));
+    assert_eq!(hub.pull().0, 0);
+    hub.fsck();
+    assert!(weed.contents("archive", "tls") == directory.archive(), "the objects differ");
+
+    // Who is not certified by that CA, under that name, is not waited for however patient the hub is.
+    let place = hub.path("other-ca.pem");
+    std::fs::write(&place, standin::authority("CA of the bank's servers").0).unwrap();
+    let patient = "patience_seconds = 86400\ntimeout_seconds = 60\n";
+    for (host, ca, why) in [
+        ("127.0.0.1", &place, "invalid peer certificate"),
+        ("localhost", &weed.ca, "invalid peer certificate"),
+    ] {
+        let section = weed.section_over_tls(host, ca, "refused", patient);
+        let done = TestHub::uninitialised(boxes, "", &section).run(&["init"]);
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(
+            done.status.code() == Some(2) && said.contains(why) && said.contains("s3.ca"),
+            "{host}: {said}"
+        );
+        assert!(!said.contains(SECRET), "{said}");
+    }
+    std::fs::write(&place, "no certificate\n").unwrap();
+    let section = weed.section_over_tls("127.0.0.1", &place, "refused", patient);
+    let done = TestHub::uninitialised(boxes, "", &section).run(&["init"]);
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(done.status.code() == Some(2) && said.contains("holds no CA certificate"), "{said}");
+    assert!(
+        weed.contents("archive", "refused").is_empty(),
+        "something was said to a server that is not believed"
+    );
+
+    // Somebody else's server takes the place of ours in the midst: nothing is lost, and the hub goes on with ours.
+    let genuine = std::fs::read(&weed.ca).unwrap();
+    std::fs::write(&weed.ca, standin::authority("somebody").0).unwrap();
+    one.serve(Served::of(&a));
+    let failed = hub.run(&["pull"]);
+    let said = String::from_utf8([failed.stdout, failed.stderr].concat()).unwrap();
+    assert!(failed.status.code() == Some(2) && said.contains("s3.ca"), "{said}");
+    std::fs::write(&weed.ca, genuine).unwrap();
+    assert_eq!(hub.pull().0, 0);
+    hub.fsck();
+}
+
+#[test]
 fn g2_two_hubs_at_one_bucket_never_overwrite_each_other() {
     let weed = Weed::start();
     weed.make("archive", &[]);

@@ -243,8 +243,29 @@ struct Retention {
     years: Option<u32>,
 }
 
+/// Why the server's certificate was not accepted, when that is what went wrong.
+fn certificate_refused(error: &object_store::Error) -> Option<&rustls::Error> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        // An I/O error does not count what it carries among its causes.
+        let carried = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let of = carried.and_then(|carried| carried.downcast_ref()).or(error.downcast_ref::<rustls::Error>());
+        if let Some(refused @ rustls::Error::InvalidCertificate(_)) = of {
+            return Some(refused);
+        }
+        cause = match carried {
+            Some(carried) => Some(carried),
+            None => error.source(),
+        };
+    }
+    None
+}
+
 /// What a store says, on one line of bounded length.
 pub fn said(error: &object_store::Error) -> String {
+    if let Some(refused) = certificate_refused(error) {
+        return format!("{refused}; the server's name and certificate must be of the CA that s3.ca names");
+    }
     let line: String = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(SAID_MAX) {
         Some((end, _)) => format!("{}...", &line[..end]),
@@ -252,9 +273,9 @@ pub fn said(error: &object_store::Error) -> String {
     }
 }
 
-/// Whether trying again can help: the server or the way to it failed, rather than the request.
+/// Whether trying again can help: the server or the way to it failed, rather than the request, or the server's name.
 fn may_pass(error: &object_store::Error) -> bool {
-    matches!(error, object_store::Error::Generic { .. })
+    matches!(error, object_store::Error::Generic { .. }) && certificate_refused(error).is_none()
 }
 
 /// Does this again and again while it may still come about, for so long at most.

@@ -3,15 +3,16 @@
 //!
 //! Refuses to do: skip; where the program is missing, it says how it is installed.
 
-use super::{free_ports, tool};
+use super::{authority, free_ports, tool};
 use object_store::ObjectStore as _;
 use object_store::aws::{AmazonS3, AmazonS3Builder, AwsAuthorizer, AwsCredential};
 use object_store::client::{HttpClient, HttpRequest};
 use object_store::path::Path as Key;
+use rcgen::{CertificateParams, KeyPair};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -26,6 +27,10 @@ const REGION: &str = "us-east-1";
 pub struct Weed {
     child: Child,
     pub s3: u16,
+    /// The same over TLS, as 127.0.0.1 and under no other name.
+    pub https: u16,
+    /// The CA that certifies it (PEM).
+    pub ca: PathBuf,
     /// Where its files can be had without credentials.
     pub filer: u16,
     runtime: Runtime,
@@ -40,11 +45,19 @@ impl Weed {
             "credentials": [{"accessKey": KEY, "secretKey": SECRET}],
             "actions": ["Admin", "Read", "Write", "List", "Tagging"]}]});
         std::fs::write(directory.path().join("s3.json"), identities.to_string()).unwrap();
+        let (pem, issuer) = authority("CA of the bank's servers");
+        let key = KeyPair::generate().unwrap();
+        let names = CertificateParams::new(vec!["127.0.0.1".into()]).unwrap();
+        let certificate = names.signed_by(&key, &issuer).unwrap().pem();
+        let ca = directory.path().join("ca.pem");
+        for (name, text) in [("ca.pem", pem), ("s3.pem", certificate), ("s3.key", key.serialize_pem())] {
+            std::fs::write(directory.path().join(name), text).unwrap();
+        }
         std::fs::create_dir(directory.path().join("data")).unwrap();
         let program = tool("seaweedfs/bin/weed");
         // A port that was free a moment ago may be somebody else's by now.
         for _ in 0..5 {
-            let ports = free_ports::<8>();
+            let ports = free_ports::<9>();
             let mut command = Command::new(&program);
             command.args(["-logtostderr", "server", "-dir=data", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]);
             command.args([
@@ -55,9 +68,11 @@ impl Weed {
                 "-s3.autoCreateBucket=false",
                 "-volume.max=40",
             ]);
+            command.args(["-s3.cert.file=s3.pem", "-s3.key.file=s3.key"]);
+            command.arg(format!("-s3.port.https={}", ports[8]));
             command.args(["-master.volumeSizeLimitMB=64", "-s3.port.iceberg=0", "-s3.port.lance=0"]);
             let names = ["master", "volume", "filer", "s3"];
-            for (name, pair) in names.iter().zip(ports.chunks(2)) {
+            for (name, pair) in names.iter().zip(ports[..8].chunks(2)) {
                 command.arg(format!("-{name}.port={}", pair[0]));
                 command.arg(format!("-{name}.port.grpc={}", pair[1]));
             }
@@ -68,7 +83,8 @@ impl Weed {
             while Instant::now() < end && child.try_wait().unwrap().is_none() {
                 if answers(ports[6]) && answers(ports[4]) {
                     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                    return Weed { child, s3: ports[6], filer: ports[4], runtime, directory };
+                    let [.., filer, _, s3, _, https] = ports;
+                    return Weed { child, s3, https, ca, filer, runtime, directory };
                 }
                 std::thread::sleep(Duration::from_millis(100));
             }
@@ -161,6 +177,13 @@ impl Weed {
             "[s3]\nendpoint = \"http://127.0.0.1:{port}\"\nbucket = {bucket:?}\nprefix = {prefix:?}\n\
              credentials_file = {file:?}\n{more}"
         )
+    }
+
+    /// The same over TLS, believing this CA.
+    pub fn section_over_tls(&self, host: &str, ca: &Path, prefix: &str, more: &str) -> String {
+        let plain = self.section(self.s3, "archive", prefix, more);
+        let endpoint = format!("endpoint = \"https://{host}:{}\"\nca = {ca:?}\n", self.https);
+        plain.replace(&format!("endpoint = \"http://127.0.0.1:{}\"\n", self.s3), &endpoint)
     }
 }
 
