@@ -4,14 +4,17 @@
 
 use anyhow::{Context, Result, ensure};
 use bulla_tests::rig::alerting::{self, names, promtool};
-use bulla_tests::rig::hub::HubRig;
+use bulla_tests::rig::hub::{HubRig, hub_program};
 use bulla_tests::rig::site::until;
 use bulla_tests::rig::{Keys, Rig, RigOptions, Role};
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixDatagram;
+use std::process::{Child, Command};
 use std::time::Duration;
 
 const RULES: &str = include_str!("../../docs/monitoring/bulla-hub.rules.yml");
+const DASHBOARD: &str = include_str!("../../docs/monitoring/bulla-hub-dashboard.json");
 const PAGE: &str = include_str!("../../docs/operating.md");
 
 fn section() -> Result<&'static str> {
@@ -30,6 +33,11 @@ fn every_row_of_the_page_is_a_rule_and_every_rule_is_tested() -> Result<()> {
     let count = alerting::rows_are_rules(section()?, RULES, tests)?;
     ensure!(count > 8, "the rows are found at all: {count}");
     Ok(())
+}
+
+#[test]
+fn the_dashboard_is_one() -> Result<()> {
+    alerting::is_a_dashboard(DASHBOARD, "$hub")
 }
 
 #[test]
@@ -62,9 +70,9 @@ fn a_hub_has_every_metric_that_is_asked_for() -> Result<()> {
     let (status, text) = ask("/metrics", &token)?;
     ensure!(status == 200, "{status} {text}");
     let shown = names(&text);
-    let asked: Vec<String> = [RULES, section()?].into_iter().flat_map(names).collect();
+    let asked: Vec<String> = [RULES, DASHBOARD, section()?].into_iter().flat_map(names).collect();
     let lacking: Vec<_> = asked.iter().filter(|name| !shown.contains(*name)).collect();
-    ensure!(asked.len() > 8 && lacking.is_empty(), "the hub does not have {lacking:?}");
+    ensure!(asked.len() > 15 && lacking.is_empty(), "the hub does not have {lacking:?}");
     ensure!(number(&text, "bulla_hub_box_entries{box=\"branch\"}")? > 0, "{text}");
     assert_eq!(number(&text, "bulla_hub_box_behind_entries{box=\"branch\"}")?, 0);
     assert_eq!(number(&text, "bulla_hub_box_lease_left_seconds{box=\"branch\"}")?, 0);
@@ -126,4 +134,78 @@ fn systemd_is_told_of_the_start_of_every_moment_and_of_the_end() -> Result<()> {
     }
     assert_eq!(last, "STOPPING=1");
     Ok(())
+}
+
+/// A hub in a mount namespace of its own, where /run/systemd/journal is the test's.
+#[test]
+fn the_journal_has_the_hubs_lines_with_their_fields() -> Result<()> {
+    let rig = Rig::start_with(&RigOptions {
+        keys: Keys::Software,
+        residency: "software",
+        ..RigOptions::default()
+    })?;
+    let origin = rig.client(Role::Scanner).seal(b"deed")?.seal()?.origin;
+    let hub = HubRig::create(&[("branch", &origin, &[(&rig, false)])])?;
+    hub.furnish_serve("hub.example/north")?;
+    let place = hub.file("journal");
+    fs::create_dir(&place)?;
+    let journal = UnixDatagram::bind(place.join("socket"))?;
+    journal.set_read_timeout(Some(Duration::from_secs(60)))?;
+    let (out, err) = (hub.file("out"), hub.file("err"));
+    let stderr = fs::File::create(&err)?;
+    let known = stderr.metadata()?;
+    let script = "mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/journal && \
+                  mount --bind \"$1\" /run/systemd/journal && exec \"$2\" serve --config hub.toml";
+    let child = Command::new("unshare")
+        .args(["--mount", "sh", "-c", script, "sh"])
+        .args([&place, &hub_program()?])
+        .current_dir(hub.file(""))
+        .env("JOURNAL_STREAM", format!("{}:{}", known.dev(), known.ino()))
+        .stdout(fs::File::create(&out)?)
+        .stderr(stderr)
+        .spawn()
+        .context("unshare is needed, and root")?;
+    let _killed = Killed(child);
+    // A field is `NAME=value`, or the name, a line feed, eight bytes of length and the value.
+    let has = |line: &[u8], name: &str, value: &str| {
+        let mut long = format!("{name}\n").into_bytes();
+        long.extend((value.len() as u64).to_le_bytes());
+        long.extend(value.as_bytes());
+        let short = format!("{name}={value}");
+        let holds = |part: &[u8]| line.windows(part.len()).any(|window| window == part);
+        holds(&long) || holds(short.as_bytes())
+    };
+    let mut wanted = vec![
+        // The line of a pull, of a trouble that follows, and what every line has.
+        vec![
+            ("BOX", "branch"),
+            ("COMPLETE", "true"),
+            ("SYSLOG_IDENTIFIER", "bulla-hub"),
+            ("TARGET", "bulla_hub"),
+        ],
+        vec![("PRIORITY", "4"), ("SYSLOG_IDENTIFIER", "bulla-hub")],
+    ];
+    let (mut line, mut stopped) = (vec![0; 1 << 16], Some(rig));
+    while !wanted.is_empty() {
+        let length = journal.recv(&mut line).with_context(|| {
+            format!("{wanted:?} did not come: {}", fs::read_to_string(&err).unwrap_or_default())
+        })?;
+        wanted.retain(|fields| !fields.iter().all(|(name, value)| has(&line[..length], name, value)));
+        if wanted.len() == 1 {
+            drop(stopped.take());
+        }
+    }
+    let beside = fs::read_to_string(&out)? + &fs::read_to_string(&err)?;
+    ensure!(beside.is_empty(), "some lines went elsewhere: {beside}");
+    Ok(())
+}
+
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }

@@ -1,11 +1,10 @@
 //! Alert rules and dashboard: promtool takes them, they say what the page says, and ask for nothing that a box does not have.
 #![allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use bulla_tests::rig::alerting::{self, names, promtool, without_part};
 use bulla_tests::rig::stamp::UNSTATED;
 use bulla_tests::rig::{Keys, Rig, RigOptions, Role};
-use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -92,24 +91,7 @@ fn what_the_box_alerts_of_itself_is_what_the_rules_alert_of_it() -> Result<()> {
 
 #[test]
 fn the_dashboard_is_one() -> Result<()> {
-    let dashboard: Value = serde_json::from_str(DASHBOARD)?;
-    let panels = dashboard["panels"].as_array().context("panels")?;
-    let ids: BTreeSet<u64> = panels.iter().filter_map(|panel| panel["id"].as_u64()).collect();
-    ensure!(ids.len() == panels.len() && !panels.is_empty(), "each panel has an id of its own");
-    let mut taken = BTreeSet::new();
-    for panel in panels {
-        let at = |key: &str| panel["gridPos"][key].as_u64().with_context(|| format!("{key} of {panel}"));
-        let (x, y, w, h) = (at("x")?, at("y")?, at("w")?, at("h")?);
-        ensure!(x + w <= 24, "{panel} leaves the grid");
-        for cell in (x..x + w).flat_map(|x| (y..y + h).map(move |y| (x, y))) {
-            ensure!(taken.insert(cell), "{} lies over another panel", panel["title"]);
-        }
-        for target in panel["targets"].as_array().context("targets")? {
-            let asked = target["expr"].as_str().unwrap_or_default();
-            ensure!(!names(asked).is_empty() && asked.contains("$box"), "{target}");
-        }
-    }
-    Ok(())
+    alerting::is_a_dashboard(DASHBOARD, "$box")
 }
 
 /// Metrics that a box has only after something has happened, or with neighbours and authorities, are looked for in its

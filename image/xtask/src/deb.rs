@@ -41,11 +41,12 @@ const BOX_FILES: [(&str, &str); 7] = [
     ("image/deb/bulla-box/sysusers.conf", "usr/lib/sysusers.d/bulla-box.conf"),
     ("image/deb/bulla-box/tmpfiles.conf", "usr/lib/tmpfiles.d/bulla-box.conf"),
 ];
-const HUB_FILES: [(&str, &str); 8] = [
+const HUB_FILES: [(&str, &str); 9] = [
     ("image/deb/bulla-hub/hub.toml", "etc/bulla/hub.toml"),
     ("docs/hub.toml", "usr/share/doc/bulla-hub/examples/hub.toml"),
     ("docs/hub-openapi.json", "usr/share/doc/bulla-hub/hub-openapi.json"),
     ("docs/monitoring/bulla-hub.rules.yml", "usr/share/doc/bulla-hub/examples/bulla-hub.rules.yml"),
+    ("docs/monitoring/bulla-hub-dashboard.json", "usr/share/doc/bulla-hub/examples/bulla-hub-dashboard.json"),
     ("docs/monitoring/bulla-hub.rules.test.yml", "usr/share/doc/bulla-hub/examples/bulla-hub.rules.test.yml"),
     ("image/deb/bulla-hub/bulla-hub.service", "usr/lib/systemd/system/bulla-hub.service"),
     ("image/deb/bulla-hub/sysusers.conf", "usr/lib/sysusers.d/bulla-hub.conf"),

@@ -3,6 +3,7 @@
 //! Refuses to do: read YAML: promtool says whether it is some; here lines are compared.
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -113,4 +114,26 @@ pub fn names(text: &str) -> BTreeSet<String> {
 /// The metric that a name of a histogram's part belongs to.
 pub fn without_part(name: &str) -> &str {
     PARTS.iter().find_map(|part| name.strip_suffix(part)).unwrap_or(name)
+}
+
+/// A Grafana dashboard: panels that do not lie over each other, each of which asks for `variable`.
+pub fn is_a_dashboard(text: &str, variable: &str) -> Result<()> {
+    let dashboard: Value = serde_json::from_str(text)?;
+    let panels = dashboard["panels"].as_array().context("panels")?;
+    let ids: BTreeSet<u64> = panels.iter().filter_map(|panel| panel["id"].as_u64()).collect();
+    ensure!(ids.len() == panels.len() && !panels.is_empty(), "each panel has an id of its own");
+    let mut taken = BTreeSet::new();
+    for panel in panels {
+        let at = |key: &str| panel["gridPos"][key].as_u64().with_context(|| format!("{key} of {panel}"));
+        let (x, y, w, h) = (at("x")?, at("y")?, at("w")?, at("h")?);
+        ensure!(x + w <= 24, "{panel} leaves the grid");
+        for cell in (x..x + w).flat_map(|x| (y..y + h).map(move |y| (x, y))) {
+            ensure!(taken.insert(cell), "{} lies over another panel", panel["title"]);
+        }
+        for target in panel["targets"].as_array().context("targets")? {
+            let asked = target["expr"].as_str().unwrap_or_default();
+            ensure!(!names(asked).is_empty() && asked.contains(variable), "{target}");
+        }
+    }
+    Ok(())
 }
