@@ -1,6 +1,6 @@
 //! The routes: who may come in, how much may be sent, what is answered.
 //!
-//! Refuses to do: read more of a body than a request can have; answer a query of somebody who is not known, or before it is
+//! Refuses to do: keep more of a body than a request can have; answer a query of somebody who is not known, or before it is
 //! in the list of queries; do blocking work on the server's threads.
 //! Invariant: whatever comes in, the answer is one of the protocol's, or a problem.
 
@@ -14,9 +14,9 @@ use crate::journal::{self, Who};
 use crate::people::{self, Person, Role};
 use crate::published;
 use crate::witness::Refusal;
-use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, PathRejection};
-use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::body::Body;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
 use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::middleware::{Next, from_fn_with_state};
@@ -24,12 +24,16 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use axum::{Extension, Router};
 use bulla_formats::witness::add_checkpoint::REQUEST_BYTES_MAX;
+use futures_util::StreamExt as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Longest time from a request's headers to its answer.
 const REQUEST_MAX: Duration = Duration::from_secs(120);
+
+/// Bytes of a body that is too long that are read all the same.
+const FORGOTTEN_BYTES_MAX: usize = 1 << 20;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -61,7 +65,6 @@ pub fn router(desk: Arc<Desk>) -> Router {
         .method_not_allowed_fallback(async || {
             Problem::new(Kind::MethodNotAllowed, "use one of the methods in the Allow header")
         })
-        .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
         .layer(from_fn_with_state(desk.clone(), bounded))
         .with_state(desk)
 }
@@ -118,14 +121,32 @@ fn nothing(detail: &str) -> Response {
     Problem::new(Kind::NothingFound, detail).into_response()
 }
 
-async fn add_checkpoint(State(desk): State<Arc<Desk>>, body: Result<Bytes, BytesRejection>) -> Response {
-    let body = match body {
-        Ok(body) => body,
-        Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-            let words = format!("a request has {REQUEST_BYTES_MAX} bytes at most");
-            return Problem::new(Kind::TooLarge, words).into_response();
+/// A body, as far as a request can be long. What is longer is read on for a while and forgotten: who is still sending would
+/// not hear the answer over the end of the connection.
+async fn whole(body: Body) -> Result<Vec<u8>, Response> {
+    let (mut bytes, mut came, mut pieces) = (Vec::new(), 0, body.into_data_stream());
+    while let Some(piece) = pieces.next().await {
+        let Ok(piece) = piece else {
+            return Err(plain(StatusCode::BAD_REQUEST, "the body did not come whole\n"));
+        };
+        came += piece.len();
+        if came <= REQUEST_BYTES_MAX {
+            bytes.extend_from_slice(&piece);
+        } else if came > FORGOTTEN_BYTES_MAX {
+            break;
         }
-        Err(_) => return plain(StatusCode::BAD_REQUEST, "the body did not come whole\n"),
+    }
+    if came <= REQUEST_BYTES_MAX {
+        return Ok(bytes);
+    }
+    let words = format!("a request has {REQUEST_BYTES_MAX} bytes at most");
+    Err(Problem::new(Kind::TooLarge, words).into_response())
+}
+
+async fn add_checkpoint(State(desk): State<Arc<Desk>>, body: Body) -> Response {
+    let body = match whole(body).await {
+        Ok(body) => body,
+        Err(refused) => return refused,
     };
     let own = desk.clone();
     let answered = match elsewhere(move || own.witness.add_checkpoint(&body)).await {
