@@ -35,5 +35,7 @@ pub mod succession;
 pub mod tile;
 pub mod tpm;
 pub mod trust;
+pub mod update;
+pub mod update_record;
 pub mod verify;
 pub mod witness;

@@ -69,6 +69,8 @@ pub mod label {
     pub const FLEET_BACKUP: &str = "bulla/fleet-backup/v1";
     /// A lease: a hub answers for a box.
     pub const LEASE: &str = "bulla/lease/v1";
+    /// An update of the image of the operating system.
+    pub const UPDATE: &str = "bulla/update/v1";
     /// A box asks the registrar for the roster, signed by the transport key of its card.
     pub const ROSTER_REQUEST: &str = "bulla/roster-request/v1";
     /// A peer's card, signed by each of its keys.

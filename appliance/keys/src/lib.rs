@@ -26,7 +26,7 @@ pub use device::{
 pub use epoch_key::{EpochKey, SealingKey};
 pub use error::KeyError;
 pub use interop_key::InteropKey;
-pub use service::{DEADLINE, KeyService, clear, farewell_quote};
+pub use service::{DEADLINE, KeyService, clear, farewell_quote, floor, raise_floor};
 
 /// The most bytes [`KeyService::seal`] takes: what the PC Client profile guarantees for a sealed object.
 pub const MAX_SEALED: usize = 128;

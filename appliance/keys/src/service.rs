@@ -30,6 +30,28 @@ pub fn clear(provider: &Provider) -> Result<Cleared, KeyError> {
     }
 }
 
+/// The version floor that this TPM keeps for the image of the operating system; `None` while none was ever set.
+///
+/// # Errors
+/// [`KeyError::NotHardware`] in software, and the TPM's refusals.
+pub fn floor(provider: &Provider) -> Result<Option<u64>, KeyError> {
+    match provider {
+        Provider::Tpm { tcti } => tpm::floor::read(&Address::parse(tcti)?),
+        Provider::Software => Err(KeyError::NotHardware { what: "a version floor" }),
+    }
+}
+
+/// Raises the version floor of this TPM to `number`, and never lowers it; gives what holds from now on.
+///
+/// # Errors
+/// [`KeyError::NotHardware`] in software, and the TPM's refusals.
+pub fn raise_floor(provider: &Provider, number: u64) -> Result<u64, KeyError> {
+    match provider {
+        Provider::Tpm { tcti } => tpm::floor::raise(&Address::parse(tcti)?, number),
+        Provider::Software => Err(KeyError::NotHardware { what: "a version floor" }),
+    }
+}
+
 /// The quote of a farewell key over [`ENDORSED_PCRS`], by the TPM with this endorsement key (TPMT_PUBLIC), also after
 /// [`clear`].
 ///

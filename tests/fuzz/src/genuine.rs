@@ -124,6 +124,30 @@ pub static LEASES: LazyLock<Leases> = LazyLock::new(|| {
     Leases { root, hub, valid: leases }
 });
 
+/// The updates of their vectors.
+pub struct Updates {
+    /// The key that signed them.
+    pub key: [u8; 32],
+    /// What that key has signed, whether or not a box takes it.
+    pub signed: BTreeSet<Vec<u8>>,
+}
+
+/// The updates of their vectors.
+pub static UPDATES: LazyLock<Updates> = LazyLock::new(|| {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../vectors-update");
+    let (mut key, mut signed) = ([0; 32], BTreeSet::new());
+    for file in std::fs::read_dir(directory).expect("the vectors are there") {
+        let text = std::fs::read(file.expect("a file").path()).expect("a vector is readable");
+        let vector: Value = serde_json::from_slice(&text).expect("a vector is JSON");
+        let bytes = |value: &Value| hex::decode(value.as_str().unwrap_or_default()).expect("hex");
+        if !["malformed", "not-signed"].contains(&vector["expect"].as_str().unwrap_or_default()) {
+            key.copy_from_slice(&bytes(&vector["keys"][0]));
+            signed.insert(bytes(&vector["head"]));
+        }
+    }
+    Updates { key, signed }
+});
+
 /// The destruction certificates of their vectors that hold.
 pub static RETIREMENTS: LazyLock<BTreeSet<Vec<u8>>> = LazyLock::new(|| {
     let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../vectors-retirement");

@@ -17,6 +17,8 @@ pub(super) const STORAGE: u32 = 0x8142_5502;
 pub(super) const COUNTER: u32 = 0x0184_5503;
 /// The counter of staged logs.
 pub(super) const STAGED: u32 = 0x0184_5504;
+/// The version floor of the image.
+pub(super) const FLOOR: u32 = 0x0184_5505;
 /// TPM_RH_OWNER.
 pub(super) const OWNER_HIERARCHY: u32 = 0x4000_0001;
 

@@ -10,6 +10,7 @@ mod ek;
 mod ek_certificate;
 mod farewell;
 mod fault;
+pub(crate) mod floor;
 mod flush;
 pub(crate) mod fuzzing;
 mod handles;

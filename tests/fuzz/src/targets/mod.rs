@@ -28,6 +28,7 @@ pub mod stamps;
 pub mod state;
 pub mod tpm;
 pub mod trees;
+pub mod update;
 pub mod witness;
 
 /// A fuzz target.
@@ -41,7 +42,7 @@ pub struct Target {
 }
 
 /// All targets, by name.
-pub const ALL: [Target; 27] = [
+pub const ALL: [Target; 28] = [
     Target { name: "archive", run: archive::run, seeds: archive::seeds },
     Target { name: "audit", run: audit::run, seeds: audit::seeds },
     Target { name: "ceremony", run: ceremony::run, seeds: ceremony::seeds },
@@ -68,6 +69,7 @@ pub const ALL: [Target; 27] = [
     Target { name: "state", run: state::run, seeds: state::seeds },
     Target { name: "tpm", run: tpm::run, seeds: tpm::seeds },
     Target { name: "trees", run: trees::run, seeds: trees::seeds },
+    Target { name: "update", run: update::run, seeds: update::seeds },
     Target { name: "witness", run: witness::run, seeds: witness::seeds },
 ];
 
