@@ -138,7 +138,7 @@ impl UpdateContent {
         if self.parts().iter().any(|part| part.bytes == 0 || part.bytes > PART_BYTES_MAX) {
             return range("a part is empty, or longer than 1 GiB");
         }
-        if self.root.bytes % SECTOR != 0 || self.verity.bytes % SECTOR != 0 {
+        if !self.root.bytes.is_multiple_of(SECTOR) || !self.verity.bytes.is_multiple_of(SECTOR) {
             return range("root or verity are not whole sectors");
         }
         Ok(())

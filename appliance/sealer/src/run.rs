@@ -6,6 +6,7 @@
 use crate::config::Config;
 use crate::{announce, api, backup, dial_out, driver, identity, limits, server, staging, telemetry, tls};
 use anyhow::{Context, Result};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,18 +16,26 @@ const ROLLBACK_SUSPECTED: u8 = 4;
 /// How often the age of the TLS certificate is looked at.
 const RENEWAL_PERIOD: Duration = Duration::from_secs(300);
 
+/// What a box does besides when it runs from an image of its own.
+pub struct OnImage {
+    /// The record of updates, which is entered into the log.
+    pub updates: Option<PathBuf>,
+    /// Where it says that it works.
+    pub health: Option<PathBuf>,
+}
+
 /// Runs the box until SIGTERM or SIGINT; returns the exit code.
-pub fn run(config: Config) -> Result<u8> {
+pub fn run(config: Config, on_image: OnImage) -> Result<u8> {
     telemetry::init(config.log.level)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("http")
         .build()
         .context("cannot start threads")?;
-    runtime.block_on(serve(config))
+    runtime.block_on(serve(config, on_image))
 }
 
-async fn serve(mut config: Config) -> Result<u8> {
+async fn serve(mut config: Config, on_image: OnImage) -> Result<u8> {
     // Signals count from here on, so that a stop during a slow start is a stop.
     let stop = stop_signal()?;
     let prepare = config.clone();
@@ -42,12 +51,15 @@ async fn serve(mut config: Config) -> Result<u8> {
     let period = Duration::from_secs(config.selfcheck.self_test_seconds);
     let self_tests =
         (!period.is_zero() && !sealer.is_retiring()).then(|| (period, config.self_test_attest_within()));
+    let attest_within = config.self_test_attest_within();
     let dial_out = Arc::new(dial_out::DialOut::new(config.dial_out.as_ref())?);
     let api = Arc::new(api::Api::new(sealer.clone(), config, certificates.clone(), dial_out.clone()));
     notify(&[sd_notify::NotifyState::Ready]);
     let housekeeping = tokio::spawn(housekeeping(certificates));
     let self_tests =
         self_tests.map(|(period, within)| tokio::spawn(sealer.clone().self_tests(period, within)));
+    let updates = on_image.updates.map(|record| tokio::spawn(sealer.clone().log_updates(record)));
+    let proof = on_image.health.map(|health| tokio::spawn(sealer.clone().prove(health, attest_within)));
     api.ingest.start(&api);
     api.alerts.start(&api);
     server::serve(listener, tls, api.clone(), dial_out.start(), stop).await;
@@ -63,7 +75,9 @@ async fn serve(mut config: Config) -> Result<u8> {
     ended.context("the folders were not left in order")?;
     notify(&[sd_notify::NotifyState::Stopping]);
     housekeeping.abort();
-    self_tests.inspect(|tests| tests.abort());
+    for task in [self_tests, updates, proof].into_iter().flatten() {
+        task.abort();
+    }
     let suspected = matches!(sealer.status().condition, driver::Condition::RollbackSuspected { .. });
     sealer.close().await;
     log::info!("stopped");

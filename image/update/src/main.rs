@@ -17,7 +17,7 @@ use clap::{Parser, Subcommand};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Of the verified root: what this image is, and whose updates it takes.
 const OS_RELEASE: &str = "/usr/lib/os-release";
@@ -116,9 +116,11 @@ fn open(path: &Path) -> Result<Bundle> {
 fn take(path: &Path) -> Result<()> {
     let (machine, mut bundle) = (machine()?, open(path)?);
     refuse_what_fell_back(&bundle)?;
+    let begun = Instant::now();
     let next = apply(&machine, &mut bundle, now_millis(), &mut || Ok(()))?;
     println!(
-        "the image {next} is in the other slot and starts at the next boot; {} ran until now",
+        "the image {next} is in the other slot after {:.1} s and starts at the next boot; {} ran until now",
+        begun.elapsed().as_secs_f64(),
         machine.running
     );
     Ok(())

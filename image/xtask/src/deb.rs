@@ -109,7 +109,9 @@ impl<'a> Builder<'a> {
         let mut flags = vec![mapped(&self.workspace.root.display().to_string(), "/bulla")];
         flags.extend(home.map(|home| mapped(&home, "/cargo")));
         flags.push(mapped(&build.display().to_string(), "/build"));
-        let programs = PACKAGES.iter().flat_map(|package| ["-p", package.name]);
+        // The last one is in no package: the image has it.
+        let names = PACKAGES.iter().map(|package| package.name).chain(["bulla-update"]);
+        let programs = names.flat_map(|name| ["-p", name]);
         let mut compile = self.workspace.cargo();
         compile
             .args(["build", "--locked", "--release"])

@@ -21,12 +21,17 @@ use crate::machine::{FORBIDDEN, KEYS_OWNER};
 use crate::workspace::Workspace;
 
 /// What signs an image, and the certificates above it, as `image/os/keys` names it.
-const KEYS: [&str; 6] = ["db.key", "db.crt", "pcr.key", "pcr.pub", "PK.crt", "KEK.crt"];
+const KEYS: [&str; 8] =
+    ["db.key", "db.crt", "pcr.key", "pcr.pub", "update.key", "update.pub", "PK.crt", "KEK.crt"];
+/// What is in the image and in no package.
+const PROGRAM: &str = "bulla-update";
 
 /// What the caller decides.
 pub struct Options {
     /// The image's version; the newest is booted.
     pub version: String,
+    /// The oldest version that still starts on a box once this one has proven itself there.
+    pub floor: String,
     /// A directory with the keys of [`KEYS`]; by default, keys for development are made.
     pub keys: Option<PathBuf>,
 }
@@ -61,7 +66,7 @@ impl Image {
     }
 
     /// `raw` (the disk), `root.raw`, `verity.raw`, `efi` (what an update consists of), `json` (what it is), `eventlog`
-    /// (what a boot of it measures) with its signature `eventlog.sig`.
+    /// (what a boot of it measures) with its signature `eventlog.sig`; `update` (how a box takes it).
     pub fn file(&self, extension: &str) -> PathBuf {
         self.directory.join(format!("out/bulla_{}.{extension}", self.version))
     }
@@ -90,6 +95,10 @@ pub fn build(workspace: &Workspace, options: &Options) -> Result<Image> {
         fs::copy(package, inside.join(package.file_name().context("a package has a name")?))?;
     }
 
+    let programs = emptied(image.directory.join("programs"))?;
+    fs::copy(image.programs.join(PROGRAM), programs.join(PROGRAM))
+        .with_context(|| format!("no {PROGRAM}"))?;
+
     for tree in ["tools", "root", "kernel"] {
         timed(&format!("Debian packages: {tree}"), || {
             script(Command::new(os.join("fetch")).arg(tree).arg(image.directory.join(tree)))
@@ -106,19 +115,15 @@ pub fn build(workspace: &Workspace, options: &Options) -> Result<Image> {
             }
         }
     }
-    timed("image", || {
-        let date = deb::date(workspace)?;
-        script(
-            inside_tools(&os, &image.directory)
-                .args(["/os/assemble", &options.version])
-                .env("SOURCE_DATE_EPOCH", date.to_string()),
-        )
-    })?;
-
+    timed("image", || assemble(workspace, &image, &options.floor, Fit::Works))?;
     timed("what a boot will measure", || measure(workspace, &image))?;
-    for (extension, what) in
-        [("raw", "disk"), ("root.raw", "root"), ("verity.raw", "its hashes"), ("efi", "kernel image")]
-    {
+    for (extension, what) in [
+        ("raw", "disk"),
+        ("root.raw", "root"),
+        ("verity.raw", "its hashes"),
+        ("efi", "kernel image"),
+        ("update", "update"),
+    ] {
         let path = image.file(extension);
         let sum = output(Command::new("sha256sum").arg("--").arg(&path))?;
         println!("{what:<12} {:>5} MB  {sum}", fs::metadata(&path)?.len() / 1_000_000);
@@ -130,6 +135,58 @@ pub fn build(workspace: &Workspace, options: &Options) -> Result<Image> {
         image.root_hash()?
     );
     Ok(image)
+}
+
+/// Whether the box in an image starts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Fit {
+    /// As it was built.
+    Works,
+    /// It does not: for the test of what happens then.
+    Unfit,
+}
+
+/// Another image of what the last [`build`] has fetched and compiled, for the test: its disk is not kept.
+pub fn next(workspace: &Workspace, version: &str, floor: &str, fit: Fit) -> Result<Image> {
+    let image = Image::at(workspace, version);
+    timed(&format!("image {version}"), || assemble(workspace, &image, floor, fit))?;
+    fs::remove_file(image.file("raw"))?;
+    Ok(image)
+}
+
+/// Puts the image together, and its update.
+fn assemble(workspace: &Workspace, image: &Image, floor: &str, fit: Fit) -> Result<()> {
+    let (os, date) = (scripts(workspace), deb::date(workspace)?);
+    let mut assemble = inside_tools(&os, &image.directory);
+    assemble.args(["/os/assemble", &image.version, floor]);
+    if fit == Fit::Unfit {
+        assemble.arg("unfit");
+    }
+    script(assemble.env("SOURCE_DATE_EPOCH", date.to_string()))?;
+    bundle(image, floor, date)
+}
+
+/// Signs the parts of the image as one update.
+fn bundle(image: &Image, floor: &str, date: u64) -> Result<()> {
+    let (keys, work) = (image.directory.join("keys"), image.directory.join("work"));
+    let (message, signature) = (work.join("update.message"), work.join("update.sig"));
+    let bundle = |step: &str| -> Result<Command> {
+        let mut bundle = Command::new(image.programs.join("bulla-bundle"));
+        bundle.arg(step).args(["--image", &image.version, "--floor", floor]);
+        bundle.args(["--root-hash", &image.root_hash()?, "--made-at", &date.to_string()]);
+        for (part, extension) in [("--root", "root.raw"), ("--verity", "verity.raw"), ("--kernel", "efi")] {
+            bundle.arg(part).arg(image.file(extension));
+        }
+        Ok(bundle)
+    };
+    script(bundle("message")?.arg("--out").arg(&message))?;
+    let mut sign = Command::new("openssl");
+    sign.args(["pkeyutl", "-sign", "-rawin", "-inkey"]).arg(keys.join("update.key"));
+    script(sign.arg("-in").arg(&message).arg("-out").arg(&signature))?;
+    let public = fs::read_to_string(keys.join("update.pub"))?;
+    let mut join = bundle("join")?;
+    join.arg("--signature").arg(&signature).args(["--key", public.trim()]);
+    script(join.arg("--out").arg(image.file("update")))
 }
 
 /// Writes the event log that a boot on a machine as `machine` makes it will have, and signs it.

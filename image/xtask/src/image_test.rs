@@ -22,6 +22,7 @@ use xtask::swtpm::Swtpm;
 use crate::deb::output;
 use crate::image::{self, Image};
 use crate::image_enrol;
+use crate::image_update;
 use crate::machine::Machine;
 use crate::story::{Show, Story};
 use crate::workspace::Workspace;
@@ -42,6 +43,9 @@ const ESP: &str = "@@1M";
 /// What the console says when the data partition stays closed (`bulla-locked.service`).
 const LOCKED: &str = "does not open with this machine's TPM";
 
+/// What took how long, in seconds.
+pub type Timings = Vec<(&'static str, f64)>;
+
 struct Stage {
     story: Story,
     machine: Machine,
@@ -50,31 +54,40 @@ struct Stage {
     desk: PathBuf,
     /// The arguments that every client command needs.
     client: String,
-    /// What took how long, in seconds.
-    timings: Vec<(&'static str, f64)>,
+    timings: Timings,
 }
 
-/// Tells the whole story.
-pub fn run(workspace: &Workspace, version: &str) -> Result<()> {
+/// Tells the whole story, or only that of the updates.
+pub fn run(workspace: &Workspace, version: &str, only_update: bool) -> Result<()> {
     let started = Instant::now();
     let image = Image::find(workspace, version)?;
-    let mut stage = set_up(workspace, &image)?;
+    let (mut story, mut timings) = match only_update {
+        true => (Story::begin(&image.programs)?, Vec::new()),
+        false => one_image(workspace, version, &image)?,
+    };
+    timings.extend(image_update::tell(&mut story, workspace, &image, version)?);
+    println!();
+    for (what, seconds) in &timings {
+        println!("{what:<52} {seconds:>6.1} s");
+    }
+    println!("image {version} held: {} commands in {} s", story.checks(), started.elapsed().as_secs());
+    Ok(())
+}
+
+/// What holds of an image that stays as it is.
+fn one_image(workspace: &Workspace, version: &str, image: &Image) -> Result<(Story, Timings)> {
+    let mut stage = set_up(workspace, image)?;
     take_into_service(&mut stage)?;
-    judge_the_boot(&mut stage, version, &image)?;
+    judge_the_boot(&mut stage, version, image)?;
     reboot(&mut stage)?;
     pull_the_plug(&mut stage)?;
-    change_the_root(&mut stage, &image)?;
+    change_the_root(&mut stage, image)?;
     change_the_kernel(&mut stage)?;
     change_the_tpm(&mut stage)?;
     come_back(&mut stage)?;
-    let seconds = image_enrol::tell(&mut stage.story, workspace, &image, version)?;
+    let seconds = image_enrol::tell(&mut stage.story, workspace, image, version)?;
     stage.timings.push(("power-on to service, enrolled by a registrar", seconds));
-    println!();
-    for (what, seconds) in &stage.timings {
-        println!("{what:<44} {seconds:>6.1} s");
-    }
-    println!("image {version} held: {} commands in {} s", stage.story.checks(), started.elapsed().as_secs());
-    Ok(())
+    Ok((stage.story, stage.timings))
 }
 
 fn set_up(workspace: &Workspace, image: &Image) -> Result<Stage> {

@@ -7,6 +7,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -127,12 +128,31 @@ impl Machine {
 
     /// Reads a file from the stick, as another computer would.
     pub fn read_from_stick(&self, name: &str) -> Result<String> {
-        let from = format!("::/{name}");
-        output(Command::new("mtype").arg("-i").arg(self.path("stick.raw")).arg(from))
+        self.read_from("stick.raw", name)
     }
 
-    /// Power on, with the TPM of this directory, and the stick if it is plugged in.
+    /// Reads a file from this stick.
+    pub fn read_from(&self, stick: &str, name: &str) -> Result<String> {
+        let from = format!("::/{name}");
+        output(Command::new("mtype").arg("-i").arg(self.path(stick)).arg(from))
+    }
+
+    /// Makes a stick, a file of this machine, that brings this update and nothing else.
+    pub fn make_update_stick(&self, name: &str, bundle: &Path) -> Result<()> {
+        let stick = self.path(name);
+        File::create(&stick)?.set_len(fs::metadata(bundle)?.len() + STICK)?;
+        output(Command::new("mkfs.vfat").args(["-F", "32", "-n", "BULLAUPDATE"]).arg(&stick))?;
+        output(Command::new("mcopy").arg("-i").arg(&stick).arg(bundle).arg("::/"))?;
+        Ok(())
+    }
+
+    /// Power on, with the TPM of this directory, and the stick that configures it if it is plugged in.
     pub fn start(&self, tpm: &Path, stick: bool) -> Result<Running<'_>> {
+        self.start_with(tpm, stick.then_some("stick.raw"))
+    }
+
+    /// Power on, with the TPM of this directory, and this stick.
+    pub fn start_with(&self, tpm: &Path, stick: Option<&str>) -> Result<Running<'_>> {
         for left in ["tpm.sock", "qmp.sock", "serial.log"] {
             let _ = fs::remove_file(self.path(left));
         }
@@ -155,10 +175,10 @@ impl Machine {
             format!("-serial file:{}", self.inside("serial.log")),
             format!("-qmp unix:{},server=on,wait=off", self.inside("qmp.sock")),
         ];
-        if stick {
+        if let Some(stick) = stick {
             arguments.push(format!(
                 "-device qemu-xhci -drive {} -device usb-storage,drive=stick",
-                drive("stick", "stick.raw")
+                drive("stick", stick)
             ));
         }
         let arguments: Vec<String> =
@@ -192,6 +212,14 @@ impl Running<'_> {
     /// Waits until the serial console has shown `words`; returns the seconds since power-on.
     pub fn wait_serial(&mut self, words: &str) -> Result<f64> {
         self.wait(&format!("the console says {words:?}"), |running| Ok(running.serial().contains(words)))
+    }
+
+    /// Waits until so many more bytes are written to the disk where nothing was before; returns the seconds since power-on.
+    pub fn wait_disk_grows(&mut self, bytes: u64) -> Result<f64> {
+        let disk = self.machine.path("disk.raw");
+        let written = move || -> Result<u64> { Ok(fs::metadata(&disk)?.blocks() * 512) };
+        let before = written()?;
+        self.wait("its disk has grown", |_| Ok(written()? >= before + bytes))
     }
 
     /// Waits until the machine has switched itself off or reset itself; returns the seconds since power-on.

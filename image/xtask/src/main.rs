@@ -15,6 +15,7 @@ mod fuzz;
 mod image;
 mod image_enrol;
 mod image_test;
+mod image_update;
 mod machine;
 mod outage_demo;
 mod setup;
@@ -66,17 +67,30 @@ fn command_line() -> Command {
                 .about("Build the operating system's image: Debian 13, signed kernel image, verified root (root)")
                 .arg(version())
                 .arg(
+                    Arg::new("floor")
+                        .long("floor")
+                        .value_name("VERSION")
+                        .default_value("0.0.0")
+                        .help("The oldest version that still starts on a box once this one has proven itself there"),
+                )
+                .arg(
                     Arg::new("keys")
                         .long("keys")
                         .value_name("DIRECTORY")
                         .value_parser(clap::value_parser!(std::path::PathBuf))
-                        .help("Sign with db.key, db.crt, pcr.key, pcr.pub of this directory, not with keys for development"),
+                        .help("Sign with db.key, db.crt, pcr.key, pcr.pub, update.key, update.pub of this directory, not with keys for development"),
                 ),
         )
         .subcommand(
             Command::new("image-test")
-                .about("Boot the image with Secure Boot and a TPM; seal, reboot, pull the plug, tamper (root)")
-                .arg(version()),
+                .about("Boot the image with Secure Boot and a TPM; seal, reboot, pull the plug, tamper, update (root)")
+                .arg(version())
+                .arg(
+                    Arg::new("only-update")
+                        .long("only-update")
+                        .action(ArgAction::SetTrue)
+                        .help("Only the story of the updates"),
+                ),
         )
         .subcommand(
             Command::new("fuzz")
@@ -145,6 +159,7 @@ fn main() -> ExitCode {
             Some("image") => {
                 let options = image::Options {
                     version: text(&arguments, "image", "version"),
+                    floor: text(&arguments, "image", "floor"),
                     keys: arguments
                         .subcommand_matches("image")
                         .and_then(|image| image.get_one("keys").cloned()),
@@ -154,7 +169,12 @@ fn main() -> ExitCode {
                     .map(|_| ExitCode::SUCCESS)
             }
             Some("image-test") => prepare(setup::Purpose::Image)
-                .and_then(|()| image_test::run(&workspace, &text(&arguments, "image-test", "version")))
+                .and_then(|()| {
+                    let only = arguments
+                        .subcommand_matches("image-test")
+                        .is_some_and(|test| test.get_flag("only-update"));
+                    image_test::run(&workspace, &text(&arguments, "image-test", "version"), only)
+                })
                 .map(|()| ExitCode::SUCCESS),
             Some("fuzz") => {
                 let given = arguments.subcommand_matches("fuzz");

@@ -7,6 +7,7 @@ mod endorsement;
 mod enrolment;
 mod evidence;
 mod farewell;
+mod floor;
 mod keys;
 mod outage;
 mod proxy;

@@ -73,6 +73,12 @@ enum Command {
         /// Only checks the configuration.
         #[arg(long)]
         check_config: bool,
+        /// On an image of its own: where `bulla-update` records what became of updates, for the log.
+        #[arg(long, value_name = "FILE")]
+        updates: Option<PathBuf>,
+        /// On an image of its own: tests itself at once, and writes here whether the test has passed.
+        #[arg(long, value_name = "FILE")]
+        health: Option<PathBuf>,
     },
     /// Checks the configuration and exits.
     CheckConfig,
@@ -199,14 +205,16 @@ fn manual(command: &ManualCommand) -> ExitCode {
 
 fn execute(command: Command, config: Config) -> Result<u8> {
     let mut out = std::io::stdout();
-    if !matches!(command, Command::CheckConfig | Command::Run { check_config: true }) {
+    if !matches!(command, Command::CheckConfig | Command::Run { check_config: true, .. }) {
         owner::check(&config.state_dir)?;
     }
     match command {
-        Command::CheckConfig | Command::Run { check_config: true } => {
+        Command::CheckConfig | Command::Run { check_config: true, .. } => {
             writeln!(out, "the configuration is good")?;
         }
-        Command::Run { check_config: false } => return run::run(config),
+        Command::Run { check_config: false, updates, health } => {
+            return run::run(config, run::OnImage { updates, health });
+        }
         // Answered by `main`, before there is a configuration.
         Command::Init => {
             let created = identity::create(&config)?;

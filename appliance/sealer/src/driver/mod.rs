@@ -18,6 +18,7 @@ mod epochs;
 mod erase;
 mod evidence;
 pub mod fuzzing;
+mod image;
 mod keeper;
 mod lock;
 pub mod medium;
@@ -345,6 +346,7 @@ pub struct Sealer {
     threads: Arc<Mutex<Vec<std::thread::JoinHandle<()>>>>,
     scrub: scrub::Stop,
     self_testing: Arc<tokio::sync::Mutex<()>>,
+    control: bulla_ledger::Control,
 }
 
 impl Sealer {

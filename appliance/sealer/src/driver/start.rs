@@ -169,6 +169,7 @@ pub fn start(config: &Config, identity: Identity) -> Result<Sealer> {
         threads: Arc::new(Mutex::new(begun.into_iter().map(|begun| begun.thread).collect())),
         scrub: super::scrub::Stop::default(),
         self_testing: Arc::default(),
+        control: control.clone(),
     };
     if let Some(finding) = finding {
         log::error!("rollback suspected: {finding}; the box is read-only until an operator decides");
