@@ -24,7 +24,8 @@ pub fn run(data: &[u8]) {
 fn beginning(data: &[u8]) {
     let Some((head, statement)) = data.split_at_checked(HEAD_BYTES) else { return };
     let Ok(length) = parse_head(head) else { return };
-    let Some(Ok(said)) = statement.get(..length).map(Update::decode) else { return };
+    let Some(statement) = statement.get(..length) else { return };
+    let Ok(said) = Update::decode(statement) else { return };
     let beginning = &data[..HEAD_BYTES + length];
     assert_eq!(said.head(), beginning);
     assert_eq!(said.content.check(), Ok(()));
