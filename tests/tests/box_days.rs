@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use bulla_formats::entry::Entry;
 use bulla_tests::rig::clock::WallClock;
 use bulla_tests::rig::fleet::{Fleet, words};
-use bulla_tests::rig::outage::{LOOK, QUICK, anchors, id_of, seal_now, wait_anchored, wait_mode};
+use bulla_tests::rig::outage::{LOOK, QUICK, anchors, id_of, seal_now, wait_mode};
 use bulla_tests::rig::site::until;
 use bulla_tests::rig::tsa::{Knobs, Stamps};
 use bulla_tests::rig::{Rig, RigOptions, Role, box_program, bulla_program};
@@ -40,6 +40,12 @@ fn seal(rig: &Rig, document: &str) -> Result<String> {
     let answer = rig.client(Role::Scanner).post(mirrored, &kind, document.as_bytes())?;
     ensure!(answer.json()?["waited"] == "mirrored", "{}\n{}", answer.json()?, rig.log());
     id_of(&answer)
+}
+
+fn anchored(rig: &Rig, id: &str) -> Result<bool> {
+    let now = rig.client(Role::Reader).get(&format!("/v1/seals/{id}"))?.json()?;
+    let facts = now["facts"].as_array().with_context(|| format!("no facts in {now}"))?;
+    Ok(facts.iter().any(|fact| fact == "anchored"))
 }
 
 #[test]
@@ -100,8 +106,9 @@ fn g10_members_seal_on_while_the_registrar_is_away_for_days() -> Result<()> {
             wait_mode(rig, "online", PATIENCE)?;
             until("its neighbour is there", || connected(rig)).with_context(|| rig.log())?;
             let name = format!("box {at}, day {day}");
-            sealed.push((at, seal(rig, &name)?, name, day));
-            wait_anchored(rig, PATIENCE)?;
+            let id = seal(rig, &name)?;
+            until("it is anchored", || anchored(rig, &id)).with_context(|| rig.log())?;
+            sealed.push((at, id, name, day));
             ensure!(roster_version(rig)? == before, "it goes by another roster");
         }
         ensure!(waiting.try_wait()?.is_none(), "it waits no more on day {day}");

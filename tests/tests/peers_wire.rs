@@ -171,8 +171,13 @@ fn a_cut_is_noticed_and_healed() -> Result<()> {
         println!("{name}: noticed by the last after {noticed:?}, all back {back:?} after healing");
         ensure!(*noticed < Duration::from_secs(30) && *back < SOON);
     }
+    // Two that dialled each other at the same moment may still be about to give one of both connections up.
+    let healed = Instant::now();
     for peer in &mut peers {
-        ensure!(peer.counter("connections")? == 4);
+        while peer.counter("connections")? != 4 {
+            ensure!(healed.elapsed() < SOON, "{} connections", peer.counter("connections")?);
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
     Ok(())
 }
