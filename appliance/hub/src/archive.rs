@@ -117,6 +117,14 @@ impl Archive {
         }
     }
 
+    /// Reads the files that the configuration of a bucket names.
+    pub fn check(config: &Config) -> Result<(), ArchiveError> {
+        if let Some(s3) = &config.s3 {
+            Bucket::open(s3)?;
+        }
+        Ok(())
+    }
+
     fn directory(directory: &Path, runtime: Handle) -> Result<Self, ArchiveError> {
         let unusable = |source| ArchiveError::Directory { path: directory.to_owned(), source };
         let directory = directory.canonicalize().map_err(unusable)?;

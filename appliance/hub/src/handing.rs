@@ -152,16 +152,25 @@ pub fn hand_over(hub: &Hub, branch: &BoxConfig, source: &Source) -> Vec<String> 
     trouble
 }
 
-fn roster(hub: &Hub, path: &Path, branch: &BoxConfig, source: &Source) -> Result<(), String> {
+/// Reads the roster, if boxes would take it in one piece.
+///
+/// # Errors
+/// A sentence: it cannot be read, or is longer than that.
+pub fn read_roster(path: &Path) -> Result<Vec<u8>, String> {
     let bytes =
         std::fs::read(path).map_err(|error| format!("{} cannot be read ({error})", path.display()))?;
-    let hash = sha256(&[&bytes]);
-    if hub.handed.memory().rosters.get(&branch.name) == Some(&hash) {
-        return Ok(());
-    }
     if bytes.len() > ROSTER_BYTES_MAX {
         let longest = "is longer than a box takes of a hub; the registrar and neighbours hand it on in parts";
         return Err(format!("{} {longest}", path.display()));
+    }
+    Ok(bytes)
+}
+
+fn roster(hub: &Hub, path: &Path, branch: &BoxConfig, source: &Source) -> Result<(), String> {
+    let bytes = read_roster(path)?;
+    let hash = sha256(&[&bytes]);
+    if hub.handed.memory().rosters.get(&branch.name) == Some(&hash) {
+        return Ok(());
     }
     let taken = post(source, "v1/roster", &json!({"roster": base64_encode(&bytes)}))?;
     if !matches!(taken, Taken::No(_)) {

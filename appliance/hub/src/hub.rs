@@ -77,8 +77,25 @@ fn runtime() -> Result<Runtime, Failure> {
         .map_err(|error| Failure::usage(format!("no threads can be started ({error})")))
 }
 
-fn configured(path: &Path) -> Result<(Config, TrustFile), Failure> {
+/// Reads the configuration, for work on what is in its state directory.
+///
+/// # Errors
+/// It cannot be used, or the state directory is another user's.
+pub fn load(path: &Path) -> Result<Config, Failure> {
     let config = Config::load(path).map_err(|error| Failure::usage(error.to_string()))?;
+    bulla_owner::check(&config.state_dir, "bulla-hub", "bulla-hub")
+        .map_err(|error| Failure::usage(error.to_string()))?;
+    Ok(config)
+}
+
+fn configured(path: &Path) -> Result<(Config, TrustFile), Failure> {
+    let config = load(path)?;
+    let trust = trusted(&config)?;
+    Ok((config, trust))
+}
+
+/// What counts as proof, and that it does for the boxes of the configuration.
+pub fn trusted(config: &Config) -> Result<TrustFile, Failure> {
     let bytes = std::fs::read(&config.trust).map_err(|error| {
         let file = config.trust.display();
         Failure::usage(format!("the trust file {file} cannot be read ({error}); the configuration names it"))
@@ -94,7 +111,7 @@ fn configured(path: &Path) -> Result<(Config, TrustFile), Failure> {
             return Err(Failure::usage(words));
         }
     }
-    Ok((config, trust))
+    Ok(trust)
 }
 
 /// Makes state directory, archive and an empty index.

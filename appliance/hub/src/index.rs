@@ -223,6 +223,11 @@ pub fn create(config: &Config) -> Result<(), IndexError> {
     }
 }
 
+/// Reads the files that the configuration of a database names.
+pub fn check(config: &Config) -> Result<(), IndexError> {
+    config.postgres.as_ref().map_or(Ok(()), postgres::Postgres::check)
+}
+
 /// Opens the one that is there.
 pub fn open(config: &Config) -> Result<Box<dyn Index>, IndexError> {
     Ok(match &config.postgres {

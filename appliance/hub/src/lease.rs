@@ -6,9 +6,9 @@
 //! make keys.
 //! Invariant: what is written is read back first, by the rules by which a box takes it.
 
-use crate::config::{AtLimitName, Config, LeaseTerms};
+use crate::config::{AtLimitName, LeaseTerms};
 use crate::exit::{Exit, Failure};
-use crate::hub::Hub;
+use crate::hub::{self, Hub};
 use crate::keys::{HubKeys, write_private};
 use crate::progress::Progress;
 use bulla_formats::body::manifest::AtLimit;
@@ -99,7 +99,7 @@ pub fn sign(
 /// Carries it out.
 pub fn execute(path: &Path, command: &LeaseCommand, json: bool) -> Result<Exit, Failure> {
     let LeaseCommand::Issue(args) = command;
-    let config = Config::load(path).map_err(|error| Failure::usage(error.to_string()))?;
+    let config = hub::load(path)?;
     let serve = config.serve.as_ref().ok_or_else(|| {
         Failure::usage(
             "a lease is signed by the hub's keys, which are named in [serve]; docs/hub.toml shows it",

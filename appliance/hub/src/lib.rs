@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod archive;
+mod check;
 mod commands;
 mod config;
 mod csv;
@@ -79,6 +80,8 @@ struct Cli {
 enum Command {
     /// Make the directories and an empty index
     Init,
+    /// Check the configuration and every file that it names; nothing is connected to, nothing written
+    CheckConfig,
     /// Pull the logs of all boxes: fetch, verify, archive
     Pull(PullArgs),
     /// Show how far each log is archived
@@ -136,6 +139,7 @@ pub fn main() -> ExitCode {
     let (config, json) = (cli.config.as_path(), cli.json);
     let done = match &cli.command {
         Command::Init => commands::init(config, json),
+        Command::CheckConfig => check::execute(config, json),
         Command::Pull(args) => commands::pull(config, args, json),
         Command::Status => commands::status(config, json),
         Command::Findings(args) => commands::feed::findings(config, args, json),
@@ -152,9 +156,9 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::execute(config, args, json),
         Command::Keys => serve::keys(config, json),
         Command::Lease { command } => lease::execute(config, command, json),
-        Command::People { command } => config::Config::load(config)
-            .map_err(|error| Failure::usage(error.to_string()))
-            .and_then(|config| people::execute(&config, command, json)),
+        Command::People { command } => {
+            hub::load(config).and_then(|config| people::execute(&config, command, json))
+        }
         Command::Audit(args) => commands::audit::audit(config, args, json),
         Command::CompareHeads(args) => rivals::compare(config, args, json),
         Command::Openapi => {

@@ -8,7 +8,7 @@
 use crate::config::{Config, SourceConfig};
 use crate::exit::{Exit, Failure};
 use crate::finding::{Finding, Kind};
-use crate::hub::{Hub, HubError, now_millis};
+use crate::hub::{self, Hub, HubError, now_millis};
 use crate::index::Rows;
 use crate::keys::{HubKeys, write_private};
 use crate::progress::Progress;
@@ -198,7 +198,7 @@ pub fn told_queries(config: &Config) -> Result<Option<QueriesHead>, Failure> {
 /// `compare-heads`.
 pub fn compare(path: &Path, args: &CompareArgs, json: bool) -> Result<Exit, Failure> {
     let progress = Progress::new(json);
-    let config = Config::load(path).map_err(|error| Failure::usage(error.to_string()))?;
+    let config = hub::load(path)?;
     let serve = config.serve.as_ref();
     let serve = serve.ok_or_else(|| {
         Failure::usage("the configuration has no [serve] section: there is nothing to compare")

@@ -112,6 +112,11 @@ fn signature(secret: &[u8], body: &[u8]) -> String {
     format!("sha256={}", hex::encode(mac.finalize().into_bytes()))
 }
 
+/// Reads the files that the section names.
+pub fn check(config: &WebhookConfig, hub: &str) -> Result<(), Failure> {
+    Receiver::new(config, hub).map(drop)
+}
+
 /// Hands out what has not been taken yet, each finding with so many attempts. Returns how many were taken; `None` without a
 /// webhook.
 pub fn deliver(path: &Path, attempts: u32) -> Result<Option<u64>, Failure> {

@@ -3,10 +3,9 @@
 //! Refuses to do: write a file in the place of another without being told; hand out a statement without evidence.
 
 use crate::commands::find::{digest_texts, digests, unsealed};
-use crate::config::Config;
 use crate::dossier::{self, Dossier, gather};
 use crate::exit::{Exit, Failure};
-use crate::hub::{Hub, now_millis};
+use crate::hub::{self, Hub, now_millis};
 use crate::journal::{self, Who};
 use crate::progress::Progress;
 use crate::statement::{Asked, Statement, Verdict};
@@ -232,7 +231,7 @@ pub fn drift(path: &Path, args: &DriftArgs, json: bool) -> Result<Exit, Failure>
 /// `audit`: who asked for what; every line is found to follow from the one before.
 pub fn audit(path: &Path, args: &AuditArgs, json: bool) -> Result<Exit, Failure> {
     let progress = Progress::new(json);
-    let config = Config::load(path).map_err(|error| Failure::usage(error.to_string()))?;
+    let config = hub::load(path)?;
     journal::record(&config.state_dir, &Who::Unix, "audit", &json!({"from": args.from}))?;
     let told = rivals::told_queries(&config)?;
     let (mut at_told, mut seen) = (None, 0);

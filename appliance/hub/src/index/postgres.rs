@@ -176,6 +176,11 @@ impl Postgres {
         Ok(Postgres { config, tls, schema, home, patience, idle: Mutex::default(), claim: Mutex::default() })
     }
 
+    /// Reads the files that the settings name.
+    pub fn check(settings: &PostgresConfig) -> Result<(), IndexError> {
+        Self::of(settings, &settings.schema).map(drop)
+    }
+
     /// Makes an empty index; the schema may be there already, without one.
     pub fn create(settings: &PostgresConfig) -> Result<Self, IndexError> {
         let index = Self::of(settings, &settings.schema)?;

@@ -25,7 +25,7 @@ use crate::commands;
 use crate::config::{Config, ServeConfig};
 use crate::exit::{Exit, Failure};
 use crate::handing::Handed;
-use crate::hub::Hub;
+use crate::hub::{self, Hub};
 use crate::keys::HubKeys;
 use crate::progress::Progress;
 use crate::room::Room;
@@ -153,11 +153,30 @@ impl Desk {
 }
 
 fn configured(path: &Path) -> Result<(Config, ServeConfig), Failure> {
-    let config = Config::load(path).map_err(|error| Failure::usage(error.to_string()))?;
+    let config = hub::load(path)?;
     let serve = config.serve.clone();
     let serve = serve
         .ok_or_else(|| Failure::usage("the configuration has no [serve] section; docs/hub.toml shows one"))?;
     Ok((config, serve))
+}
+
+/// Reads the certificate that the configuration names, and its key.
+pub fn check_tls(serve: &ServeConfig) -> Result<(), Failure> {
+    match (&serve.certificate, &serve.key) {
+        (Some(certificate), Some(key)) => door::tls(certificate, key, None).map(drop),
+        // It makes its own.
+        _ => Ok(()),
+    }
+}
+
+/// Reads the certificates that vouch for people.
+pub fn check_people(serve: &ServeConfig) -> Result<(), Failure> {
+    serve.client_ca.as_ref().map_or(Ok(()), |path| shown::verifier(path, door::provider()).map(drop))
+}
+
+/// Reads the tokens of boxes that dial the hub.
+pub fn check_dial_in(serve: &ServeConfig) -> Result<(), Failure> {
+    Room::open(&serve.dial_in).map(drop)
 }
 
 /// `keys`: prints what others need to know of the hub's keys; makes them when there are none.

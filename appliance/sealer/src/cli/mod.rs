@@ -12,7 +12,6 @@ mod erase;
 mod from_archive;
 mod from_peers;
 mod lease;
-mod owner;
 mod peers;
 mod people;
 mod retire;
@@ -206,7 +205,7 @@ fn manual(command: &ManualCommand) -> ExitCode {
 fn execute(command: Command, config: Config) -> Result<u8> {
     let mut out = std::io::stdout();
     if !matches!(command, Command::CheckConfig | Command::Run { check_config: true, .. }) {
-        owner::check(&config.state_dir)?;
+        bulla_owner::check(&config.state_dir, "bulla-box", "bulla")?;
     }
     match command {
         Command::CheckConfig | Command::Run { check_config: true, .. } => {
