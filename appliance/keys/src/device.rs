@@ -5,13 +5,14 @@
 use bulla_formats::enrolment::Hardware;
 use bulla_formats::hash::{Hash, sha256};
 use bulla_formats::sig::{label, labelled};
+use serde::{Deserialize, Serialize};
 
 /// Where keys live.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Provider {
     /// A TPM 2.0.
     Tpm {
-        /// `device:/dev/tpmrm0`, or `swtpm:host=127.0.0.1,port=2321`.
+        /// `signer:/run/bulla-signer/socket`, `device:/dev/tpmrm0`, or `swtpm:host=127.0.0.1,port=2321`.
         tcti: String,
     },
     /// Files. For laptops; production policy refuses it.
@@ -19,7 +20,8 @@ pub enum Provider {
 }
 
 /// What a key is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// Quotes and certifies; never signs a digest from outside.
     Attestation,
@@ -93,24 +95,31 @@ pub struct DeviceKey {
 }
 
 /// TPM2_Certify of a key by the attestation key; `bulla_formats::tpm::verify_certify` checks it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Certification {
     /// TPMT_PUBLIC of the certified key.
+    #[serde(with = "hex::serde")]
     pub tpmt_public: Vec<u8>,
     /// TPMS_ATTEST.
+    #[serde(with = "hex::serde")]
     pub attest: Vec<u8>,
     /// TPMT_SIGNATURE.
+    #[serde(with = "hex::serde")]
     pub signature: Vec<u8>,
     /// In [`DeviceKey`] always [`Role::certification_qualifying`] of the key's role.
     pub qualifying: [u8; 32],
 }
 
 /// A TPM2_Quote with the values of the PCRs it covers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Quote {
     /// TPMS_ATTEST.
+    #[serde(with = "hex::serde")]
     pub attest: Vec<u8>,
     /// TPMT_SIGNATURE.
+    #[serde(with = "hex::serde")]
     pub signature: Vec<u8>,
     /// Index and SHA-256 value, ascending.
     pub pcrs: Vec<(u8, [u8; 32])>,
@@ -130,33 +139,43 @@ pub enum Endorsement {
 pub const ENDORSED_PCRS: [u8; 12] = [0, 1, 2, 3, 4, 5, 6, 7, 11, 12, 13, 14];
 
 /// TPM2_NV_Certify of the rollback counter; `bulla_formats::tpm::verify_nv_certify` checks it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct CounterCertificate {
     /// TPMS_ATTEST.
+    #[serde(with = "hex::serde")]
     pub attest: Vec<u8>,
     /// TPMT_SIGNATURE.
+    #[serde(with = "hex::serde")]
     pub signature: Vec<u8>,
     /// TPMS_NV_PUBLIC of the counter.
+    #[serde(with = "hex::serde")]
     pub nv_public: Vec<u8>,
     /// The certified value.
     pub value: u64,
 }
 
 /// A restricted signing key that the TPM derives from its endorsement seed, which outlives TPM2_Clear.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct FarewellKey {
     /// TPMT_PUBLIC.
+    #[serde(with = "hex::serde")]
     pub public: Vec<u8>,
     /// Random part of its template: with it this TPM, and no other, derives the key again.
+    #[serde(with = "hex::serde")]
     pub unique: Vec<u8>,
     /// TPMS_ATTEST of TPM2_Certify by the attestation key.
+    #[serde(with = "hex::serde")]
     pub attest: Vec<u8>,
     /// TPMT_SIGNATURE.
+    #[serde(with = "hex::serde")]
     pub signature: Vec<u8>,
 }
 
 /// What became of TPM2_Clear.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Cleared {
     /// It is done.
     Cleared,

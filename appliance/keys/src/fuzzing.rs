@@ -1,9 +1,10 @@
-//! For fuzz targets: the key file, TPM addresses, and what a TPM answers.
+//! For fuzz targets: the key file, TPM addresses, what a TPM answers, and what a signer is asked.
 //!
 //! Refuses to do: connect, read files, hand out a key. Nothing here is part of the crate's interface.
 
 pub use crate::tpm::fuzzing::{certificate, response};
 
+use crate::signer::wire::{self, Request};
 use crate::software::Software;
 use crate::state::{self, State};
 use crate::tpm::{self, Address};
@@ -31,4 +32,12 @@ pub fn unseal(key_file: &[u8], blob: &[u8]) -> Option<Vec<u8>> {
     let State::Software(keys) = state::parse(key_file).ok()? else { return None };
     let (software, _) = Software::load(&keys).ok()?;
     software.unseal(blob).ok().map(|secret| secret.to_vec())
+}
+
+/// The request in a frame to a signer, as a frame again; `None` when it is refused.
+pub fn request(frame: &[u8]) -> Option<Vec<u8>> {
+    let request: Request = wire::read(&mut &*frame).ok()??;
+    let mut again = Vec::new();
+    wire::write(&mut again, &request).ok()?;
+    Some(again)
 }

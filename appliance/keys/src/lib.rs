@@ -8,6 +8,7 @@
 #![deny(unsafe_code)]
 
 mod actor;
+mod chip;
 mod device;
 mod epoch_key;
 mod error;
@@ -15,6 +16,7 @@ mod error;
 pub mod fuzzing;
 mod interop_key;
 mod service;
+mod signer;
 mod software;
 mod state;
 mod tpm;
@@ -27,6 +29,7 @@ pub use epoch_key::{EpochKey, SealingKey};
 pub use error::KeyError;
 pub use interop_key::InteropKey;
 pub use service::{DEADLINE, KeyService, clear, farewell_quote, floor, raise_floor};
+pub use signer::{CONNECTIONS_MAX, Signer};
 
 /// The most bytes [`KeyService::seal`] takes: what the PC Client profile guarantees for a sealed object.
 pub const MAX_SEALED: usize = 128;

@@ -1,16 +1,18 @@
-//! The key service: what the programs call. A handle to the TPM's thread, or to keys in memory.
+//! The key service: what the programs call. A handle to the thread that has the TPM or asks the signer for it, or to keys
+//! in memory.
 //!
 //! Refuses: signing with the attestation key, quotes and counters without a TPM, arguments out of bounds.
 //! Invariant: nothing is created by opening and nothing existing is replaced by creating.
 
 use crate::actor::Actor;
+use crate::chip::{self, Chip, Place};
 use crate::device::{
     Certification, Cleared, CounterCertificate, Device, ENDORSED_PCRS, Endorsement, FarewellKey, Provider,
     Quote, Role,
 };
 use crate::software::{self, Software};
 use crate::state::{self, State};
-use crate::tpm::{self, Address, Machine};
+use crate::tpm::{self, Address};
 use crate::{KeyError, MAX_SEALED};
 use std::fmt;
 use std::path::Path;
@@ -25,7 +27,7 @@ use zeroize::Zeroizing;
 /// [`KeyError::NotHardware`] in software; [`KeyError::Unavailable`] while the TPM is away: its effect is unknown.
 pub fn clear(provider: &Provider) -> Result<Cleared, KeyError> {
     match provider {
-        Provider::Tpm { tcti } => tpm::clear(&Address::parse(tcti)?),
+        Provider::Tpm { tcti } => chip::clear(&Place::parse(tcti)?),
         Provider::Software => Err(KeyError::NotHardware { what: "TPM2_Clear" }),
     }
 }
@@ -66,9 +68,7 @@ pub fn farewell_quote(
     let Provider::Tpm { tcti } = provider else {
         return Err(KeyError::NotHardware { what: "the farewell quote" });
     };
-    let ek = bulla_formats::tpm::TpmtPublic::parse(ek_public)
-        .map_err(|source| KeyError::Evidence { what: "stored endorsement key", source })?;
-    tpm::farewell_quote(&Address::parse(tcti)?, &ek, key, &qualifying)
+    chip::farewell_quote(&Place::parse(tcti)?, ek_public, key, &qualifying)
 }
 
 /// How long a call waits for the TPM, unless [`KeyService::with_deadline`] says otherwise.
@@ -84,7 +84,7 @@ pub struct KeyService {
 
 #[derive(Clone)]
 enum Backend {
-    Tpm(Arc<Actor<Machine>>),
+    Tpm(Arc<Actor<Chip>>),
     Software(Arc<Software>),
 }
 
@@ -105,7 +105,7 @@ impl KeyService {
     pub fn create(provider: &Provider, dir: &Path) -> Result<Self, KeyError> {
         state::require_absent(dir)?;
         let made = match provider {
-            Provider::Tpm { tcti } => State::Tpm(tpm::create(&Address::parse(tcti)?)?),
+            Provider::Tpm { tcti } => State::Tpm(chip::create(&Place::parse(tcti)?)?),
             Provider::Software => State::Software(software::create()?),
         };
         state::write(dir, made)?;
@@ -121,11 +121,11 @@ impl KeyService {
         let other = |expected, found| KeyError::OtherProvider { path: state::path(dir), expected, found };
         match (provider, state::read(dir)?) {
             (Provider::Tpm { tcti }, State::Tpm(stored)) => {
-                let address = Address::parse(tcti)?;
+                let place = Place::parse(tcti)?;
                 let device = tpm::describe(&stored)?;
-                let machine = Machine::new(address, stored, device.clone())?;
-                let actor = Actor::start(machine, Machine::close)?;
-                actor.call("connecting to the TPM", DEADLINE, Machine::connect)?;
+                let chip = Chip::new(place, stored, device.clone())?;
+                let actor = Actor::start(chip, Chip::close)?;
+                actor.call("connecting to the TPM", DEADLINE, Chip::connect)?;
                 Ok(Self {
                     device: Arc::new(device),
                     backend: Backend::Tpm(Arc::new(actor)),
@@ -163,7 +163,7 @@ impl KeyService {
     /// [`KeyError::Unsettled`] while PCRs keep changing.
     pub fn quote(&self, qualifying: [u8; 32], pcrs: &[u8]) -> Result<Quote, KeyError> {
         let pcrs = tpm::selection(pcrs)?;
-        self.tpm("quote", move |machine| machine.quote(&qualifying, &pcrs))
+        self.tpm("quote", move |chip| chip.quote(&qualifying, &pcrs))
     }
 
     /// The device's word for a statement: a quote over [`ENDORSED_PCRS`], or in software a signature.
@@ -185,7 +185,7 @@ impl KeyService {
             return Err(KeyError::AttestationIsNoOracle);
         }
         match &self.backend {
-            Backend::Tpm(_) => self.tpm("sign", move |machine| machine.sign(role, &digest)),
+            Backend::Tpm(_) => self.tpm("sign", move |chip| chip.sign(role, &digest)),
             Backend::Software(software) => software.sign(role, &digest),
         }
     }
@@ -193,7 +193,7 @@ impl KeyService {
     /// The rollback counter; `None` in software.
     pub fn counter(&self) -> Result<Option<u64>, KeyError> {
         match &self.backend {
-            Backend::Tpm(_) => self.tpm("counter", Machine::counter).map(Some),
+            Backend::Tpm(_) => self.tpm("counter", Chip::counter).map(Some),
             Backend::Software(_) => Ok(None),
         }
     }
@@ -203,7 +203,7 @@ impl KeyService {
     /// # Errors
     /// After [`KeyError::Unavailable`] it may or may not have moved: read it before anything else.
     pub fn counter_increment(&self) -> Result<u64, KeyError> {
-        self.tpm("counter increment", Machine::counter_increment)
+        self.tpm("counter increment", Chip::counter_increment)
     }
 
     /// The counter of staged logs; `None` while no log was ever staged on this TPM.
@@ -211,7 +211,7 @@ impl KeyService {
     /// # Errors
     /// [`KeyError::NotHardware`]; another index at its place.
     pub fn staged_counter(&self) -> Result<Option<u64>, KeyError> {
-        self.tpm("counter of staged logs", Machine::staged)
+        self.tpm("counter of staged logs", Chip::staged)
     }
 
     /// Increments it; defines it first when it is not there.
@@ -219,12 +219,12 @@ impl KeyService {
     /// # Errors
     /// As of [`KeyService::counter_increment`].
     pub fn staged_counter_increment(&self) -> Result<(), KeyError> {
-        self.tpm("increment of the counter of staged logs", Machine::advance_staged)
+        self.tpm("increment of the counter of staged logs", Chip::advance_staged)
     }
 
     /// Has the attestation key certify the counter's value. `qualifying` as for [`KeyService::quote`].
     pub fn counter_certify(&self, qualifying: [u8; 32]) -> Result<CounterCertificate, KeyError> {
-        self.tpm("counter certificate", move |machine| machine.counter_certify(&qualifying))
+        self.tpm("counter certificate", move |chip| chip.counter_certify(&qualifying))
     }
 
     /// Has the attestation key certify the key of a role anew. `qualifying` as for [`KeyService::quote`].
@@ -232,7 +232,7 @@ impl KeyService {
     /// # Errors
     /// [`KeyError::AttestationIsNoOracle`] for the attestation key itself; [`KeyError::NotHardware`].
     pub fn certify(&self, role: Role, qualifying: [u8; 32]) -> Result<Certification, KeyError> {
-        self.tpm("certification", move |machine| machine.certify(role, &qualifying))
+        self.tpm("certification", move |chip| chip.certify(role, &qualifying))
     }
 
     /// Reads the secret of a credential (TPMS_ID_OBJECT and encrypted secret) that was made for this TPM's endorsement
@@ -242,7 +242,7 @@ impl KeyService {
     /// [`KeyError::Refused`] when it was made for others; [`KeyError::NotHardware`].
     pub fn activate(&self, id_object: &[u8], secret: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyError> {
         let (id_object, secret) = (id_object.to_vec(), secret.to_vec());
-        self.tpm("credential activation", move |machine| machine.activate(&id_object, &secret))
+        self.tpm("credential activation", move |chip| chip.activate(&id_object, &secret))
     }
 
     /// Encrypts 1 to [`MAX_SEALED`] bytes so that only this device can read them.
@@ -253,7 +253,7 @@ impl KeyService {
         match &self.backend {
             Backend::Tpm(_) => {
                 let secret = Zeroizing::new(secret.to_vec());
-                self.tpm("seal", move |machine| machine.seal(&secret))
+                self.tpm("seal", move |chip| chip.seal(&secret))
             }
             Backend::Software(software) => software.seal(secret),
         }
@@ -267,7 +267,7 @@ impl KeyService {
         match &self.backend {
             Backend::Tpm(_) => {
                 let blob = blob.to_vec();
-                self.tpm("unseal", move |machine| machine.unseal(&blob))
+                self.tpm("unseal", move |chip| chip.unseal(&blob))
             }
             Backend::Software(software) => software.unseal(blob),
         }
@@ -278,7 +278,7 @@ impl KeyService {
     /// # Errors
     /// [`KeyError::NotHardware`]; the TPM's refusals.
     pub fn farewell(&self, qualifying: [u8; 32]) -> Result<FarewellKey, KeyError> {
-        self.tpm("farewell key", move |machine| machine.farewell(&qualifying))
+        self.tpm("farewell key", move |chip| chip.farewell(&qualifying))
     }
 
     /// Closes the TPM connection in order, for all clones. Waits for the call that is running.
@@ -291,7 +291,7 @@ impl KeyService {
     fn tpm<T: Send + 'static>(
         &self,
         what: &'static str,
-        work: impl FnOnce(&mut Machine) -> Result<T, KeyError> + Send + 'static,
+        work: impl FnOnce(&mut Chip) -> Result<T, KeyError> + Send + 'static,
     ) -> Result<T, KeyError> {
         match &self.backend {
             Backend::Tpm(actor) => actor.call(what, self.deadline, work),

@@ -188,13 +188,14 @@ impl Drop for Lane {
 }
 
 /// Where tests find the programs that they start, of this profile.
-pub fn programs(workspace: &Workspace, profile: &str) -> [(&'static str, PathBuf); 4] {
+pub fn programs(workspace: &Workspace, profile: &str) -> [(&'static str, PathBuf); 5] {
     let program = |name: &str| workspace.target.join(profile).join(name);
     [
         ("BULLA_BOX_BIN", program("bulla-box")),
         ("BULLA_BIN", program("bulla")),
         ("BULLA_FLEET_BIN", program("bulla-fleet")),
         ("BULLA_HUB_BIN", program("bulla-hub")),
+        ("BULLA_SIGNER_BIN", program("bulla-signer")),
     ]
 }
 

@@ -80,6 +80,7 @@ fn hand_written_seeds_are_taken() {
             2 => of_keys::address(&text(seed)).is_some(),
             3 => of_keys::certificate(seed).is_some_and(|(_, key)| key.is_some()),
             4 => of_keys::response(seed[0] == 1, &seed[1..]).is_some_and(|(_, parts)| !parts.is_empty()),
+            5 => of_keys::request(seed).is_some(),
             _ => of_keys::unseal(&[], seed).is_none(),
         };
         assert!(ok, "keys, {choice}");

@@ -1,7 +1,7 @@
 //! A real box for a test: its own swtpm, its own directory, its own clients.
 //!
-//! Everything is torn down on drop. The programs come from `BULLA_BOX_BIN`, `BULLA_BIN`, `BULLA_FLEET_BIN` and
-//! `BULLA_HUB_BIN`, or from beside the test binary; a missing program fails the test and says how to build it.
+//! Everything is torn down on drop. The programs come from `BULLA_BOX_BIN`, `BULLA_BIN`, `BULLA_FLEET_BIN`, `BULLA_HUB_BIN`
+//! and `BULLA_SIGNER_BIN`, or from beside the test binary; a missing program fails the test and says how to build it.
 //! Refuses to do: skip. What cannot run, fails.
 
 pub mod account;
@@ -387,6 +387,11 @@ pub fn box_program() -> Result<PathBuf> {
 /// The command line program.
 pub fn bulla_program() -> Result<PathBuf> {
     program("BULLA_BIN", "bulla")
+}
+
+/// The program that has the TPM for a box.
+pub fn signer_program() -> Result<PathBuf> {
+    program("BULLA_SIGNER_BIN", "bulla-signer")
 }
 
 /// The program of the people who hold the fleet.

@@ -29,9 +29,9 @@ impl Address {
             }
             return Ok(Self::Device(path.into()));
         }
-        let options = tcti
-            .strip_prefix("swtpm:")
-            .ok_or_else(|| refuse("expected device:<path> or swtpm:host=<host>,port=<port>"))?;
+        let options = tcti.strip_prefix("swtpm:").ok_or_else(|| {
+            refuse("expected device:<path> or swtpm:host=<host>,port=<port>; for a box also signer:<path>")
+        })?;
         let (mut host, mut port) = (None, None);
         for option in options.split(',') {
             match option.split_once('=') {

@@ -190,7 +190,10 @@ impl Config {
     /// The firmware's event log; `None` without a TPM, and for a simulated one unless it is named.
     pub fn event_log(&self) -> Option<PathBuf> {
         let tpm = self.tpm.as_ref()?;
-        let own = || tpm.tcti.starts_with("device:").then(|| PathBuf::from(KERNEL_EVENT_LOG));
+        let kernels = PathBuf::from(KERNEL_EVENT_LOG);
+        // A signer may have either kind.
+        let is_there = tpm.tcti.starts_with("signer:") && kernels.exists();
+        let own = || (is_there || tpm.tcti.starts_with("device:")).then_some(kernels);
         tpm.event_log.clone().or_else(own)
     }
 

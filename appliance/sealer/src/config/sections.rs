@@ -23,10 +23,11 @@ pub struct IdentityConfig {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TpmConfig {
-    /// Where the TPM is: `device:/dev/tpmrm0`, or `swtpm:host=127.0.0.1,port=2321`.
+    /// Where the TPM is: `signer:/run/bulla-signer/socket` (a `bulla-signer` has it), `device:/dev/tpmrm0` (this process
+    /// uses it), or `swtpm:host=127.0.0.1,port=2321`.
     pub tcti: String,
-    /// The firmware's event log, which explains the PCR values. Default for a `device:` the kernel's,
-    /// /sys/kernel/security/tpm0/binary_bios_measurements; for a simulated TPM none.
+    /// The firmware's event log, which explains the PCR values. Default for a `device:`, and for a `signer:` where
+    /// there is one, the kernel's, /sys/kernel/security/tpm0/binary_bios_measurements; for a simulated TPM none.
     #[serde(default)]
     pub event_log: Option<PathBuf>,
 }

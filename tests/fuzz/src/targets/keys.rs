@@ -1,4 +1,4 @@
-//! The key file, addresses of TPMs, and what a TPM sends: certificates in NV, responses.
+//! The key file, addresses of TPMs, what a TPM sends (certificates in NV, responses), and what a signer is asked.
 //!
 //! Holds: a key file written again is read as the same; what a key sealed, opens, and nothing else does; an address
 //! that is taken is one for the TSS library too; parts of a response are parts of it.
@@ -7,10 +7,10 @@ use super::{seed, split};
 use crate::genuine::SEALS;
 use bulla_formats::checked_json::with_checksum;
 use bulla_formats::enrolment::Enrolment;
-use bulla_keys::fuzzing::{address, certificate, key_file, response, unseal};
+use bulla_keys::fuzzing::{address, certificate, key_file, request, response, unseal};
 use serde_json::{Value, json};
 
-const CHOICES: u8 = 6;
+const CHOICES: u8 = 7;
 
 fn software() -> String {
     let key = |byte: &str| byte.repeat(32);
@@ -27,6 +27,17 @@ fn tpm() -> Value {
     json!({"version": 2, "keys": {"provider": "tpm", "ek_public": public, "ek_certificates": ["3003020105"],
         "attestation_public": public, "storage_public": public, "counter_public": "01800001",
         "tls": wrapped, "issuing": wrapped, "sealing": wrapped}})
+}
+
+fn tpm_keys() -> Value {
+    let mut keys = tpm()["keys"].take();
+    keys.as_object_mut().expect("an object").remove("provider");
+    keys
+}
+
+fn frame_of(request: &Value) -> Vec<u8> {
+    let text = request.to_string();
+    [&[1][..], &(text.len() as u32).to_be_bytes(), text.as_bytes()].concat()
 }
 
 fn file(bytes: &[u8]) {
@@ -54,6 +65,14 @@ pub fn run(data: &[u8]) {
             let Some((_, parts)) = response(sessions == 1, data) else { return };
             assert!(parts.iter().map(|part| part.len() + 2).sum::<usize>() + 14 <= data.len());
         }
+        5 => {
+            let Some(again) = request(data) else { return };
+            assert_eq!(
+                request(&again).as_ref(),
+                Some(&again),
+                "another request than the one that was written"
+            );
+        }
         _ => assert_eq!(unseal(software().as_bytes(), data), None, "opened what nobody sealed"),
     }
 }
@@ -78,6 +97,9 @@ pub fn seeds() -> Vec<Vec<u8>> {
         seed(3, frame),
         seed(4, seed(0, rc)),
         seed(4, seed(1, sessions)),
-        seed(5, [7; 60]),
+        seed(5, frame_of(&json!("counter"))),
+        seed(5, frame_of(&json!({"seal": {"secret": "00ff"}}))),
+        seed(5, frame_of(&json!({"open": {"keys": tpm_keys()}}))),
+        seed(6, [7; 60]),
     ]
 }
