@@ -29,14 +29,16 @@ seal() { bulla seal "$1" --box https://localhost:8443 --ca /srv/desk/ca.pem --to
 verify() { bulla verify "$1" "$1.seal" --trust /srv/desk/trust.json; }
 
 claim "all packages install, with what they depend on and nothing else"
-apt-get install -y -qq --no-install-recommends ./bulla_*.deb ./bulla-box_*.deb ./bulla-fleet_*.deb >install.log 2>&1 || { cat install.log; exit 1; }
+apt-get install -y -qq --no-install-recommends ./bulla_*.deb ./bulla-signer_*.deb ./bulla-box_*.deb ./bulla-fleet_*.deb >install.log 2>&1 || { cat install.log; exit 1; }
 grep -A1 'next, name the fleet' install.log
 claim "the user, its groups, the state directory and the configuration are there"
 id bulla
-id -nG bulla | grep -qw tss || fail "user bulla is not in group tss"
+id -nG bulla | grep -qw bulla-signer || fail "user bulla may not ask the signer"
+if id -nG bulla | grep -qw tss; then fail "user bulla may open the TPM"; fi
+id -nG bulla-signer | grep -qw tss || fail "user bulla-signer may not open the TPM"
 [ "$(stat -c '%U:%G %a' /var/lib/bulla)" = "bulla:bulla 700" ] || fail "owner or mode of /var/lib/bulla"
 [ "$(dpkg-query -W -f '${Conffiles}' bulla-box | wc -w)" = 2 ] || fail "box.toml is not a conffile"
-[ -z "$(dpkg --verify bulla bulla-box bulla-fleet)" ] || fail "installed files differ from the packages"
+[ -z "$(dpkg --verify bulla bulla-signer bulla-box bulla-fleet)" ] || fail "installed files differ from the packages"
 claim "the service is enabled, and waits for init without failing"
 systemctl --quiet is-enabled bulla-box || fail "not enabled"
 [ "$(property ActiveState)/$(property ConditionResult)" = inactive/no ] || fail "it was started before init"
@@ -46,7 +48,7 @@ if words=$(bulla-box check-config 2>&1); then fail "it was accepted"; fi
 echo "$words" | grep -q 'fleet' || fail "$words"
 apt-get install -y -qq --no-install-recommends swtpm swtpm-tools libtss2-tcti-swtpm0 man-db bash-completion curl >tools.log 2>&1 || { cat tools.log; exit 1; }
 edit_configuration() {
-    sed -i -e 's/^# fleet = .*/fleet = "bank.example"/' -e 's/^tcti = .*/tcti = "swtpm:host=127.0.0.1,port=2321"/' /etc/bulla/box.toml
+    sed -i -e 's/^# fleet = .*/fleet = "bank.example"/' /etc/bulla/box.toml
 }
 edit_configuration
 bulla-box check-config
@@ -61,6 +63,13 @@ systemd-run --quiet --unit=swtpm swtpm socket --tpm2 --tpmstate dir=/srv/tpm \
     --server type=tcp,port=2321,bindaddr=127.0.0.1 --ctrl type=tcp,port=2322,bindaddr=127.0.0.1 \
     --flags not-need-init,startup-clear
 sleep 1
+# The simulated TPM is behind TCP, which the signer must not have otherwise.
+systemctl --quiet is-active bulla-signer || fail "the signer does not run"
+mkdir -p /etc/systemd/system/bulla-signer.service.d
+printf '[Service]\nExecStart=\nExecStart=/usr/bin/bulla-signer --tcti swtpm:host=127.0.0.1,port=2321\nPrivateNetwork=no\nIPAddressDeny=\nRestrictAddressFamilies=AF_INET\n' >/etc/systemd/system/bulla-signer.service.d/simulated.conf
+systemctl daemon-reload
+systemctl restart bulla-signer || fail "the signer does not start"
+[ "$(stat -c '%U:%G %a' /run/bulla-signer/socket)" = "bulla-signer:bulla-signer 660" ] || fail "owner or mode of the socket"
 as_box bulla-box init
 cd /srv/desk
 chown bulla:bulla .
@@ -88,6 +97,19 @@ cp scan.pdf other.pdf && cp scan.pdf.seal other.pdf.seal && echo x >>other.pdf
 code=0
 verify other.pdf >/dev/null || code=$?
 [ "$code" = 3 ] || fail "exit code $code"
+
+claim "the signer alone reaches the TPM; killed, it is there again, and the box goes on with it"
+journalctl --no-pager -u bulla-signer | grep 'is served at' || fail "the signer says nothing"
+kill -9 "$(systemctl show --value -p MainPID bulla-signer)"
+signer_back() { [ "$(systemctl show --value -p NRestarts bulla-signer)" -ge 1 ] && systemctl --quiet is-active bulla-signer; }
+wait_for 30 "the signer was not started again" signer_back
+attested() {
+    date +%s%N >attested.pdf
+    rm -f attested.pdf.seal
+    bulla seal attested.pdf --wait attested --box https://localhost:8443 --ca ca.pem --token-file token | grep -q 'sealed, attested'
+}
+wait_for 60 "nothing is attested after the signer was killed" attested
+if runuser -u nobody -- test -w /run/bulla-signer/socket; then fail "anybody may use the keys"; fi
 
 claim "the journal has the box's lines with their fields"
 journalctl --no-pager -o json -u bulla-box >journal.json
@@ -124,9 +146,16 @@ systemd-analyze verify /lib/systemd/system/bulla-box.service || fail "systemd-an
 systemd-analyze security --no-pager --threshold=20 bulla-box.service >security.log || { cat security.log; fail "exposure above 2.0"; }
 tail -n 1 security.log
 grep '✗' security.log || true
+mv /etc/systemd/system/bulla-signer.service.d /srv/simulated
+systemctl daemon-reload
+systemd-analyze verify /lib/systemd/system/bulla-signer.service || fail "systemd-analyze verify of the signer"
+systemd-analyze security --no-pager --threshold=15 bulla-signer.service >security.log || { cat security.log; fail "exposure above 1.5"; }
+tail -n 1 security.log
+mv /srv/simulated /etc/systemd/system/bulla-signer.service.d
+systemctl daemon-reload
 
 claim "man pages are found and rendered, completions load"
-for page in bulla bulla-seal bulla-box bulla-box-scanner-add; do
+for page in bulla bulla-seal bulla-signer bulla-box bulla-box-scanner-add; do
     man --warnings -P cat "$page" | grep -q NAME || fail "man $page"
 done
 bash -c '. /usr/share/bash-completion/bash_completion
@@ -158,7 +187,7 @@ grep -A1 'stay in /var/lib/bulla' purge.log
 [ ! -e /usr/bin/bulla-box ] && [ ! -e /lib/systemd/system/bulla-box.service ] || fail "the purge left files"
 
 claim "installed again, the box takes its old log up"
-apt-get install -y -qq --no-install-recommends "$packages"/bulla-box_*.deb >again.log 2>&1 || { cat again.log; exit 1; }
+apt-get install -y -qq --no-install-recommends "$packages"/bulla-signer_*.deb "$packages"/bulla-box_*.deb >again.log 2>&1 || { cat again.log; exit 1; }
 edit_configuration
 systemctl reset-failed bulla-box || true
 systemctl restart bulla-box || fail "it does not start on the old log"

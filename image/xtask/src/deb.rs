@@ -26,9 +26,10 @@ struct Package {
     files: &'static [(&'static str, &'static str)],
 }
 
-const PACKAGES: [Package; 4] = [
+const PACKAGES: [Package; 5] = [
     Package { name: "bulla", section: 1, files: &[] },
     Package { name: "bulla-box", section: 8, files: &BOX_FILES },
+    Package { name: "bulla-signer", section: 8, files: &SIGNER_FILES },
     Package { name: "bulla-fleet", section: 1, files: &[] },
     Package { name: "bulla-hub", section: 8, files: &HUB_FILES },
 ];
@@ -40,6 +41,10 @@ const BOX_FILES: [(&str, &str); 7] = [
     ("image/deb/bulla-box/bulla-box.service", "usr/lib/systemd/system/bulla-box.service"),
     ("image/deb/bulla-box/sysusers.conf", "usr/lib/sysusers.d/bulla-box.conf"),
     ("image/deb/bulla-box/tmpfiles.conf", "usr/lib/tmpfiles.d/bulla-box.conf"),
+];
+const SIGNER_FILES: [(&str, &str); 2] = [
+    ("image/deb/bulla-signer/bulla-signer.service", "usr/lib/systemd/system/bulla-signer.service"),
+    ("image/deb/bulla-signer/sysusers.conf", "usr/lib/sysusers.d/bulla-signer.conf"),
 ];
 const HUB_FILES: [(&str, &str); 9] = [
     ("image/deb/bulla-hub/hub.toml", "etc/bulla/hub.toml"),

@@ -217,7 +217,8 @@ pub fn inside_tools(os: &Path, directory: &Path) -> Command {
 }
 
 fn is_for_the_box(package: &Path) -> bool {
-    package.file_name().is_some_and(|name| name.to_string_lossy().starts_with("bulla-box_"))
+    let name = package.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    ["bulla-box_", "bulla-signer_"].iter().any(|ours| name.starts_with(ours))
 }
 
 /// The directory, with nothing in it.

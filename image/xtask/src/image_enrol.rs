@@ -77,7 +77,7 @@ pub fn tell(story: &mut Story, workspace: &Workspace, image: &Image, version: &s
 pub fn configuration() -> String {
     "state_dir = \"/var/lib/bulla/box\"\n\n\
      [identity]\nfleet = \"demo.bulla.test\"\nnames = [\"localhost\", \"127.0.0.1\"]\n\n\
-     [tpm]\ntcti = \"device:/dev/tpmrm0\"\n"
+     [tpm]\ntcti = \"signer:/run/bulla-signer/socket\"\n"
         .to_owned()
 }
 

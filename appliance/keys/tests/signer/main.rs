@@ -86,8 +86,7 @@ fn g2_an_increment_whose_answer_was_lost_is_not_asked_for_again() {
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let (mut near, mut far) = (stream.unwrap(), UnixStream::connect(&signer).unwrap());
-            loop {
-                let Some(request) = frame(&mut near) else { break };
+            while let Some(request) = frame(&mut near) {
                 far.write_all(&request).unwrap();
                 let answer = frame(&mut far).unwrap();
                 if request.ends_with(b"\"counter-increment\"") {
