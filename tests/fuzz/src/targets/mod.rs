@@ -14,6 +14,7 @@ pub mod inspect;
 pub mod keys;
 pub mod ledger;
 pub mod manifest;
+pub mod network;
 pub mod note;
 pub mod packages;
 pub mod peers;
@@ -42,7 +43,7 @@ pub struct Target {
 }
 
 /// All targets, by name.
-pub const ALL: [Target; 28] = [
+pub const ALL: [Target; 29] = [
     Target { name: "archive", run: archive::run, seeds: archive::seeds },
     Target { name: "audit", run: audit::run, seeds: audit::seeds },
     Target { name: "ceremony", run: ceremony::run, seeds: ceremony::seeds },
@@ -55,6 +56,7 @@ pub const ALL: [Target; 28] = [
     Target { name: "keys", run: keys::run, seeds: keys::seeds },
     Target { name: "ledger", run: ledger::run, seeds: ledger::seeds },
     Target { name: "manifest", run: manifest::run, seeds: manifest::seeds },
+    Target { name: "network", run: network::run, seeds: network::seeds },
     Target { name: "note", run: note::run, seeds: note::seeds },
     Target { name: "packages", run: packages::run, seeds: packages::seeds },
     Target { name: "peers", run: peers::run, seeds: peers::seeds },
