@@ -27,6 +27,7 @@ mod identity;
 mod ingest;
 mod limits;
 mod list_file;
+mod on_console;
 mod peers;
 mod people;
 mod problem;

@@ -4,7 +4,9 @@
 //! Refuses to do: listen before the box could answer; stop before running requests have had their time.
 
 use crate::config::Config;
-use crate::{announce, api, backup, dial_out, driver, identity, limits, server, staging, telemetry, tls};
+use crate::{
+    announce, api, backup, dial_out, driver, identity, limits, on_console, server, staging, telemetry, tls,
+};
 use anyhow::{Context, Result};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,6 +24,10 @@ pub struct OnImage {
     pub updates: Option<PathBuf>,
     /// Where it says that it works.
     pub health: Option<PathBuf>,
+    /// Where it says how it does, for the console of its machine.
+    pub status: Option<PathBuf>,
+    /// The record of changes to the network settings, which is entered into the log.
+    pub network: Option<PathBuf>,
 }
 
 /// Runs the box until SIGTERM or SIGINT; returns the exit code.
@@ -60,6 +66,8 @@ async fn serve(mut config: Config, on_image: OnImage) -> Result<u8> {
         self_tests.map(|(period, within)| tokio::spawn(sealer.clone().self_tests(period, within)));
     let updates = on_image.updates.map(|record| tokio::spawn(sealer.clone().log_updates(record)));
     let proof = on_image.health.map(|health| tokio::spawn(sealer.clone().prove(health, attest_within)));
+    let network = on_image.network.map(|record| tokio::spawn(sealer.clone().log_network(record)));
+    let status = on_image.status.map(|file| tokio::spawn(on_console::tell(api.clone(), file)));
     api.ingest.start(&api);
     api.alerts.start(&api);
     server::serve(listener, tls, api.clone(), dial_out.start(), stop).await;
@@ -75,7 +83,7 @@ async fn serve(mut config: Config, on_image: OnImage) -> Result<u8> {
     ended.context("the folders were not left in order")?;
     notify(&[sd_notify::NotifyState::Stopping]);
     housekeeping.abort();
-    for task in [self_tests, updates, proof].into_iter().flatten() {
+    for task in [self_tests, updates, proof, network, status].into_iter().flatten() {
         task.abort();
     }
     let suspected = matches!(sealer.status().condition, driver::Condition::RollbackSuspected { .. });

@@ -49,7 +49,8 @@ pub async fn take(State(api): State<Shared>, caller: Caller, request: Request) -
 
 /// A roster as status and answers show it.
 pub fn describe(facts: &RosterFacts) -> Value {
-    let RosterFacts { fleet, number, hash, came: (came, from), own, hubs } = facts;
+    // The branch is for the console of the machine.
+    let RosterFacts { fleet, number, hash, came: (came, from), own, hubs, branch: _ } = facts;
     json!({
         "fleet": fleet, "version": number, "hash": hash, "came": came, "from": from, "thisBox": own, "hubs": hubs
     })

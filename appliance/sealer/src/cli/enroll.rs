@@ -4,14 +4,17 @@
 
 use crate::config::{Config, claim_address};
 use crate::enrolling::{self, ClaimPage, Outcome, Pending, Registrar, Told, code_text};
+use crate::on_console::Teller;
 use anyhow::{Context as _, Result};
 use bulla_console::claim::{Claim, Progress};
 use bulla_enrolment::proof::{claim_code, fingerprint};
+use bulla_formats::box_status::{Enrolling, one_line};
 use bulla_formats::hash::Hash;
 use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
 use std::io::{self, IsTerminal as _, Write};
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 /// Somebody else has to act first.
 const WAITING: u8 = 3;
@@ -34,6 +37,9 @@ pub struct EnrollArgs {
     /// without a screen. In place of `console.claim_page`.
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = page_address, conflicts_with = "once")]
     page: Option<SocketAddr>,
+    /// On an image of its own: says here every second how far it is, for the console of its machine.
+    #[arg(long, value_name = "FILE", conflicts_with = "once")]
+    status: Option<PathBuf>,
 }
 
 fn page_address(text: &str) -> Result<SocketAddr, String> {
@@ -41,16 +47,25 @@ fn page_address(text: &str) -> Result<SocketAddr, String> {
     claim_address(address).map(|()| address)
 }
 
-/// Who is told how it goes: whoever is at the terminal, and whoever looks at the claim page.
+/// Who is told how it goes: whoever is at the terminal, at the machine's own screen, and whoever looks at the claim page.
 struct Onlookers<'a> {
     terminal: &'a mut dyn Write,
     page: Option<&'a ClaimPage>,
+    screen: Option<&'a Teller>,
 }
 
 impl Onlookers<'_> {
     fn show(&self, progress: Progress) {
         if let Some(page) = self.page {
             page.tell(progress);
+        }
+    }
+}
+
+impl Onlookers<'_> {
+    fn say(&self, text: &str) {
+        if let Some(screen) = self.screen {
+            screen.progress(text);
         }
     }
 }
@@ -62,11 +77,13 @@ impl Told for Onlookers<'_> {
             self.terminal,
             "the TPM is proven; waiting until somebody approves the fingerprint above"
         );
+        self.say("The TPM is proven. Waiting until somebody approves the fingerprint.");
         self.show(Progress::Proven);
     }
 
     fn obstacle(&mut self, what: &str) {
         let _ = writeln!(self.terminal, "waiting: {what}");
+        self.say(&format!("Waiting: {what}"));
         self.show(Progress::Obstacle(what.to_owned()));
     }
 }
@@ -127,6 +144,34 @@ fn open_page(
     }
 }
 
+/// Tells the machine's own screen, if it has one that is wanted.
+fn tell_screen(
+    arguments: &EnrollArgs,
+    config: &Config,
+    registrar: &Registrar,
+    pending: &Pending,
+    transcript: &Hash,
+    out: &mut dyn Write,
+) -> Result<Option<Teller>> {
+    let Some(file) = &arguments.status else { return Ok(None) };
+    let said = Enrolling {
+        claim_code: claim_code(transcript),
+        fingerprint: fingerprint(transcript),
+        code: code_text(transcript),
+        fleet: one_line(&config.identity.fleet),
+        registrar: one_line(registrar.address()),
+        tpm: pending.keys.description().ek_spki_sha256.to_string(),
+        progress: "Asking the registrar.".to_owned(),
+    };
+    match Teller::start(file.clone(), said) {
+        Ok(teller) => Ok(Some(teller)),
+        Err(error) => {
+            writeln!(out, "the console is told nothing: {} cannot be written ({error})", file.display())?;
+            Ok(None)
+        }
+    }
+}
+
 /// Runs it.
 ///
 /// # Errors
@@ -149,7 +194,8 @@ pub fn execute(arguments: &EnrollArgs, config: &Config, out: &mut dyn Write) -> 
     let page = open_page(wanted, claim(config, &registrar, &pending, &transcript), &transcript, config, out)?;
     out.flush()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut told = Onlookers { terminal: out, page: page.as_ref() };
+    let screen = tell_screen(arguments, config, &registrar, &pending, &transcript, out)?;
+    let mut told = Onlookers { terminal: out, page: page.as_ref(), screen: screen.as_ref() };
     let outcome =
         runtime.block_on(enrolling::enrol(config, &registrar, &pending, arguments.once, &mut told))?;
     let last = match &outcome {

@@ -78,6 +78,12 @@ enum Command {
         /// On an image of its own: tests itself at once, and writes here whether the test has passed.
         #[arg(long, value_name = "FILE")]
         health: Option<PathBuf>,
+        /// On an image of its own: says here every second how the box does, for the console of its machine.
+        #[arg(long, value_name = "FILE")]
+        status: Option<PathBuf>,
+        /// On an image of its own: where `bulla-console` records changes to the network settings, for the log.
+        #[arg(long, value_name = "FILE")]
+        network: Option<PathBuf>,
     },
     /// Checks the configuration and exits.
     CheckConfig,
@@ -211,8 +217,8 @@ fn execute(command: Command, config: Config) -> Result<u8> {
         Command::CheckConfig | Command::Run { check_config: true, .. } => {
             writeln!(out, "the configuration is good")?;
         }
-        Command::Run { check_config: false, updates, health } => {
-            return run::run(config, run::OnImage { updates, health });
+        Command::Run { check_config: false, updates, health, status, network } => {
+            return run::run(config, run::OnImage { updates, health, status, network });
         }
         // Answered by `main`, before there is a configuration.
         Command::Init => {

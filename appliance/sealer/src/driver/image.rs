@@ -1,7 +1,8 @@
-//! What a box that runs from an image of its own says of it: an entry when an update has proven itself or fallen back, and,
-//! to whoever decides whether this image is good, whether the box works.
+//! What a box that runs from an image of its own says of it: an entry when an update has proven itself or fallen back, and
+//! when its network settings were changed; and, to whoever decides whether this image is good, whether the box works.
 //!
-//! Refuses to do: judge an image, or change one; `bulla-update` does both, from outside.
+//! Refuses to do: judge an image, or change one (`bulla-update` does both, from outside), or change settings
+//! (`bulla-console` does).
 //! Invariants: what is settled is entered at least once, and again only if the power goes between entry and note; the word
 //! `passed` stands only after a document was sealed, attested and verified in this run.
 
@@ -11,7 +12,8 @@ use bulla_formats::body::incident::IncidentBody;
 use bulla_formats::body::operator_action::{OperatorActionBody, Parameter};
 use bulla_formats::der;
 use bulla_formats::entry::{Kind, LocalTime};
-use bulla_formats::hash::sha256;
+use bulla_formats::hash::{Hash, sha256};
+use bulla_formats::network_record::Changes;
 use bulla_formats::update_record::{Outcome, UpdateRecord};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,6 +22,8 @@ use tokio::sync::oneshot;
 
 /// In the control store: SHA-256 of the record that was entered last.
 const LOGGED: &str = "image-update";
+/// In the control store: SHA-256 of the body of each change in the record that was entered.
+const NETWORK_LOGGED: &str = "network-changes";
 const LOOK: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_secs(20);
 
@@ -89,6 +93,45 @@ impl Sealer {
         self.control.put(LOGGED, mark.as_bytes()).map_err(|error| error.to_string())?;
         log::info!(index; "update of the image from {from} to {to}: {}, entry {index}", outcome.name());
         Ok(())
+    }
+
+    /// Enters changes to the network settings, as the record in this file says; for ever.
+    pub async fn log_network(self, record: PathBuf) {
+        let mut told = None;
+        loop {
+            if let Ok(file) = tokio::fs::read(&record).await
+                && told.as_ref() != Some(&file)
+                && let Some(changes) = Changes::parse(&file)
+            {
+                match self.log_changes(&changes).await {
+                    Ok(()) => told = Some(file),
+                    Err(error) => log::warn!("changes to the network settings are not logged yet: {error}"),
+                }
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    async fn log_changes(&self, changes: &Changes) -> Result<(), String> {
+        let logged = self.control.get(NETWORK_LOGGED).map_err(|error| error.to_string())?.unwrap_or_default();
+        let mut marks: Vec<u8> = Vec::new();
+        for change in changes.all() {
+            let (kind, body) = change.entry();
+            let Hash(mark) = sha256(&[&body]);
+            if !logged.chunks(mark.len()).any(|known| known == mark) {
+                let index = self.append_own(kind, body).await.map_err(|error| error.to_string())?;
+                let (number, event) = (change.number, change.event.name());
+                log::info!(index; "change {number} of the network settings: {event}, entry {index}");
+            }
+            // One that fell out of the record is forgotten with the next.
+            marks.extend(mark);
+            let still = logged
+                .chunks(mark.len())
+                .filter(|known| !marks.chunks(mark.len()).any(|mark| mark == *known));
+            let value: Vec<u8> = marks.iter().copied().chain(still.flatten().copied()).collect();
+            self.control.put(NETWORK_LOGGED, &value).map_err(|error| error.to_string())?;
+        }
+        self.control.put(NETWORK_LOGGED, &marks).map_err(|error| error.to_string())
     }
 
     async fn append_own(&self, kind: Kind, body: Vec<u8>) -> Result<u64, SealError> {

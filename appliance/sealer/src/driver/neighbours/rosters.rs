@@ -36,6 +36,8 @@ pub struct RosterFacts {
     pub came: (String, String),
     /// What this box is in it; none of its boxes in a foreign one.
     pub own: Option<&'static str>,
+    /// The branch that this box is in; of the own fleet only.
+    pub branch: Option<String>,
     /// Hubs that are let in by it: those of the own fleet.
     pub hubs: Vec<String>,
 }
@@ -245,6 +247,7 @@ impl Desk {
                 hash: hex::encode(*version.hash),
                 came: (came.to_owned(), from.to_owned()),
                 own: held.listed(&self.name).map(|listed| listed.state.name()),
+                branch: held.listed(&self.name).map(|listed| listed.row.branch.clone()),
                 hubs: if *fleet == self.fleet {
                     held.roster.terms().hubs.iter().map(|hub| hub.name.clone()).collect()
                 } else {
