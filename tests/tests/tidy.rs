@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Which crates of the workspace a crate may depend on, for whatever purpose.
-const EDGES: [(&str, &[&str]); 27] = [
+const EDGES: [(&str, &[&str]); 28] = [
     ("bulla-timestamps", &[]),
     ("bulla-roughtime", &[]),
     ("bulla-formats", &["bulla-timestamps"]),
@@ -74,6 +74,7 @@ const EDGES: [(&str, &[&str]); 27] = [
         ],
     ),
     ("bulla-measure", &["bulla-appraisal", "bulla-formats"]),
+    ("bulla-image-console", &["bulla-formats"]),
     ("bulla-update", &["bulla-formats", "bulla-keys"]),
     ("xtask", &[]),
     ("bulla-authorities", &[]),

@@ -48,6 +48,7 @@ const FOR_BOXES: &[&str] = &[
 const FOR_TESTS: &[&str] = &[
     "age",            // makes keys for backups and opens them without us
     "chromium",       // opens the browser verifier as an auditor does
+    "dbus-daemon",    // the message bus of a network of a test's own
     "dosfstools",     // a stick's file system, and whoever judges it
     "e2fsprogs",      // small file systems to fill up
     "fusefat",        // mounts it, whatever the kernel knows
@@ -71,6 +72,7 @@ const FOR_TESTS: &[&str] = &[
     "rclone",         // a scanner that knows WebDAV
     "samba",          // the file server that scanners write to
     "smbclient",      // such a scanner
+    "systemd",        // systemd-networkd, which does what the image's console writes
     "strace",         // makes single system calls fail, kills a box at the flush it is told
     "tpm2-tools",     // the other stranger
     "xfsprogs",       // xfs_io, which cuts the power of a file system

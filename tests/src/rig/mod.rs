@@ -36,6 +36,7 @@ pub mod site;
 pub mod stamp;
 pub mod stick;
 pub mod strace;
+pub mod terminal;
 pub mod tsa;
 pub mod uplink;
 pub mod wan;
@@ -397,6 +398,11 @@ pub fn signer_program() -> Result<PathBuf> {
 /// The program of the people who hold the fleet.
 pub fn fleet_program() -> Result<PathBuf> {
     program("BULLA_FLEET_BIN", "bulla-fleet")
+}
+
+/// The console of the image.
+pub fn console_program() -> Result<PathBuf> {
+    program("BULLA_CONSOLE_BIN", "bulla-console")
 }
 
 fn program(variable: &str, name: &str) -> Result<PathBuf> {
