@@ -114,8 +114,9 @@ impl<'a> Builder<'a> {
         let mut flags = vec![mapped(&self.workspace.root.display().to_string(), "/bulla")];
         flags.extend(home.map(|home| mapped(&home, "/cargo")));
         flags.push(mapped(&build.display().to_string(), "/build"));
-        // The last one is in no package: the image has it.
-        let names = PACKAGES.iter().map(|package| package.name).chain(["bulla-update"]);
+        // The last two are in no package: the image has them.
+        let names =
+            PACKAGES.iter().map(|package| package.name).chain(["bulla-update", "bulla-image-console"]);
         let programs = names.flat_map(|name| ["-p", name]);
         let mut compile = self.workspace.cargo();
         compile

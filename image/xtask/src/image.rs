@@ -24,7 +24,7 @@ use crate::workspace::Workspace;
 const KEYS: [&str; 8] =
     ["db.key", "db.crt", "pcr.key", "pcr.pub", "update.key", "update.pub", "PK.crt", "KEK.crt"];
 /// What is in the image and in no package.
-const PROGRAM: &str = "bulla-update";
+const PROGRAMS: [&str; 2] = ["bulla-update", "bulla-console"];
 
 /// What the caller decides.
 pub struct Options {
@@ -96,8 +96,10 @@ pub fn build(workspace: &Workspace, options: &Options) -> Result<Image> {
     }
 
     let programs = emptied(image.directory.join("programs"))?;
-    fs::copy(image.programs.join(PROGRAM), programs.join(PROGRAM))
-        .with_context(|| format!("no {PROGRAM}"))?;
+    for program in PROGRAMS {
+        fs::copy(image.programs.join(program), programs.join(program))
+            .with_context(|| format!("no {program}"))?;
+    }
 
     for tree in ["tools", "root", "kernel"] {
         timed(&format!("Debian packages: {tree}"), || {

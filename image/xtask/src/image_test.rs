@@ -21,6 +21,7 @@ use xtask::swtpm::Swtpm;
 
 use crate::deb::output;
 use crate::image::{self, Image};
+use crate::image_console;
 use crate::image_enrol;
 use crate::image_update;
 use crate::machine::Machine;
@@ -57,15 +58,31 @@ struct Stage {
     timings: Timings,
 }
 
-/// Tells the whole story, or only that of the updates.
-pub fn run(workspace: &Workspace, version: &str, only_update: bool) -> Result<()> {
+/// Which part of the story.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// All of it.
+    Whole,
+    /// Only that of the updates.
+    Update,
+    /// Only that of the console.
+    Console,
+}
+
+/// Tells the story, or a part of it.
+pub fn run(workspace: &Workspace, version: &str, part: Part) -> Result<()> {
     let started = Instant::now();
     let image = Image::find(workspace, version)?;
-    let (mut story, mut timings) = match only_update {
-        true => (Story::begin(&image.programs)?, Vec::new()),
-        false => one_image(workspace, version, &image)?,
+    let (mut story, mut timings) = match part {
+        Part::Whole => one_image(workspace, version, &image)?,
+        Part::Update | Part::Console => (Story::begin(&image.programs)?, Vec::new()),
     };
-    timings.extend(image_update::tell(&mut story, workspace, &image, version)?);
+    if part != Part::Update {
+        timings.extend(image_console::tell(&mut story, workspace, &image)?);
+    }
+    if part != Part::Console {
+        timings.extend(image_update::tell(&mut story, workspace, &image, version)?);
+    }
     println!();
     for (what, seconds) in &timings {
         println!("{what:<52} {seconds:>6.1} s");

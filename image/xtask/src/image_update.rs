@@ -145,7 +145,7 @@ fn prove(stage: &mut Stage<'_>, version: &str, second: &str) -> Result<()> {
     let seconds = running.wait_serial(&format!("the image {second} has passed its check"))?;
     stage.timings.push(("power-on to the check passed, first boot of an update", seconds));
     seal(stage.story, &stage.machine, &stage.desk, samples::SIGNATURE_CARD)?;
-    wait_logged(stage, "image-update")?;
+    wait_logged(&stage.machine, &stage.desk, "image-update")?;
     stage.story.say(&format!("the log has an entry image-update, from {version} to {second}."));
     let client = format!("--box {} --ca ca.pem --token-file token", stage.machine.url());
     let line = format!("bulla upgrade {client} {}.seal", samples::LOAN);
@@ -180,7 +180,7 @@ fn fall_back(stage: &mut Stage<'_>, second: &str, third: &str) -> Result<()> {
     let words = format!("the image {third} did not prove itself: {second} runs again");
     running.wait_serial(&words).with_context(|| format!("the console says:\n{serial}"))?;
     running.wait_serial("was tried on this box and fell back")?;
-    wait_logged(stage, "image-fell-back")?;
+    wait_logged(&stage.machine, &stage.desk, "image-fell-back")?;
     stage.story.say(&format!(
         "{words}; the log has an entry image-fell-back; the stick is not taken a second time."
     ));
@@ -227,12 +227,12 @@ fn kernel_images(stage: &Stage<'_>) -> Result<Vec<String>> {
 }
 
 /// Waits until an entry of the log has these words.
-fn wait_logged(stage: &Stage<'_>, words: &str) -> Result<()> {
-    let (url, desk) = (stage.machine.url(), stage.desk.clone());
+pub fn wait_logged(machine: &Machine, desk: &Path, words: &str) -> Result<()> {
+    let url = machine.url();
     let get = |path: &str| -> Result<Vec<u8>> {
         let mut ask = Command::new("curl");
         ask.args(["--silent", "--fail", "--max-time", "20", "--noproxy", "*", "--cacert", "ca.pem"]);
-        let answer = ask.arg(format!("{url}{path}")).current_dir(&desk).output()?;
+        let answer = ask.arg(format!("{url}{path}")).current_dir(desk).output()?;
         ensure!(answer.status.success(), "{path} is not answered");
         Ok(answer.stdout)
     };

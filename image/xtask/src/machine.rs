@@ -1,10 +1,12 @@
 //! A machine for an image to boot on: QEMU without hardware virtualisation, firmware with Secure Boot and our keys, a
 //! TPM, a disk, a stick. One directory holds all that stays when the power is off.
 //!
+//! - Who looks at its screen reads what a monitor shows: pixels, of which [`crate::vga`] makes letters.
 //! - The network is QEMU's own and leads nowhere but to this machine's loopback: one port in, to the box.
 //! - A reset ends the run, so that a machine that reboots for ever is an answer and not a wait.
 //! - Everything waited for has a time-out far beyond what a slow machine needs; what fails shows the serial console.
 
+use std::cell::OnceCell;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::MetadataExt;
@@ -15,16 +17,20 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
 
 use xtask::child::Child;
 use xtask::swtpm::Swtpm;
 
 use crate::deb::output;
 use crate::image::{Image, inside_tools};
+use crate::vga::{self, Font};
 
 /// A first boot takes under a minute on a quiet machine with two cores.
 const WITHIN: Duration = Duration::from_secs(900);
 const POLL: Duration = Duration::from_millis(250);
+/// Between two keys, for a machine that emulates its processor.
+const KEY: Duration = Duration::from_millis(200);
 /// The owner that the firmware notes beside our keys; any UUID.
 pub const KEYS_OWNER: &str = "6c0e9d2a-3a63-4c0f-9c1f-0b6a1f6e7c11";
 /// Where the box finds a registrar, in the machine's network.
@@ -57,6 +63,10 @@ pub struct Machine {
     pub port: u16,
     /// Where a registrar listens on this machine's loopback; the box finds it at [`REGISTRAR`].
     pub registrar: Option<u16>,
+    /// Whether it has a screen; a keyboard it always has.
+    pub screen: bool,
+    /// What the kernel writes on it.
+    font: OnceCell<Font>,
 }
 
 impl Machine {
@@ -74,6 +84,8 @@ impl Machine {
             os: os.to_owned(),
             port,
             registrar: None,
+            screen: false,
+            font: OnceCell::new(),
         };
         output(
             Command::new("cp").arg("--sparse=always").arg(image.file("raw")).arg(machine.path("disk.raw")),
@@ -110,6 +122,21 @@ impl Machine {
             None => inwards,
             Some(port) => format!("{inwards},guestfwd=tcp:{REGISTRAR}-cmd:socat - TCP:127.0.0.1:{port}"),
         }
+    }
+
+    /// The letters that the image's kernel has in it.
+    fn kernels_font(&self) -> Result<Font> {
+        let boot = self.image_directory.join("kernel/boot");
+        let mut files = fs::read_dir(&boot)?.filter_map(|entry| entry.ok().map(|entry| entry.path()));
+        let kernel = files
+            .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("vmlinuz")));
+        let kernel = fs::read(kernel.with_context(|| format!("no kernel in {}", boot.display()))?)?;
+        fs::write(self.path("kernel.zst"), vga::compressed(&kernel)?)?;
+        let whole = inside_tools(&self.os, &self.image_directory)
+            .args(["zstd", "--decompress", "--stdout", &self.inside("kernel.zst")])
+            .output()?;
+        ensure!(whole.status.success(), "the kernel: {}", String::from_utf8_lossy(&whole.stderr));
+        vga::font(&whole.stdout)
     }
 
     /// Where a scanner finds the box.
@@ -175,6 +202,9 @@ impl Machine {
             format!("-serial file:{}", self.inside("serial.log")),
             format!("-qmp unix:{},server=on,wait=off", self.inside("qmp.sock")),
         ];
+        if self.screen {
+            arguments.push("-device VGA".to_owned());
+        }
         if let Some(stick) = stick {
             arguments.push(format!(
                 "-device qemu-xhci -drive {} -device usb-storage,drive=stick",
@@ -236,16 +266,76 @@ impl Running<'_> {
     /// Presses the power button and waits for the end; returns how long it took in seconds.
     pub fn power_off(self) -> Result<f64> {
         let pressed = Instant::now();
-        let qmp =
-            UnixStream::connect(self.machine.path("qmp.sock")).context("QEMU's monitor is not there")?;
-        let mut answers = BufReader::new(qmp.try_clone()?).lines();
-        let mut qmp = qmp;
-        for command in ["qmp_capabilities", "system_powerdown"] {
-            answers.next().context("QEMU's monitor says nothing")??;
-            writeln!(qmp, "{{\"execute\":\"{command}\"}}")?;
-        }
+        self.monitor(&[json!({"execute": "system_powerdown"})])?;
         self.wait_off()?;
         Ok(pressed.elapsed().as_secs_f64())
+    }
+
+    /// Has QEMU's monitor do these, one after the other.
+    fn monitor(&self, commands: &[Value]) -> Result<()> {
+        let mut qmp =
+            UnixStream::connect(self.machine.path("qmp.sock")).context("QEMU's monitor is not there")?;
+        let mut answers = BufReader::new(qmp.try_clone()?).lines();
+        answers.next().context("QEMU's monitor says nothing")??;
+        for command in [json!({"execute": "qmp_capabilities"})].iter().chain(commands) {
+            writeln!(qmp, "{command}")?;
+            loop {
+                let line = answers.next().context("QEMU's monitor ends")??;
+                let answer: Value = serde_json::from_str(&line)?;
+                // What is neither is an event.
+                ensure!(answer.get("error").is_none(), "QEMU refuses {command}: {answer}");
+                if answer.get("return").is_some() {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Presses keys, by QEMU's names; two at a time where a `+` is between.
+    pub fn press(&self, keys: &str) -> Result<()> {
+        for key in keys.split(' ') {
+            let held: Vec<Value> =
+                key.split('+').map(|code| json!({"type": "qcode", "data": code})).collect();
+            self.monitor(&[json!({"execute": "send-key", "arguments": {"keys": held, "hold-time": 60}})])?;
+            sleep(KEY);
+        }
+        Ok(())
+    }
+
+    /// Types digits, small letters, dots, slashes and blanks.
+    pub fn type_text(&self, text: &str) -> Result<()> {
+        for letter in text.chars() {
+            match letter {
+                '.' => self.press("dot")?,
+                '/' => self.press("slash")?,
+                ' ' => self.press("spc")?,
+                letter => self.press(&letter.to_string())?,
+            }
+        }
+        Ok(())
+    }
+
+    /// What is on the screen, in letters.
+    pub fn screen(&self) -> Result<String> {
+        let file = self.machine.inside("screen.ppm");
+        self.monitor(&[json!({"execute": "screendump", "arguments": {"filename": file}})])?;
+        let picture = fs::read(self.machine.path("screen.ppm"))?;
+        if let Some(font) = self.machine.font.get() {
+            return vga::letters(&picture, font);
+        }
+        let font = self.machine.kernels_font()?;
+        vga::letters(&picture, self.machine.font.get_or_init(|| font))
+    }
+
+    /// Waits until the screen shows `words`; returns the seconds since power-on.
+    pub fn wait_screen(&mut self, words: &str) -> Result<f64> {
+        let mut last = String::new();
+        let shown = self.wait(&format!("the screen shows {words:?}"), |running| {
+            last = running.screen()?;
+            Ok(last.split_whitespace().collect::<Vec<_>>().join(" ").contains(words))
+        });
+        shown.with_context(|| format!("the screen shows:\n{}", last.trim_end()))
     }
 
     /// Pulls the plug: what the guest has not flushed is lost.

@@ -13,6 +13,7 @@ mod demo;
 mod fleet_demo;
 mod fuzz;
 mod image;
+mod image_console;
 mod image_enrol;
 mod image_test;
 mod image_update;
@@ -23,6 +24,7 @@ mod site_demo;
 mod story;
 mod suites;
 mod tests;
+mod vga;
 mod workspace;
 
 use std::process::ExitCode;
@@ -89,7 +91,14 @@ fn command_line() -> Command {
                     Arg::new("only-update")
                         .long("only-update")
                         .action(ArgAction::SetTrue)
+                        .conflicts_with("only-console")
                         .help("Only the story of the updates"),
+                )
+                .arg(
+                    Arg::new("only-console")
+                        .long("only-console")
+                        .action(ArgAction::SetTrue)
+                        .help("Only the story of the console: the screen and the keyboard of a machine"),
                 ),
         )
         .subcommand(
@@ -170,10 +179,15 @@ fn main() -> ExitCode {
             }
             Some("image-test") => prepare(setup::Purpose::Image)
                 .and_then(|()| {
-                    let only = arguments
-                        .subcommand_matches("image-test")
-                        .is_some_and(|test| test.get_flag("only-update"));
-                    image_test::run(&workspace, &text(&arguments, "image-test", "version"), only)
+                    let given = |flag: &str| {
+                        arguments.subcommand_matches("image-test").is_some_and(|test| test.get_flag(flag))
+                    };
+                    let part = match (given("only-update"), given("only-console")) {
+                        (true, _) => image_test::Part::Update,
+                        (_, true) => image_test::Part::Console,
+                        _ => image_test::Part::Whole,
+                    };
+                    image_test::run(&workspace, &text(&arguments, "image-test", "version"), part)
                 })
                 .map(|()| ExitCode::SUCCESS),
             Some("fuzz") => {
