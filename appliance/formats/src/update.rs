@@ -259,15 +259,25 @@ impl VerifiedUpdate {
     /// # Errors
     /// Why not.
     pub fn admit(&self, target: &str, running: Release, floor: Release) -> Result<(), UpdateError> {
+        self.suits(target, floor)?;
+        let image = self.0.image;
+        if image <= running {
+            return Err(UpdateError::NotNewer { image, running });
+        }
+        Ok(())
+    }
+
+    /// Whether a `target` that must not start anything below `floor` may have it, whatever ran there before.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn suits(&self, target: &str, floor: Release) -> Result<(), UpdateError> {
         let image = self.0.image;
         if self.0.target != target {
             return Err(UpdateError::OtherTarget(self.0.target.clone()));
         }
         if image < floor {
             return Err(UpdateError::BelowFloor { image, floor });
-        }
-        if image <= running {
-            return Err(UpdateError::NotNewer { image, running });
         }
         Ok(())
     }

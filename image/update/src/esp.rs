@@ -105,7 +105,7 @@ impl Esp {
     /// # Errors
     /// There is none, or it cannot be renamed.
     pub fn finish(&self, release: Release) -> Result<()> {
-        let to = self.folder.join(format!("{PREFIX}{release}{TRIES}{SUFFIX}"));
+        let to = self.folder.join(first_name(release));
         ensure!(!to.exists(), "{} is there already", to.display());
         fs::rename(self.folder.join(UNFINISHED), &to)
             .with_context(|| format!("cannot give the kernel image its name {}", to.display()))?;
@@ -117,6 +117,11 @@ impl Esp {
         // FAT keeps its table apart from folder and file: the whole file system, then.
         rustix::fs::syncfs(&folder).context("the boot partition is not on the disk")
     }
+}
+
+/// What the kernel image of this release is called before its first try.
+pub fn first_name(release: Release) -> String {
+    format!("{PREFIX}{release}{TRIES}{SUFFIX}")
 }
 
 /// `bulla_1.2.3.efi`, `bulla_1.2.3+2.efi` or `bulla_1.2.3+2-1.efi`.

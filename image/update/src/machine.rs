@@ -4,7 +4,7 @@
 //! Refuses: a root without keys, and a kernel that was not started with a root hash.
 
 use crate::esp::Esp;
-use crate::table::halves;
+use crate::table::{halves, written};
 use anyhow::{Context, Result, ensure};
 use bulla_formats::update::Release;
 use std::fs::{self, File};
@@ -35,9 +35,17 @@ impl Machine {
     /// # Errors
     /// It cannot be opened.
     pub fn disk_bytes(&self) -> Result<u64> {
-        let disk = File::open(&self.disk).and_then(|mut disk| disk.seek(SeekFrom::End(0)));
-        disk.with_context(|| format!("cannot open the disk {}", self.disk.display()))
+        disk_bytes(&self.disk)
     }
+}
+
+/// How long a disk is, in bytes.
+///
+/// # Errors
+/// It cannot be opened.
+pub fn disk_bytes(disk: &Path) -> Result<u64> {
+    let bytes = File::open(disk).and_then(|mut disk| disk.seek(SeekFrom::End(0)));
+    bytes.with_context(|| format!("cannot open the disk {}", disk.display()))
 }
 
 /// What a root says of itself in `/usr/lib/os-release`.
@@ -78,9 +86,14 @@ impl About {
 /// # Errors
 /// There is none.
 pub fn root_hash(cmdline: &str) -> Result<[u8; 32]> {
-    let hash = cmdline.split_whitespace().find_map(|word| word.strip_prefix("roothash="));
-    let bytes = hash.and_then(|hash| hex::decode(hash).ok()).and_then(|bytes| bytes.try_into().ok());
-    bytes.context("the kernel was not started with a root hash: this is no image of a box")
+    let hash = hex_value(cmdline, "roothash=");
+    hash.context("the kernel was not started with a root hash: this is no image of a box")
+}
+
+/// The 32 bytes in hex behind `name` in a kernel's command line.
+pub fn hex_value(cmdline: &str, name: &str) -> Option<[u8; 32]> {
+    let value = cmdline.split_whitespace().find_map(|word| word.strip_prefix(name))?;
+    hex::decode(value).ok()?.try_into().ok()
 }
 
 /// The keys whose updates an image takes: a line of hex each.
@@ -105,9 +118,7 @@ pub fn keys(text: &str) -> Result<Vec<[u8; 32]>> {
 /// # Errors
 /// No partition has it.
 pub fn disk_of(root_hash: &[u8; 32]) -> Result<PathBuf> {
-    let hex = hex::encode(halves(root_hash).0);
-    let uuid = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-");
-    let link = Path::new("/dev/disk/by-partuuid").join(&uuid);
+    let link = Path::new("/dev/disk/by-partuuid").join(written(&halves(root_hash).0));
     let partition = fs::canonicalize(&link).with_context(|| format!("no partition {}", link.display()))?;
     let name = partition.file_name().context("a partition has a name")?;
     // /sys/devices/.../vda/vda2

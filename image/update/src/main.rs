@@ -1,8 +1,11 @@
-//! `bulla-update`: takes the next image into the other slot, and decides at each boot whether the image that runs may.
+//! `bulla-update`: takes the next image into the other slot, decides at each boot whether the image that runs may, and puts
+//! an image onto a new disk.
 //!
 //! Refuses: what `bulla_update` names. Invariant: an error is one sentence on stderr and a documented exit code.
 
 mod gate;
+mod installer;
+mod new_again;
 
 use anyhow::{Context, Result, bail, ensure};
 use bulla_formats::update::Release;
@@ -29,7 +32,7 @@ const COUNTED: &str = "/sys/firmware/efi/efivars/LoaderBootCountPath-4a67b082-0a
 const TCTI: &str = "device:/dev/tpmrm0";
 const FAILED: u8 = 1;
 
-/// Updates the image of a box in a branch.
+/// Installs and updates the image of a box in a branch.
 #[derive(Parser)]
 #[command(
     name = "bulla-update",
@@ -58,8 +61,21 @@ enum Line {
     Floor,
     /// Before an image counts as good: waits until the box has shown that it works, else goes back to the other image.
     Gate,
-    /// After a boot: tells the record when an update has fallen back.
+    /// After a boot: tells the record when an update has fallen back, and sets the floor again after a reset.
     Settle,
+    /// Around the end of a box's log: makes a new box of it.
+    Reset {
+        #[command(subcommand)]
+        step: new_again::Step,
+    },
+    /// When the data does not open: says so, or finishes a reset that was cut off.
+    Locked,
+    /// On a machine that has started from an installation stick: puts the image onto its disk.
+    Install {
+        /// Only list the disks, and say what would be done.
+        #[arg(long)]
+        check: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -69,6 +85,9 @@ fn main() -> ExitCode {
         Line::Floor => floor(),
         Line::Gate => gate::gate(),
         Line::Settle => settle(),
+        Line::Reset { step } => new_again::step(&step),
+        Line::Locked => new_again::locked(),
+        Line::Install { check } => installer::run(check),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -174,7 +193,8 @@ fn settle() -> Result<()> {
     if let Some(failed) = failed {
         println!("the image {failed} did not prove itself: {running} runs again");
     }
-    Ok(())
+    // The data is open, so no reset is under way; but one may just have ended.
+    new_again::floor_back()
 }
 
 /// Unix milliseconds, the machine's clock.

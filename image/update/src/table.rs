@@ -1,4 +1,5 @@
-//! The partition table (GPT, UEFI 2.10 section 5.3): which slot runs, which is spare, and the names of the spare one.
+//! The partition table (GPT, UEFI 2.10 section 5.3): which slot runs, which is spare, and the names of the spare one; and
+//! the table of a disk that is new.
 //!
 //! A disk has the table twice. Both copies are checked whole, and written one after the other, the second only when the first
 //! is on the disk: so one of them is whole at any moment, and firmware and kernel (`gpt` on its command line) take that one.
@@ -8,7 +9,8 @@ use anyhow::{Context, Result, bail, ensure};
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
-const SECTOR: u64 = 512;
+/// The only size of a sector that is dealt with.
+pub const SECTOR: u64 = 512;
 const SIGNATURE: &[u8; 8] = b"EFI PART";
 const HEADER_BYTES: usize = 92;
 const ENTRY_BYTES: usize = 128;
@@ -16,8 +18,15 @@ const ENTRIES_MAX: u32 = 128;
 /// Characters of a partition's name.
 const NAME_MAX: usize = 36;
 /// Discoverable Partitions Specification: root on x86-64, and its verity hashes.
-const ROOT: &str = "4f68bce3e8cd4db196e7fbcaf984b709";
-const VERITY: &str = "2c7357edebd246d9aec123d437ec2bf5";
+pub const ROOT: &str = "4f68bce3e8cd4db196e7fbcaf984b709";
+/// The hashes of such a root.
+pub const VERITY: &str = "2c7357edebd246d9aec123d437ec2bf5";
+/// UEFI: the boot partition.
+pub const ESP: &str = "c12a7328f81f11d2ba4b00a0c93ec93b";
+/// Nobody writes to the partition as a file system (Discoverable Partitions Specification, attribute 60).
+const READ_ONLY: u64 = 1 << 60;
+/// The sectors of a copy's entries, and of one copy with its header.
+const ENTRIES_SECTORS: u64 = ENTRIES_MAX as u64 * ENTRY_BYTES as u64 / SECTOR;
 
 /// A UUID in the order in which it is written; on the disk its first three fields are turned round.
 pub type Uuid = [u8; 16];
@@ -79,6 +88,47 @@ impl Table {
         Ok(table)
     }
 
+    /// The table of a disk on which there is none: these partitions, of which the roots and their hashes are read-only.
+    ///
+    /// # Errors
+    /// A partition does not fit.
+    pub fn fresh(disk_bytes: u64, disk: &Uuid, partitions: &[Partition]) -> Result<Self> {
+        let last = (disk_bytes / SECTOR).saturating_sub(1);
+        let (first_usable, last_usable) =
+            (2 + ENTRIES_SECTORS, last.checked_sub(ENTRIES_SECTORS + 1).context("the disk is too small")?);
+        let mut entries = vec![0; ENTRIES_MAX as usize * ENTRY_BYTES];
+        for partition in partitions {
+            let (first, end) = (partition.start / SECTOR, (partition.start + partition.bytes) / SECTOR);
+            ensure!(
+                first >= first_usable && first < end && end <= last_usable + 1,
+                "the partition {} does not fit onto the disk",
+                partition.name
+            );
+            let at = partition.index * ENTRY_BYTES;
+            let entry = entries.get_mut(at..at + ENTRY_BYTES).context("a table has 128 partitions")?;
+            entry[..16].copy_from_slice(&turned(&partition.kind));
+            let kind = hex::encode(partition.kind);
+            let attributes = if kind == ROOT || kind == VERITY { READ_ONLY } else { 0 };
+            for (place, value) in [(32, first), (40, end - 1), (48, attributes)] {
+                entry[place..place + 8].copy_from_slice(&value.to_le_bytes());
+            }
+            name_entry(entry, &partition.uuid, &partition.name)?;
+        }
+        let mut header = [0; SECTOR as usize];
+        header[..8].copy_from_slice(SIGNATURE);
+        // Revision 1.0.
+        header[8..12].copy_from_slice(&[0, 0, 1, 0]);
+        let words = [(12, HEADER_BYTES as u32), (80, ENTRIES_MAX), (84, ENTRY_BYTES as u32)];
+        for (place, value) in words {
+            header[place..place + 4].copy_from_slice(&value.to_le_bytes());
+        }
+        header[40..48].copy_from_slice(&first_usable.to_le_bytes());
+        header[48..56].copy_from_slice(&last_usable.to_le_bytes());
+        header[56..72].copy_from_slice(&turned(disk));
+        let copy = Copy { header, entries };
+        Ok(Self { primary: Some(copy.placed(1, last)?), backup: Some(copy.placed(last, last)?), last })
+    }
+
     /// The copy that counts: firmware and kernel look at the primary one first.
     fn copy(&self) -> Result<&Copy> {
         self.primary.as_ref().or(self.backup.as_ref()).context("no partition table")
@@ -130,17 +180,26 @@ impl Table {
         for (partition, uuid, name) in
             [(&slot.root, root, name.to_owned()), (&slot.verity, verity, format!("{name}_verity"))]
         {
-            let letters: Vec<u16> = name.encode_utf16().collect();
-            ensure!(letters.len() <= NAME_MAX, "a partition cannot be called {name}");
             let at = partition.index * ENTRY_BYTES;
             let entry = copy.entries.get_mut(at..at + ENTRY_BYTES).context("no such partition")?;
-            entry[16..32].copy_from_slice(&turned(&uuid));
-            entry[56..].fill(0);
-            for (place, letter) in entry[56..].chunks_exact_mut(2).zip(letters) {
-                place.copy_from_slice(&letter.to_le_bytes());
-            }
+            name_entry(entry, &uuid, &name)?;
         }
-        copy.seal();
+        self.place(&copy)
+    }
+
+    /// Takes a partition out, of both copies.
+    ///
+    /// # Errors
+    /// There is none at this place.
+    pub fn remove(&mut self, index: usize) -> Result<()> {
+        let mut copy = self.copy()?.clone();
+        let at = index * ENTRY_BYTES;
+        copy.entries.get_mut(at..at + ENTRY_BYTES).context("no such partition")?.fill(0);
+        self.place(&copy)
+    }
+
+    /// Makes both copies of one.
+    fn place(&mut self, copy: &Copy) -> Result<()> {
         self.backup = Some(copy.placed(self.last, self.last)?);
         self.primary = Some(copy.placed(1, self.last)?);
         Ok(())
@@ -214,6 +273,31 @@ impl Copy {
     }
 }
 
+/// The first sector of a disk with such a table (UEFI 2.10 section 5.2.3): without it, firmware takes no notice of the table.
+pub fn protective_mbr(disk_bytes: u64) -> [u8; SECTOR as usize] {
+    let mut sector = [0; SECTOR as usize];
+    let sectors = u32::try_from(disk_bytes / SECTOR - 1).unwrap_or(u32::MAX);
+    sector[446..462].copy_from_slice(&[0, 0, 2, 0, 0xee, 0xff, 0xff, 0xff, 1, 0, 0, 0, 0, 0, 0, 0]);
+    sector[458..462].copy_from_slice(&sectors.to_le_bytes());
+    sector[510..].copy_from_slice(&MBR_SIGNATURE);
+    sector
+}
+
+/// What the first sector of a disk with any kind of table ends in.
+pub const MBR_SIGNATURE: [u8; 2] = [0x55, 0xaa];
+
+/// Gives an entry its UUID and its name.
+fn name_entry(entry: &mut [u8], uuid: &Uuid, name: &str) -> Result<()> {
+    let letters: Vec<u16> = name.encode_utf16().collect();
+    ensure!(letters.len() <= NAME_MAX, "a partition cannot be called {name}");
+    entry[16..32].copy_from_slice(&turned(uuid));
+    entry[56..].fill(0);
+    for (place, letter) in entry[56..].chunks_exact_mut(2).zip(letters) {
+        place.copy_from_slice(&letter.to_le_bytes());
+    }
+    Ok(())
+}
+
 fn partition(index: usize, entry: &[u8]) -> Result<Partition> {
     let odd = || format!("partition {} of the disk makes no sense", index + 1);
     let uuid = |at: usize| -> Option<Uuid> { Some(turned(&entry.get(at..at + 16)?.try_into().ok()?)) };
@@ -254,6 +338,12 @@ fn turned(uuid: &Uuid) -> Uuid {
     turned[4..6].reverse();
     turned[6..8].reverse();
     turned
+}
+
+/// A UUID as people write it.
+pub fn written(uuid: &Uuid) -> String {
+    let hex = hex::encode(uuid);
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }
 
 /// The UUIDs of a slot's partitions: the halves of its root hash.

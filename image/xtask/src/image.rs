@@ -66,7 +66,8 @@ impl Image {
     }
 
     /// `raw` (the disk), `root.raw`, `verity.raw`, `efi` (what an update consists of), `json` (what it is), `eventlog`
-    /// (what a boot of it measures) with its signature `eventlog.sig`; `update` (how a box takes it).
+    /// (what a boot of it measures) with its signature `eventlog.sig`; `update` (how a box takes it); `install.raw` (the
+    /// stick that puts it onto a disk).
     pub fn file(&self, extension: &str) -> PathBuf {
         self.directory.join(format!("out/bulla_{}.{extension}", self.version))
     }
@@ -119,12 +120,18 @@ pub fn build(workspace: &Workspace, options: &Options) -> Result<Image> {
     }
     timed("image", || assemble(workspace, &image, &options.floor, Fit::Works))?;
     timed("what a boot will measure", || measure(workspace, &image))?;
+    timed("stick that installs it", || {
+        let date = deb::date(workspace)?.to_string();
+        let mut stick = inside_tools(&os, &image.directory);
+        script(stick.args(["/os/stick", &image.version]).env("SOURCE_DATE_EPOCH", date))
+    })?;
     for (extension, what) in [
         ("raw", "disk"),
         ("root.raw", "root"),
         ("verity.raw", "its hashes"),
         ("efi", "kernel image"),
         ("update", "update"),
+        ("install.raw", "stick"),
     ] {
         let path = image.file(extension);
         let sum = output(Command::new("sha256sum").arg("--").arg(&path))?;

@@ -23,6 +23,7 @@ use crate::deb::output;
 use crate::image::{self, Image};
 use crate::image_console;
 use crate::image_enrol;
+use crate::image_install;
 use crate::image_update;
 use crate::machine::Machine;
 use crate::story::{Show, Story};
@@ -67,20 +68,26 @@ pub enum Part {
     Update,
     /// Only that of the console.
     Console,
+    /// Only that of the stick that installs.
+    Install,
 }
 
 /// Tells the story, or a part of it.
 pub fn run(workspace: &Workspace, version: &str, part: Part) -> Result<()> {
     let started = Instant::now();
     let image = Image::find(workspace, version)?;
+    let told = |one: Part| part == Part::Whole || part == one;
     let (mut story, mut timings) = match part {
         Part::Whole => one_image(workspace, version, &image)?,
-        Part::Update | Part::Console => (Story::begin(&image.programs)?, Vec::new()),
+        _ => (Story::begin(&image.programs)?, Vec::new()),
     };
-    if part != Part::Update {
+    if told(Part::Console) {
         timings.extend(image_console::tell(&mut story, workspace, &image)?);
     }
-    if part != Part::Console {
+    if told(Part::Install) {
+        timings.extend(image_install::tell(&mut story, workspace, &image, version)?);
+    }
+    if told(Part::Update) {
         timings.extend(image_update::tell(&mut story, workspace, &image, version)?);
     }
     println!();

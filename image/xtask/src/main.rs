@@ -15,6 +15,7 @@ mod fuzz;
 mod image;
 mod image_console;
 mod image_enrol;
+mod image_install;
 mod image_test;
 mod image_update;
 mod machine;
@@ -85,7 +86,7 @@ fn command_line() -> Command {
         )
         .subcommand(
             Command::new("image-test")
-                .about("Boot the image with Secure Boot and a TPM; seal, reboot, pull the plug, tamper, update (root)")
+                .about("Boot the image with Secure Boot and a TPM; seal, reboot, pull the plug, tamper, install, update (root)")
                 .arg(version())
                 .arg(
                     Arg::new("only-update")
@@ -99,6 +100,13 @@ fn command_line() -> Command {
                         .long("only-console")
                         .action(ArgAction::SetTrue)
                         .help("Only the story of the console: the screen and the keyboard of a machine"),
+                )
+                .arg(
+                    Arg::new("only-install")
+                        .long("only-install")
+                        .action(ArgAction::SetTrue)
+                        .conflicts_with_all(["only-update", "only-console"])
+                        .help("Only the story of the stick that installs"),
                 ),
         )
         .subcommand(
@@ -182,11 +190,13 @@ fn main() -> ExitCode {
                     let given = |flag: &str| {
                         arguments.subcommand_matches("image-test").is_some_and(|test| test.get_flag(flag))
                     };
-                    let part = match (given("only-update"), given("only-console")) {
-                        (true, _) => image_test::Part::Update,
-                        (_, true) => image_test::Part::Console,
-                        _ => image_test::Part::Whole,
-                    };
+                    let parts = [
+                        ("only-update", image_test::Part::Update),
+                        ("only-console", image_test::Part::Console),
+                        ("only-install", image_test::Part::Install),
+                    ];
+                    let part = parts.into_iter().find(|(flag, _)| given(flag));
+                    let part = part.map_or(image_test::Part::Whole, |(_, part)| part);
                     image_test::run(&workspace, &text(&arguments, "image-test", "version"), part)
                 })
                 .map(|()| ExitCode::SUCCESS),

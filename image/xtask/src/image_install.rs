@@ -1,0 +1,130 @@
+//! The part of the image's test that is about installing, on a machine with an empty disk: the plug is pulled while the stick
+//! writes, and nothing starts; the same stick installs; the machine starts from its disk alone, goes into service, seals; the
+//! stick, plugged in again, does not touch the box.
+//!
+//! - The stick is the one that `image/os/stick` makes, on a USB port; nobody types anything.
+
+use std::fs::{self, File};
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+
+use xtask::samples;
+use xtask::swtpm::Swtpm;
+
+use crate::deb::output;
+use crate::image::{self, Image};
+use crate::image_enrol;
+use crate::image_test::Timings;
+use crate::machine::Machine;
+use crate::story::{Show, Story};
+use crate::workspace::Workspace;
+
+const PORT: u16 = 18_447;
+/// The disk of the machine, with room for the data partition.
+const DISK: u64 = 3 << 30;
+/// Where the stick's boot partition begins (`mtools` counts from there).
+const ESP: &str = "@@1M";
+/// Less than a root has, in bytes; more than anything else writes at that time.
+const HALF_A_ROOT: u64 = 50_000_000;
+const STICK: &str = "install.raw";
+
+/// Tells it; returns what took how long.
+pub fn tell(story: &mut Story, workspace: &Workspace, image: &Image, version: &str) -> Result<Timings> {
+    story.act("A machine with an empty disk, and a stick that installs");
+    let mut timings = Timings::new();
+    let machine = Machine::make(image, &image::scripts(workspace), "installed", PORT)?;
+    let (tpm, desk) = (machine.path("tpm"), machine.path("desk"));
+    Swtpm::make(&tpm)?;
+    fs::create_dir_all(&desk)?;
+    samples::write(&desk)?;
+    File::create(machine.path("disk.raw"))?.set_len(DISK)?;
+    output(
+        Command::new("cp").arg("--sparse=always").arg(image.file("install.raw")).arg(machine.path(STICK)),
+    )?;
+    let megabytes = fs::metadata(machine.path(STICK))?.len() / 1_000_000;
+    story.say(&format!("the stick has {megabytes} MB."));
+
+    story.act("The plug is pulled while it is written: nothing starts from the disk");
+    let mut running = machine.start_with(&tpm, Some(STICK))?;
+    running.wait_serial("writing the image")?;
+    running.wait_disk_grows(HALF_A_ROOT)?;
+    running.cut_power()?;
+    let mut first = [0; 512];
+    std::io::Read::read_exact(&mut File::open(machine.path("disk.raw"))?, &mut first)?;
+    ensure!(first == [0; 512], "the disk has a first sector, although it is not whole");
+
+    story.act("The same stick again: the image is installed, the machine switches itself off");
+    let began = Instant::now();
+    let mut running = machine.start_with(&tpm, Some(STICK))?;
+    running.wait_serial("an installation that was cut off")?;
+    running.wait_serial("is on the disk after")?;
+    let seconds = running.wait_off()?;
+    timings.push(("power-on to installed and off", seconds));
+    let said = on_stick(&machine)?;
+    for line in said.lines() {
+        story.say(&format!("  {line}"));
+    }
+    ensure!(said.contains(&format!("the image {version} is on the disk")), "it was not installed");
+    story.say(&format!("off after {:.0} s.", began.elapsed().as_secs_f64()));
+
+    story.act("The machine starts from its disk alone, goes into service, seals");
+    machine.put_on_stick("box.toml", &image_enrol::configuration())?;
+    machine.put_on_stick("scanners", "desk-1\n")?;
+    let mut running = machine.start(&tpm, true)?;
+    let seconds = running.wait_ready(None)?;
+    timings.push(("power-on to service, first boot of an installed disk", seconds));
+    running.wait_serial("has passed its check")?;
+    for (name, file) in [("ca.pem", "ca.pem"), ("trust.json", "trust.json"), ("tokens/desk-1", "token")] {
+        fs::write(desk.join(file), machine.read_from_stick(name)?)?;
+    }
+    let client = format!("--box {} --ca ca.pem --token-file token", machine.url());
+    let line = format!("bulla seal {client} --wait attested {}", samples::LOAN);
+    story.run(&desk, &line, 0, &Show::First(1))?;
+    let line = format!("bulla verify {} --trust trust.json", samples::LOAN);
+    story.run(&desk, &line, 0, &Show::Beginning(&["verdict"]))?;
+    fs::copy(image.file("eventlog"), desk.join("image.eventlog"))?;
+    let add = format!(
+        "bulla-fleet reference add --trust trust.json --name 'image {version}' --log image.eventlog --pcrs 4,7,11 --out judged.json"
+    );
+    story.run(&desk, &add, 0, &Show::First(1))?;
+    let line = format!("bulla verify {} --trust judged.json", samples::LOAN);
+    let told = story.run(&desk, &line, 0, &Show::Beginning(&["passed      boot-state"]))?;
+    ensure!(told.stdout.contains("passed      boot-state"), "the installed boot is not the computed one");
+    running.power_off()?;
+
+    story.act("The stick again, and no order on it: the box on the disk is not touched");
+    // Firmware prefers the disk that it knows; what is asked here is what the stick does when it is started.
+    let disk = machine.path("disk.raw");
+    let kept = machine.path("kept.raw");
+    output(Command::new("cp").arg("--sparse=always").arg(&disk).arg(&kept))?;
+    blank_first_sector(&disk)?;
+    let mut running = machine.start_with(&tpm, Some(STICK))?;
+    running.wait_serial("a box and its data")?;
+    running.wait_serial("no built-in disk that is empty")?;
+    running.cut_power()?;
+    let same = Command::new("cmp").args(["--ignore-initial=512"]).arg(&disk).arg(&kept).status()?;
+    ensure!(same.success(), "the stick has changed the disk of a box");
+    fs::rename(&kept, &disk)?;
+    let mut running = machine.start(&tpm, false)?;
+    running.wait_ready(Some(&desk.join("ca.pem")))?;
+    story.run(&desk, &format!("bulla seal {client} {}", samples::PASSPORT), 0, &Show::First(1))?;
+    running.power_off()?;
+    for file in [STICK, "disk.raw"] {
+        fs::remove_file(machine.path(file))?;
+    }
+    Ok(timings)
+}
+
+/// What the installation has left on its stick.
+fn on_stick(machine: &Machine) -> Result<String> {
+    let image = format!("{}{ESP}", machine.path(STICK).display());
+    output(Command::new("mtype").args(["-i", &image, "::/install.txt"]))
+        .context("the stick has no install.txt")
+}
+
+fn blank_first_sector(disk: &std::path::Path) -> Result<()> {
+    let mut file = File::options().write(true).open(disk)?;
+    Ok(std::io::Write::write_all(&mut file, &[0; 512])?)
+}
