@@ -1,10 +1,11 @@
 //! The part of the image's test that is about installing, on a machine with an empty disk: the plug is pulled while the stick
 //! writes, and nothing starts; the same stick installs; the machine starts from its disk alone, goes into service, seals; the
-//! stick, plugged in again, does not touch the box.
+//! stick, plugged in again, does not touch the box; another stick ends the box and makes a new one of it.
 //!
 //! - The stick is the one that `image/os/stick` makes, on a USB port; nobody types anything.
 
 use std::fs::{self, File};
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
@@ -29,6 +30,8 @@ const ESP: &str = "@@1M";
 /// Less than a root has, in bytes; more than anything else writes at that time.
 const HALF_A_ROOT: u64 = 50_000_000;
 const STICK: &str = "install.raw";
+const RESET: &str = "reset.raw";
+const RESET_STICK: u64 = 16 << 20;
 
 /// Tells it; returns what took how long.
 pub fn tell(story: &mut Story, workspace: &Workspace, image: &Image, version: &str) -> Result<Timings> {
@@ -111,10 +114,65 @@ pub fn tell(story: &mut Story, workspace: &Workspace, image: &Image, version: &s
     running.wait_ready(Some(&desk.join("ca.pem")))?;
     story.run(&desk, &format!("bulla seal {client} {}", samples::PASSPORT), 0, &Show::First(1))?;
     running.power_off()?;
-    for file in [STICK, "disk.raw"] {
+    reset(story, &machine, &tpm, &desk)?;
+    for file in [STICK, RESET, "disk.raw"] {
         fs::remove_file(machine.path(file))?;
     }
     Ok(timings)
+}
+
+/// The box is a fleet of one: the stick that took it into service may end it.
+fn reset(story: &mut Story, machine: &Machine, tpm: &Path, desk: &Path) -> Result<()> {
+    story.act("The box is reset by a stick: its log ends, its TPM is cleared, and it is a new box");
+    let told = story.quietly(desk, &format!("bulla inspect {}.seal", samples::LOAN), 0)?.told.stdout;
+    let origin = told.lines().find_map(|line| line.strip_prefix("origin: "));
+    let origin = origin.context("`bulla inspect` names no origin")?.to_owned();
+    let stick = machine.path(RESET);
+    File::create(&stick)?.set_len(RESET_STICK)?;
+    output(Command::new("mkfs.vfat").args(["-n", "BULLARESET"]).arg(&stick))?;
+    let put = |name: &str, content: &str| -> Result<()> {
+        let file = machine.path("to-stick");
+        fs::write(&file, content)?;
+        let to = format!("::/{name}");
+        output(Command::new("mcopy").arg("-o").arg("-i").arg(&stick).arg(&file).arg(to))?;
+        Ok(fs::remove_file(&file)?)
+    };
+    put("origin", &origin)?;
+    put("stick-key", "somebody else's\n")?;
+    let mut running = machine.start_with(tpm, Some(RESET))?;
+    running.wait_serial("stick-key is not that of the stick")?;
+    running.wait_ready(Some(&desk.join("ca.pem")))?;
+    running.power_off()?;
+    put("stick-key", &machine.read_from_stick("stick-key")?)?;
+    let running = machine.start_with(tpm, Some(RESET))?;
+    let seconds = running.wait_off()?;
+    let said = machine.read_from(RESET, "result.txt")?;
+    story.say(&format!("restarted {seconds:.0} s after power-on. The stick says:"));
+    for line in said.lines() {
+        story.say(&format!("  {line}"));
+    }
+    ensure!(said.contains("this box is new"), "the box was not reset");
+    let from = format!("{}", stick.display());
+    output(
+        Command::new("mcopy").args(["-n", "-i", &from, "::/box.certificate"]).arg(desk.join("certificate")),
+    )?;
+    let line = "bulla-fleet certificate certificate --trust trust.json";
+    story.run(desk, line, 0, &Show::Beginning(&["TPM"]))?;
+
+    // The same configuration, a new log under a new TPM key; the old proof is worth nothing.
+    machine.put_on_stick("scanners", "desk-2\n")?;
+    let mut running = machine.start(tpm, true)?;
+    running.wait_ready(None)?;
+    for (name, file) in [("ca.pem", "ca.pem"), ("tokens/desk-2", "token")] {
+        fs::write(desk.join(file), machine.read_from_stick(name)?)?;
+    }
+    let client = format!("--box {} --ca ca.pem --token-file token", machine.url());
+    story.run(desk, &format!("bulla seal {client} {}", samples::SIGNATURE_CARD), 0, &Show::First(1))?;
+    let line = format!("bulla inspect {}.seal", samples::SIGNATURE_CARD);
+    let told = story.quietly(desk, &line, 0)?.told.stdout;
+    ensure!(!told.contains(&format!("origin: {origin}\n")), "the new box goes on in the old log");
+    running.power_off()?;
+    Ok(())
 }
 
 /// What the installation has left on its stick.
@@ -124,7 +182,7 @@ fn on_stick(machine: &Machine) -> Result<String> {
         .context("the stick has no install.txt")
 }
 
-fn blank_first_sector(disk: &std::path::Path) -> Result<()> {
+fn blank_first_sector(disk: &Path) -> Result<()> {
     let mut file = File::options().write(true).open(disk)?;
     Ok(std::io::Write::write_all(&mut file, &[0; 512])?)
 }
