@@ -9,6 +9,7 @@ use bulla_tests::rig::tsa::Stamps;
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 const IMAGE_2: &str = "../provisioning/appraisal/tests/logs/image-v2.eventlog";
 const IMAGE_3: &str = "../provisioning/appraisal/tests/logs/image-v3.eventlog";
@@ -33,6 +34,26 @@ fn propose(fleet: &Fleet, what: &[&str]) -> Result<String> {
 /// `trust export` to a file of this name.
 fn export(fleet: &Fleet, name: &str, more: &[&str]) -> Result<String> {
     fleet.ok(&[&["trust", "export", "--dir", "fleet", "--out", name], more].concat())
+}
+
+/// Signs an event log as the image's build does, with a key of this name; the file with the signature.
+fn signed(fleet: &Fleet, key: &str, log: &str) -> Result<String> {
+    let openssl = |arguments: &[&str]| -> Result<()> {
+        let done = Command::new("openssl").args(arguments).current_dir(fleet.path(".")).output()?;
+        ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        Ok(())
+    };
+    let (secret, certificate) = (format!("{key}.key"), format!("{key}.crt"));
+    if !fleet.path(&secret).exists() {
+        let subject = format!("/CN={key}/");
+        let make =
+            ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-sha256", "-days", "3650", "-subj", &subject];
+        openssl(&[&make[..], &["-keyout", &secret, "-out", &certificate]].concat())?;
+    }
+    let name = Path::new(log).file_name().and_then(|name| name.to_str()).context("a name")?;
+    let signature = format!("{key}-{name}.sig");
+    openssl(&["dgst", "-sha256", "-sign", &secret, "-out", &signature, log])?;
+    Ok(signature)
 }
 
 #[test]
@@ -71,7 +92,38 @@ fn what_a_trust_file_says_is_what_two_people_approved() -> Result<()> {
     fleet.ends(&["apply", "--dir", "fleet"], 3, "2 are needed")?;
     ensure!(shown(&fleet)?["anchors"].is_null(), "one person decided");
     fleet.carry_out()?;
-    propose(&fleet, &["reference", "--name", "image 2", "--log", &image_2])?;
+    let (sig_2, sig_3) = (signed(&fleet, "db", &image_2)?, signed(&fleet, "db", &image_3)?);
+    signed(&fleet, "other", &image_2)?;
+    let with = |log: &str, signature: &str, certificate: &str| {
+        let boot = ["propose", "reference", "--name", "image 2", "--log", log, "--signature", signature];
+        [&boot[..], &["--certificate", certificate, "--dir", "fleet", "--reason", "as agreed"]]
+            .concat()
+            .into_iter()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    fs::write(fleet.path("no.sig"), b"")?;
+    fs::write(fleet.path("no.crt"), b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")?;
+    fs::write(
+        fleet.path("two.crt"),
+        [fs::read(fleet.path("db.crt"))?, fs::read(fleet.path("other.crt"))?].concat(),
+    )?;
+    for (log, signature, certificate, why) in [
+        (&image_2, sig_3.as_str(), "db.crt", "is no signature over it by the key"),
+        (&image_3, &sig_2, "db.crt", "is no signature over it by the key"),
+        (&image_2, &sig_2, "other.crt", "is no signature over it by the key"),
+        (&image_2, "no.sig", "db.crt", "is no signature over it by the key"),
+        (&image_2, &sig_2, "no.crt", "no.crt is refused"),
+        (&image_2, &sig_2, "two.crt", "one certificate"),
+    ] {
+        let arguments = with(log, signature, certificate);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        fleet.ends(&arguments, 1, why)?;
+    }
+    let half = ["propose", "reference", "--name", "image 2", "--log", &image_2, "--signature", &sig_2];
+    fleet.ends(&[&half[..], &["--dir", "fleet", "--reason", "as agreed"]].concat(), 2, "--certificate")?;
+    let vouched = with(&image_2, &sig_2, "db.crt");
+    fleet.ok(&vouched.iter().map(String::as_str).collect::<Vec<_>>())?;
     fleet.carry_out()?;
     fleet.ends(
         &["propose", "policy", "--require", "blessed", "--dir", "fleet", "--reason", "as agreed"],

@@ -12,10 +12,14 @@ use bulla_appraisal::event_log::{EventLog, LOG_BYTES_MAX};
 use bulla_appraisal::replay::{PcrValues, replay, secure_boot};
 use bulla_approvals::action::Kind;
 use bulla_formats::trust::{Reference, TRUST_BYTES_MAX, TrustFile, fingerprint};
+use bulla_timestamps::certificates_in_pem;
 use clap::{Args, Subcommand};
+use rustls::pki_types::CertificateDer;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
+/// Longest file with a certificate, and with a signature, in bytes.
+const VOUCHER_BYTES_MAX: usize = 1 << 16;
 /// Longest name of a reference in bytes.
 const NAME_BYTES_MAX: usize = 128;
 /// PCRs that count unless others are named.
@@ -59,9 +63,52 @@ pub struct AddArgs {
     /// what user space measures into (8 to 15); a box must quote all of them
     #[arg(long, value_delimiter = ',', default_value = PCRS)]
     pcrs: Vec<u8>,
+    #[command(flatten)]
+    vouched: Vouched,
     /// Where to write the trust file; it may be the same
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+}
+
+/// Who vouches for an event log that was computed, beside the word of whoever hands it in.
+#[derive(Debug, Args)]
+pub struct Vouched {
+    /// Signature over the event log, as `cargo xtask image` leaves it: RSA (PKCS #1 v1.5) or ECDSA P-256, with SHA-256
+    #[arg(long, value_name = "FILE", requires = "certificate", requires = "log")]
+    signature: Option<PathBuf>,
+    /// PEM file of the certificate whose key must have signed it: db.crt of the image's Secure Boot keys
+    #[arg(long, value_name = "FILE", requires = "signature")]
+    certificate: Option<PathBuf>,
+}
+
+impl Vouched {
+    /// Refuses an event log that was not signed with the key of the certificate, if one is named. When it was issued, and
+    /// by whom, does not matter: whoever names the file believes this key.
+    fn check(&self, log: &Path, bytes: &[u8]) -> Result<(), Failure> {
+        let (Some(signature), Some(certificate)) = (&self.signature, &self.certificate) else {
+            return Ok(());
+        };
+        let refused = |path: &Path, why: &dyn std::fmt::Display| {
+            Failure::new(Exit::Refused, format!("{} is refused: {why}", path.display()))
+        };
+        let found = certificates_in_pem(&files::read(certificate, VOUCHER_BYTES_MAX)?)
+            .map_err(|error| refused(certificate, &error))?;
+        let [der] = <[Vec<u8>; 1]>::try_from(found)
+            .map_err(|_| refused(certificate, &"it must hold one certificate in PEM"))?;
+        let der = CertificateDer::from(der);
+        let key = webpki::EndEntityCert::try_from(&der).map_err(|error| refused(certificate, &error))?;
+        let signed = files::read(signature, VOUCHER_BYTES_MAX)?;
+        let by = [webpki::ring::RSA_PKCS1_2048_8192_SHA256, webpki::ring::ECDSA_P256_SHA256];
+        if by.into_iter().any(|how| key.verify_signature(how, bytes, &signed).is_ok()) {
+            return Ok(());
+        }
+        let why = format!(
+            "{} is no signature over it by the key in {}; take event log, signature and certificate from one image",
+            signature.display(),
+            certificate.display()
+        );
+        Err(refused(log, &why))
+    }
 }
 
 /// Arguments of `check`.
@@ -91,8 +138,11 @@ pub fn run(command: &ReferenceCommand) -> Result<Exit, Failure> {
 }
 
 fn read_log(path: &Path) -> Result<EventLog, Failure> {
-    let bytes = files::read(path, LOG_BYTES_MAX)?;
-    EventLog::parse(&bytes)
+    parse_log(path, &files::read(path, LOG_BYTES_MAX)?)
+}
+
+fn parse_log(path: &Path, bytes: &[u8]) -> Result<EventLog, Failure> {
+    EventLog::parse(bytes)
         .map_err(|error| Failure::new(Exit::Refused, format!("{} is no event log: {error}", path.display())))
 }
 
@@ -149,8 +199,10 @@ fn pcrs_json(values: &PcrValues) -> serde_json::Value {
 }
 
 /// The boot of an event log as a reference by these PCRs.
-pub fn reference_of(name: &str, log: &Path, wanted: &[u8]) -> Result<Reference, Failure> {
-    let values = replay(&read_log(log)?);
+pub fn reference_of(name: &str, log: &Path, wanted: &[u8], vouched: &Vouched) -> Result<Reference, Failure> {
+    let bytes = files::read(log, LOG_BYTES_MAX)?;
+    vouched.check(log, &bytes)?;
+    let values = replay(&parse_log(log, &bytes)?);
     let name = name.trim();
     if name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
         let why = format!("a reference has a name of 1 to {NAME_BYTES_MAX} bytes without control characters");
@@ -174,7 +226,7 @@ pub fn reference_of(name: &str, log: &Path, wanted: &[u8]) -> Result<Reference, 
 fn add(args: &AddArgs) -> Result<Exit, Failure> {
     not_by_hand([&args.trust, &args.out], Kind::Policy, "reference")?;
     let mut trust = read_trust(&args.trust)?;
-    let Reference { name, pcrs } = reference_of(&args.name, &args.log, &args.pcrs)?;
+    let Reference { name, pcrs } = reference_of(&args.name, &args.log, &args.pcrs, &args.vouched)?;
     if let Some(known) = trust.references.iter().find(|known| known.name == name || known.pcrs == pcrs) {
         let why = format!(
             "{} has a reference of that name or with these values already: {:?}",

@@ -93,6 +93,8 @@ pub struct ReferenceArgs {
     /// PCRs that count; see `bulla-fleet reference add`
     #[arg(long, value_delimiter = ',', default_value = reference::PCRS)]
     pcrs: Vec<u8>,
+    #[command(flatten)]
+    vouched: reference::Vouched,
     /// Name of a boot that is good no more
     #[arg(long, value_name = "NAME")]
     remove: Vec<String>,
@@ -222,7 +224,7 @@ pub fn reference(args: &ReferenceArgs) -> Result<Exit, Failure> {
         }
     }
     if let (Some(name), Some(log)) = (&args.name, &args.log) {
-        let boot = reference::reference_of(name, log, &args.pcrs)?;
+        let boot = reference::reference_of(name, log, &args.pcrs, &args.vouched)?;
         policy.boots.extend(Policy::of(&policy.policy(), &[boot]).boots);
     }
     args.proposal.lay(&desk, &roster, &Deed::Policy(policy))
