@@ -428,6 +428,12 @@ fn what_a_disk_holds_is_told_from_the_disk() {
         room.open().write_all_at(&vec![0; length as usize], at).unwrap();
         assert!(matches!(room.content(), Content::Box(_)), "{at}");
     }
+    // With both tables lost it is not taken for an empty disk.
+    room.with_a_box();
+    for at in [0, DISK - MIB] {
+        room.open().write_all_at(&[0; MIB as usize], at).unwrap();
+    }
+    assert_eq!(room.content(), Content::Other("the data of a box whose partition table is lost".to_owned()));
     assert!(matches!(content(Path::new("/nonexistent"), DISK), Content::Other(_)));
     let told = br#"{"blockdevices":[
         {"path":"/dev/zram0","model":null,"serial":null,"size":0,"rm":false,"ro":false,"tran":null,"type":"disk","log-sec":4096},

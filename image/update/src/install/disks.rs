@@ -3,9 +3,10 @@
 //! What a disk is, `lsblk` says (util-linux, of the verified root), as udev and the kernel know it. What is on it is read
 //! from the disk itself.
 //! Refuses: nothing; a disk that cannot be read is one that is in use by somebody else.
-//! Invariant: nothing is called empty of which a byte in the first or last mebibyte says otherwise.
+//! Invariant: nothing is called empty of which a byte in the first or last mebibyte says otherwise, or in which the data of a
+//! box would begin where it does.
 
-use super::layout::{DATA_NAME, is_ours};
+use super::layout::{DATA_NAME, DATA_START, is_ours};
 use crate::table::{MBR_SIGNATURE, Partition, SECTOR, Table};
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
@@ -20,6 +21,8 @@ const MIB: u64 = 1 << 20;
 pub const UNFINISHED: &[u8] = b"bulla: installation under way\n";
 /// Where that stands, in bytes.
 pub const UNFINISHED_AT: u64 = MIB - SECTOR;
+/// What an encrypted volume begins with (LUKS2 on-disk format, section 2.1).
+const LUKS: &[u8] = b"LUKS\xba\xbe";
 /// Memory and network that the kernel calls disks.
 const NO_DISKS: [&str; 5] = ["/dev/zram", "/dev/ram", "/dev/nbd", "/dev/loop", "/dev/md"];
 
@@ -163,6 +166,10 @@ fn look(disk: &File, bytes: u64) -> Result<Content> {
             Some(_) if is_ours(&partitions) => Content::Unfinished,
             _ => Content::Other(format!("a partition table with {} partitions", partitions.len())),
         });
+    }
+    let mut start = [0; LUKS.len()];
+    if disk.read_exact_at(&mut start, DATA_START).is_ok() && start == LUKS {
+        return Ok(Content::Other("the data of a box whose partition table is lost".to_owned()));
     }
     // What tells a file system, a table, a volume or an encrypted disk stands within these two.
     let blank = |edge: &[u8]| edge.iter().all(|byte| *byte == 0) || edge.iter().all(|byte| *byte == 0xff);

@@ -20,8 +20,11 @@ pub const MARGIN: u64 = MIB;
 /// The name of a data partition.
 pub const DATA_NAME: &str = "bulla-data";
 
+/// Where the data partition begins, behind the two slots.
+pub const DATA_START: u64 = MARGIN + ESP_BYTES + 2 * (ROOT_BYTES + VERITY_BYTES);
+
 /// The smallest disk that a box can run on, in bytes.
-pub const DISK_BYTES_MIN: u64 = 2 * MARGIN + ESP_BYTES + 2 * (ROOT_BYTES + VERITY_BYTES) + DATA_BYTES_MIN;
+pub const DISK_BYTES_MIN: u64 = DATA_START + DATA_BYTES_MIN + MARGIN;
 
 /// The numbers that tell one installed disk from another: random, made by the caller.
 #[derive(Debug, Clone, Copy)]
@@ -85,6 +88,7 @@ mod tests {
         let ids = Ids { uuids: [[1; 16], [2; 16], [3; 16], [4; 16]], volume: 0 };
         let ours = partitions(Release::parse("1.2.3").unwrap(), &[9; 32], &ids);
         assert_eq!(files.len(), ours.len());
+        assert_eq!(ours[4].start + ours[4].bytes, DATA_START);
         for (file, partition) in files.iter().zip(&ours) {
             let text = fs::read_to_string(file).unwrap();
             let mebibytes = format!("{}M", partition.bytes / MIB);
