@@ -219,6 +219,7 @@ fn leave_word(told: &Told) -> Result<()> {
     let mut file = File::create(Path::new(STICK).join(SAID))?;
     file.write_all(told.lines.as_bytes())?;
     file.sync_all()?;
+    drop(file);
     let status = Command::new("umount").arg(STICK).status()?;
     ensure!(status.success(), "it cannot be unmounted");
     Ok(())

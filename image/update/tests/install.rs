@@ -183,6 +183,11 @@ fn judged_by_others(path: &Path, room: &Room) {
         assert_eq!(on_boot_partition(path, loader), LOADER);
     }
     assert_eq!(on_boot_partition(path, "loader/loader.conf"), CONFIGURATION);
+    // A file without a date is one that firmware does not rename.
+    let listing =
+        Command::new("mdir").args(["-/", "-i", &format!("{}@@1M", path.display())]).output().unwrap();
+    let listing = String::from_utf8(listing.stdout).unwrap();
+    assert_eq!(listing.matches(" 1980-01-01 ").count(), 4 + 5 + 2 * 5, "{listing}");
     let boot = room.directory.path().join("boot.raw");
     let mut bytes = vec![0; 384 * MIB as usize];
     File::open(path).unwrap().read_exact_at(&mut bytes, MIB).unwrap();

@@ -10,7 +10,7 @@ use super::layout::ESP_BYTES;
 use crate::bundle::Bundle;
 use crate::esp::first_name;
 use anyhow::{Context, Result, ensure};
-use fatfs::{FatType, FileSystem, FormatVolumeOptions, FsOptions};
+use fatfs::{Date, DateTime, FatType, FileSystem, FormatVolumeOptions, FsOptions, Time, TimeProvider};
 use std::collections::BTreeMap;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
@@ -30,6 +30,23 @@ const LOADERS: [&str; 2] = ["EFI/systemd/systemd-bootx64.efi", "EFI/BOOT/BOOTX64
 /// Kernel images of systemd-boot.
 const FOLDERS: [&str; 5] = ["EFI", "EFI/BOOT", "EFI/systemd", "EFI/Linux", "loader"];
 
+/// The first day that FAT can name: every file is of it. Without a date firmware refuses to rename a file (EDK II: Invalid
+/// Parameter), and renaming is how systemd-boot counts the tries of an image.
+#[derive(Debug)]
+struct Beginning;
+static BEGINNING: Beginning = Beginning;
+const FIRST_DAY: Date = Date { year: 1980, month: 1, day: 1 };
+
+impl TimeProvider for Beginning {
+    fn get_current_date(&self) -> Date {
+        FIRST_DAY
+    }
+
+    fn get_current_date_time(&self) -> DateTime {
+        DateTime { date: FIRST_DAY, time: Time { hour: 0, min: 0, sec: 0, millis: 0 } }
+    }
+}
+
 /// A boot partition's blocks.
 #[derive(Default)]
 pub struct BootPartition {
@@ -47,13 +64,13 @@ impl BootPartition {
         let options = FormatVolumeOptions::new().volume_id(volume).volume_label(LABEL);
         let options = options.fat_type(FatType::Fat32).bytes_per_cluster(CLUSTER as u32);
         fatfs::format_volume(&mut partition, options).context("the boot partition cannot be made")?;
-        let disk = FileSystem::new(&mut partition, FsOptions::new())?;
+        let disk = FileSystem::new(&mut partition, FsOptions::new().time_provider(&BEGINNING))?;
         for folder in FOLDERS {
             disk.root_dir().create_dir(folder)?;
         }
         disk.unmount()?;
         partition.mend_folders()?;
-        let disk = FileSystem::new(&mut partition, FsOptions::new())?;
+        let disk = FileSystem::new(&mut partition, FsOptions::new().time_provider(&BEGINNING))?;
         let root = disk.root_dir();
         root.create_file("loader/loader.conf")?.write_all(configuration)?;
         for path in LOADERS {
