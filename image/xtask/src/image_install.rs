@@ -143,7 +143,8 @@ fn reset(story: &mut Story, machine: &Machine, tpm: &Path, desk: &Path) -> Resul
     running.wait_serial("stick-key is not that of the stick")?;
     running.wait_ready(Some(&desk.join("ca.pem")))?;
     running.power_off()?;
-    put("stick-key", &machine.read_from_stick("stick-key")?)?;
+    // What mtype prints comes without its line feed, which is part of the proof.
+    put("stick-key", &format!("{}\n", machine.read_from_stick("stick-key")?.trim_end()))?;
     let running = machine.start_with(tpm, Some(RESET))?;
     let seconds = running.wait_off()?;
     let said = machine.read_from(RESET, "result.txt")?;
