@@ -154,7 +154,7 @@ fn listed(ports: &[String]) -> String {
     if ports.is_empty() { "none".to_owned() } else { ports.join(", ") }
 }
 
-/// Has systemd-networkd take up what [`write`] has written.
+/// Has systemd-networkd take up what [`write()`] has written.
 ///
 /// # Errors
 /// It was not told, or refused.

@@ -1,7 +1,7 @@
 //! An image goes onto the disk of a machine, from a stick that starts by itself: the same signed bundle that updates a box,
 //! the boot loader, and a partition table of its own.
 //!
-//! Order of the steps, each on the disk before the next ([`write`]):
+//! Order of the steps, each on the disk before the next ([`mod@write`]):
 //! 1. if the disk was a box's: the key slots of its data are overwritten, so nobody opens them again;
 //! 2. the first sector goes, and with it whatever the disk started before; a mark says what is going on here;
 //! 3. the rest of the old tables goes; root, hashes and boot partition are written and read back from the disk;
