@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Which crates of the workspace a crate may depend on, for whatever purpose.
-const EDGES: [(&str, &[&str]); 28] = [
+const EDGES: [(&str, &[&str]); 30] = [
     ("bulla-timestamps", &[]),
     ("bulla-roughtime", &[]),
     ("bulla-formats", &["bulla-timestamps"]),
@@ -18,6 +18,8 @@ const EDGES: [(&str, &[&str]); 28] = [
     ("bulla-ledger", &["bulla-formats"]),
     ("bulla-keys", &["bulla-formats", "bulla-enrolment"]),
     ("bulla-manual", &["bulla-formats"]),
+    ("bulla-owner", &[]),
+    ("bulla-signer", &["bulla-keys", "bulla-manual"]),
     ("bulla-peers", &[]),
     ("bulla-page", &[]),
     ("bulla-intake", &["bulla-formats", "bulla-page"]),
@@ -34,6 +36,7 @@ const EDGES: [(&str, &[&str]); 28] = [
             "bulla-ledger",
             "bulla-keys",
             "bulla-manual",
+            "bulla-owner",
             "bulla-page",
             "bulla-peers",
             "bulla-roster",
@@ -54,7 +57,7 @@ const EDGES: [(&str, &[&str]); 28] = [
             "bulla-verifier-web",
         ],
     ),
-    ("bulla-hub", &["bulla-formats", "bulla-manual", "bulla-page", "bulla-protocol"]),
+    ("bulla-hub", &["bulla-formats", "bulla-manual", "bulla-owner", "bulla-page", "bulla-protocol"]),
     ("bulla-appraisal", &["bulla-formats"]),
     ("bulla-approvals", &["bulla-formats"]),
     ("bulla-ceremony", &["bulla-formats"]),
