@@ -157,7 +157,7 @@ fn the_journal_has_the_hubs_lines_with_their_fields() -> Result<()> {
     let script = "mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/journal && \
                   mount --bind \"$1\" /run/systemd/journal && exec \"$2\" serve --config hub.toml";
     let child = Command::new("unshare")
-        .args(["--mount", "sh", "-c", script, "sh"])
+        .args(["--mount", "--propagation", "slave", "sh", "-c", script, "sh"])
         .args([&place, &hub_program()?])
         .current_dir(hub.file(""))
         .env("JOURNAL_STREAM", format!("{}:{}", known.dev(), known.ino()))

@@ -111,7 +111,17 @@ fn systemd_networkd_does_what_the_settings_say() -> Result<()> {
     let script = directory.path().join("steps");
     fs::write(&script, STEPS)?;
     let ran = Command::new("unshare")
-        .args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "sh"])
+        .args([
+            "--mount",
+            "--propagation",
+            "slave",
+            "--net",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            "sh",
+        ])
         .arg(&script)
         .arg(directory.path())
         .arg(console_program()?)

@@ -41,7 +41,11 @@ impl Disk {
             "this test mounts file systems, which takes root: run it as root, or with sudo -E"
         );
         let directory = tempfile::Builder::new().prefix("bulla-disk-").tempdir()?;
+        // Programs of other tests begin mount namespaces of their own, which copy what is mounted. Below a shared mount their
+        // copies go with ours; else the file system would live on there, without power, and be what is mounted the next time.
+        run(Command::new("mount").arg("--bind").args([directory.path(); 2]), "mount")?;
         let mut disk = Disk { kind, bytes, mounted: false, directory };
+        run(Command::new("mount").arg("--make-shared").arg(disk.directory.path()), "mount")?;
         std::fs::create_dir(disk.mount_point())?;
         if kind == DiskKind::Ext4 {
             File::create(disk.image())?.set_len(bytes)?;
@@ -133,6 +137,11 @@ impl Drop for Disk {
             if !unmounted.is_ok_and(|status| status.success()) {
                 eprintln!("{} is still mounted", self.mount_point().display());
             }
+        }
+        let directory = self.directory.path();
+        let unmounted = Command::new("umount").arg("--lazy").arg(directory).status();
+        if !unmounted.is_ok_and(|status| status.success()) {
+            eprintln!("{} is still mounted on itself", directory.display());
         }
     }
 }
