@@ -92,7 +92,7 @@ pub(crate) enum Failure {
 }
 
 /// The objects that a TPM can lose; see [`KeyError::Lost`].
-const OBJECTS: [&str; 3] = ["attestation key", "storage key", "counter"];
+const OBJECTS: [&str; 3] = ["attestation key", "storage key", "rollback counter"];
 
 impl From<KeyError> for Failure {
     fn from(error: KeyError) -> Self {
@@ -225,7 +225,7 @@ mod tests {
         );
         let other = KeyError::OtherTpm { expected: "a".into(), found: "b".into() };
         assert!(matches!(there_and_back(other), KeyError::OtherTpm { .. }));
-        for object in OBJECTS {
+        for object in ["attestation key", "storage key", "rollback counter"] {
             let lost = there_and_back(KeyError::Lost { object });
             assert!(matches!(lost, KeyError::Lost { object: same } if same == object));
         }

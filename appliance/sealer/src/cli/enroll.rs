@@ -60,9 +60,7 @@ impl Onlookers<'_> {
             page.tell(progress);
         }
     }
-}
 
-impl Onlookers<'_> {
     fn say(&self, text: &str) {
         if let Some(screen) = self.screen {
             screen.progress(text);
