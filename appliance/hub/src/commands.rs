@@ -176,10 +176,10 @@ pub fn fsck(path: &Path, args: &FsckArgs, json: bool) -> Result<Exit, Failure> {
     let hub = Hub::open(path)?;
     let progress = Progress::new(json);
     let only = args.only.as_ref().map(|only| hub.origin_of(only)).transpose()?;
+    let wanted = |branch: &&BoxConfig| only.as_ref().is_none_or(|it| *it == branch.origin);
+    let branches: Vec<&BoxConfig> = hub.config.boxes.iter().filter(wanted).collect();
     let mut exit = Exit::Ok;
-    for branch in hub.config.boxes.iter().filter(|branch| only.as_ref().is_none_or(|it| *it == branch.origin))
-    {
-        let mut found = fsck::examine(&hub, &branch.origin)?;
+    fsck::examine(&hub, &branches, &progress, |branch, mut found| -> Result<(), Failure> {
         let state = match hub.index.known(&branch.origin)? {
             Some(id) => hub.index.state(id)?,
             None => Default::default(),
@@ -209,7 +209,8 @@ pub fn fsck(path: &Path, args: &FsckArgs, json: bool) -> Result<Exit, Failure> {
         for damage in &found.damage {
             progress.complain(&format!("{}: {damage}", branch.name));
         }
-    }
+        Ok(())
+    })?;
     Ok(exit)
 }
 

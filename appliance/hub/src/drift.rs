@@ -135,9 +135,6 @@ pub fn of(hub: &Hub, branch: &BoxConfig, progress: &Progress) -> Result<Drift, H
             bar.set_position(drift.entries);
         }
     }
-    if let Some(bar) = bar {
-        bar.finish_and_clear();
-    }
     Ok(drift)
 }
 

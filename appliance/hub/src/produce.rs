@@ -123,9 +123,6 @@ pub fn run(hub: &Hub, list: &Path, out: &Path, progress: &Progress) -> Result<Ma
             bar.set_position(end as u64);
         }
     }
-    if let Some(bar) = bar {
-        bar.finish_and_clear();
-    }
     Ok(made)
 }
 

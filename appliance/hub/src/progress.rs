@@ -4,7 +4,7 @@
 //! Refuses to do: mix bars into a file or a pipe, or let text from boxes steer a terminal.
 //! Invariant: a line that cannot be written is dropped; nothing fails because of it.
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressFinish, ProgressStyle};
 use log::{Level, Record};
 use serde_json::{Map, Value};
 use std::io::{self, IsTerminal as _, Write as _};
@@ -61,10 +61,11 @@ impl Progress {
         journal.journal_send(&record.args(format_args!("{line}")).build()).is_ok()
     }
 
-    /// A bar of a pull.
+    /// A bar of a log; it goes when it is dropped.
     pub fn bar(&self, name: &str, from: u64, to: u64) -> Option<ProgressBar> {
         let bars = self.bars.as_ref()?;
-        let bar = bars.add(ProgressBar::new(to).with_position(from));
+        let bar = ProgressBar::new(to).with_position(from).with_finish(ProgressFinish::AndClear);
+        let bar = bars.add(bar);
         if let Ok(style) = ProgressStyle::with_template(STYLE) {
             bar.set_style(style);
         }

@@ -152,8 +152,5 @@ fn log(
         }
         hub.index.step(id, &state, Some(&auditor.save()), &rows, now_millis())?;
     }
-    if let Some(bar) = bar {
-        bar.finish_and_clear();
-    }
     Ok(size)
 }

@@ -271,6 +271,48 @@ fn an_archive_that_was_tampered_with_is_noticed() {
 }
 
 #[test]
+fn many_logs_are_examined_at_a_time_and_told_in_order() {
+    let logs: Vec<(String, Log, StandIn)> = (1..=6_u8)
+        .map(|seed| {
+            // The first takes longest.
+            let log = log(seed, if seed == 1 { 1_500 } else { 20 * u64::from(seed) });
+            let one = StandIn::start();
+            one.serve(Served::of(&log));
+            (format!("box-{seed}"), log, one)
+        })
+        .collect();
+    let sources: Vec<[(&StandIn, bool); 1]> = logs.iter().map(|(_, _, one)| [(one, false)]).collect();
+    let boxes: Vec<_> =
+        logs.iter().zip(&sources).map(|((name, log, _), sources)| (&**name, log, &sources[..])).collect();
+    for threads in ["threads = 1", "threads = 3", "threads = 64"] {
+        let pull = format!("at_once = 2\nstep_bundles = 1\ntimeout_seconds = 10\n{threads}\n");
+        let hub = TestHub::with(&boxes, &pull);
+        assert_eq!(hub.pull().0, 0);
+        let told = |code: i32| {
+            let (ended, lines) = hub.lines(&["fsck"]);
+            let names: Vec<&str> = lines.iter().map(|line| line["box"].as_str().unwrap()).collect();
+            assert_eq!(names, ["box-1", "box-2", "box-3", "box-4", "box-5", "box-6"], "{threads}");
+            let sizes: Vec<_> = lines.iter().map(|line| line["entries"].as_u64().unwrap()).collect();
+            assert_eq!(ended, code, "{threads}: {lines:?}");
+            (sizes, lines)
+        };
+        let (sizes, _) = told(0);
+        assert_eq!(sizes, logs.iter().map(|(_, log, _)| log.size()).collect::<Vec<_>>());
+        // One is bent and one has lost its entries: each is told of by its own name, and the others are sound.
+        let bundle = TileCoordinate::entries(0, logs[4].1.size() as u16).unwrap();
+        std::fs::remove_file(hub.archived(4, &bundle.path())).unwrap();
+        let path = hub.archived(1, "checkpoint");
+        let mut bent = std::fs::read(&path).unwrap();
+        bent[20] ^= 1;
+        std::fs::write(&path, &bent).unwrap();
+        let (_, lines) = told(1);
+        let damaged: Vec<_> = lines.iter().filter(|line| line["damage"] != serde_json::json!([])).collect();
+        let damaged: Vec<_> = damaged.iter().map(|line| line["box"].as_str().unwrap()).collect();
+        assert_eq!(damaged, ["box-2", "box-5"], "{threads}: {lines:?}");
+    }
+}
+
+#[test]
 fn a_log_that_was_given_up_and_goes_on_is_told() {
     let one = StandIn::start();
     let a = log(1, 100);
