@@ -36,7 +36,7 @@ const COMPLAINTS: usize = 64;
 /// Examines the logs of `branches`, and hands each to `tell`, in this order.
 ///
 /// # Errors
-/// The hub's own disk, or what `tell` says; what was complete before is told, and the other logs are given up.
+/// The hub's own disk, or what `tell` says: nothing more is told then, and the other logs are given up.
 pub fn examine<E: From<HubError>>(
     hub: &Hub,
     branches: &[&BoxConfig],
