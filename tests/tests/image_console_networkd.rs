@@ -66,8 +66,14 @@ wanted route6 ip -6 route show default
 wanted servers sh -c 'cat /run/systemd/netif/links/* | grep -e ^DNS= -e ^NTP='
 
 # Where the kernel has no VLANs, cables of the same names stand for their interfaces: networkd says that they are not
-# what they should be, and does everything else.
-stand_in() { [ $vlans = yes ] || { ip link add "$1" type veth peer name "far$1" && ip link set "far$1" up; }; }
+# what they should be, and does everything else. It has to have heard of the cable before it reads the settings: news of a
+# link whose kind is not its VLAN's is thrown away whole, and a link that it has not heard of yet would never be set up.
+stand_in() {
+    [ $vlans = yes ] && return 0
+    ip link add "$1" type veth peer name "far$1"
+    ip link set "far$1" up
+    wanted heard sh -c "networkctl list --no-legend --no-pager | grep -w $1 | grep -v -w -e pending -e initialized" >$dir/heard
+}
 vlans=no
 if ip link add link lan0 name probe0 type vlan id 9 2>/dev/null; then
     ip link delete probe0
