@@ -30,7 +30,7 @@ use challenge::Trust;
 use flights::{Flight, Flights};
 use log::Log;
 use own::{Held, Own};
-use peers::Peers;
+use peers::{Mark, Peers};
 use std::collections::BTreeSet;
 
 /// A pause that doubles, with jitter.
@@ -140,12 +140,13 @@ struct Peer {
     trust: Trust,
     /// Only heads are exchanged with it.
     heads_only: bool,
+    mark: Mark,
 }
 
 impl Peer {
     fn new(name: &Name) -> Self {
         let (log, held, trust) = (Log::nothing(name.clone()), Held::default(), Trust::default());
-        Peer { link: Link::default(), log, held, trust, heads_only: false }
+        Peer { link: Link::default(), log, held, trust, heads_only: false, mark: Mark::none() }
     }
 
     /// When it is to be looked at again; what is past counts no more.

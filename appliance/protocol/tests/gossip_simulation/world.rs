@@ -10,7 +10,7 @@ use crate::{Fault, Options};
 use bulla_formats::hash::Hash;
 use bulla_formats::witness::Role;
 use bulla_protocol::gossip::{GossipEvent, Head, Name};
-use std::cmp::Reverse;
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 /// Which invariant, and how.
@@ -142,14 +142,40 @@ pub struct Truth {
     pub quoted: BTreeMap<(usize, u64, usize), u64>,
 }
 
+/// Something that is to happen; the greatest is the first, and of two at a time the one that was planned first.
+struct Planned {
+    at: u64,
+    order: u64,
+    what: Box<Happening>,
+}
+
+impl Ord for Planned {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.at, other.order).cmp(&(self.at, self.order))
+    }
+}
+
+impl PartialOrd for Planned {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Planned {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Planned {}
+
 pub struct World {
     pub rng: Rng,
     pub options: Options,
     pub weather: Weather,
     pub now: u64,
     order: u64,
-    queue: BinaryHeap<Reverse<(u64, u64)>>,
-    happenings: BTreeMap<u64, Box<Happening>>,
+    queue: BinaryHeap<Planned>,
     pub names: Vec<Name>,
     pub members: Vec<Member>,
     /// When each box's machine is to be told that time has passed; `u64::MAX` for never.
@@ -195,7 +221,6 @@ impl World {
             now: 0,
             order: 0,
             queue: BinaryHeap::new(),
-            happenings: BTreeMap::new(),
             names,
             members,
             wakes: vec![u64::MAX; boxes],
@@ -254,8 +279,8 @@ impl World {
 
     pub fn plan(&mut self, after: u64, what: Happening) {
         self.order += 1;
-        self.queue.push(Reverse((self.now + after, self.order)));
-        self.happenings.insert(self.order, Box::new(what));
+        let what = Box::new(what);
+        self.queue.push(Planned { at: self.now + after, order: self.order, what });
     }
 
     pub fn is_honest(&self, place: usize) -> bool {
@@ -300,18 +325,17 @@ impl World {
     pub fn go(&mut self) -> Result<(), Broken> {
         let end = self.weather.rough + self.weather.calm;
         loop {
-            let wakes = self.wakes.iter().copied().enumerate();
-            let (first, wake) = wakes.min_by_key(|(_, at)| *at).expect("there are boxes");
-            let next = self.queue.peek().map_or(u64::MAX, |Reverse((at, _))| *at);
+            let wake = self.wakes.iter().copied().min().expect("there are boxes");
+            let next = self.queue.peek().map_or(u64::MAX, |planned| planned.at);
             if wake.min(next) > end {
                 break;
             }
             if wake < next {
                 self.now = self.now.max(wake);
+                let first = self.wakes.iter().position(|at| *at == wake).expect("it is one of them");
                 self.drive(first, GossipEvent::Tick)?;
-            } else if let Some(Reverse((at, order))) = self.queue.pop() {
+            } else if let Some(Planned { at, what, .. }) = self.queue.pop() {
                 self.now = at;
-                let what = self.happenings.remove(&order).expect("it was planned");
                 self.happen(*what)?;
             }
         }
