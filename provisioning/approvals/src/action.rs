@@ -54,6 +54,8 @@ pub enum Kind {
     Anchors = 11,
     /// Which boots are good, and what a seal must meet, from now on.
     Policy = 12,
+    /// Which configuration file each of these boxes goes by from now on.
+    Configuration = 13,
     /// Members get the enrolment of a log that they may begin by themselves when the one in use is lost.
     Stage = 20,
 }
@@ -75,6 +77,7 @@ impl Kind {
             Kind::Hubs => "hubs",
             Kind::Anchors => "anchors",
             Kind::Policy => "policy",
+            Kind::Configuration => "configuration",
             Kind::Stage => "stage",
         }
     }

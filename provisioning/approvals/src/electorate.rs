@@ -117,7 +117,8 @@ impl Electorate {
             | Kind::Replace
             | Kind::Hubs
             | Kind::Anchors
-            | Kind::Policy => bench.needed.max(2).min(bench.people.len()),
+            | Kind::Policy
+            | Kind::Configuration => bench.needed.max(2).min(bench.people.len()),
         };
         Ok((bench, needed))
     }

@@ -8,7 +8,7 @@
 
 use crate::desk::{Desk, ROSTER, short};
 use crate::exit::{Exit, Failure};
-use crate::files;
+use crate::{configuration, files};
 use bulla_approvals::action::Change;
 use bulla_roster::RosterRefusal;
 use clap::Args;
@@ -39,8 +39,8 @@ pub fn run(args: &ApplyArgs) -> Result<Exit, Failure> {
     let (mut done, mut waits) = (0, false);
     for action in desk.actions(args.action.as_deref())? {
         let name = short(&action);
-        match roster.would(&action, now) {
-            Ok(_) => {}
+        let deed = match roster.would(&action, now) {
+            Ok(deed) => deed,
             Err(refusal) if args.action.is_some() => return Err(refusal.into()),
             // Of what was carried out or overtaken long ago nobody needs to hear each time.
             Err(refusal) if ["used", "expired"].contains(&refusal.code()) => continue,
@@ -53,7 +53,7 @@ pub fn run(args: &ApplyArgs) -> Result<Exit, Failure> {
                 ));
                 continue;
             }
-        }
+        };
         let electorate = roster.electorate();
         let (_, needed) = electorate.quorum(action.kind, action.overriding).map_err(RosterRefusal::from)?;
         let (names, approvals): (Vec<_>, Vec<_>) = desk.approvals(&roster, &action)?.into_iter().unzip();
@@ -82,6 +82,7 @@ pub fn run(args: &ApplyArgs) -> Result<Exit, Failure> {
             }
             continue;
         }
+        configuration::keep(&desk, &args.dir, &deed)?;
         let mut next = roster.clone();
         let number = next.apply(Change::new(action.clone(), approvals), now)?.number;
         let bytes = next.encode();

@@ -8,7 +8,7 @@ use crate::ask::ask;
 use crate::desk::{Desk, short};
 use crate::exit::{Exit, Failure};
 use crate::seen::Seen;
-use crate::{files, person};
+use crate::{configuration, files, person};
 use bulla_approvals::action::Approval;
 use bulla_formats::der::Octets32;
 use bulla_formats::trust::{TRUST_BYTES_MAX, TrustFile};
@@ -90,6 +90,7 @@ pub fn run(args: &ApproveArgs) -> Result<Exit, Failure> {
         }
         let so_far = if names.is_empty() { "nobody yet".to_owned() } else { names.join(", ") };
         crate::say(&roster.describe(&action, &deed));
+        configuration::show(&desk, &deed)?;
         crate::say(&format!("  approved  by {so_far}; {needed} needed\n"));
         asked = true;
         if !args.yes && !ask(&format!("{}, do you approve?", person.name))? {

@@ -5,13 +5,16 @@
 //! Invariants: nothing in it is secret; a roster in it that is newer than the fleet's own shows that the fleet's came
 //! back from a backup, and then nothing is proposed or carried out until it has caught up.
 
+use crate::configuration::FILE_BYTES_MAX;
 use crate::exit::{Exit, Failure};
 use crate::files;
 use bulla_approvals::action::{ACTION_BYTES_MAX, Action, Approval, CHANGE_BYTES_MAX};
+use bulla_formats::hash::{Hash, sha256};
 use bulla_roster::RosterRefusal;
 use bulla_roster::roster::{ROSTER_BYTES_MAX, Roster};
 use std::fs;
 use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
 
 /// Name of the roster in the fleet directory and in the exchange directory.
 pub const ROSTER: &str = "roster";
@@ -36,6 +39,10 @@ fn decode_roster(path: &Path, bytes: &[u8]) -> Result<Roster, Failure> {
         let why = format!("{} is refused ({}): {refusal}", path.display(), refusal.code());
         Failure::new(Exit::Refused, why)
     })
+}
+
+fn configuration_name(hash: &Hash) -> String {
+    format!("configuration-{}.toml", &hash.to_string()[..16])
 }
 
 /// The first 16 digits of an action's hash: how people call it.
@@ -108,6 +115,27 @@ impl Desk {
     pub fn lay_approval(&self, action: &Action, approval: &Approval) -> Result<(), Failure> {
         let of = &hex::encode(*approval.key)[..16];
         files::write(&self.dir.join(format!("approval-{}-of-{of}", short(action))), &approval.encode())
+    }
+
+    /// Lays out a configuration file, for whoever approves it to read.
+    pub fn lay_configuration(&self, bytes: &[u8]) -> Result<(), Failure> {
+        files::write(&self.dir.join(configuration_name(&sha256(&[bytes]))), bytes)
+    }
+
+    /// The configuration file with this hash.
+    ///
+    /// # Errors
+    /// It is not here, or the file under its name is another one.
+    pub fn configuration(&self, hash: &Hash) -> Result<Zeroizing<Vec<u8>>, Failure> {
+        let path = self.dir.join(configuration_name(hash));
+        let found = files::read_if_there(&path, FILE_BYTES_MAX)?;
+        found.filter(|bytes| sha256(&[bytes]) == *hash).ok_or_else(|| {
+            let why = format!(
+                "{} is not there, or is not what was proposed (sha256:{hash}): lay it there again",
+                path.display()
+            );
+            Failure::new(Exit::Refused, why)
+        })
     }
 
     /// Lays out an approved action for the box that carries it out, and keeps a copy in the fleet directory `dir`; whether

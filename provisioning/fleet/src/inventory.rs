@@ -197,6 +197,9 @@ fn show(args: &ShowArgs) -> Result<Exit, Failure> {
             content.sequence
         ));
     }
+    if let Some((version, file)) = &listed.configuration {
+        crate::say(&format!("configuration    sha256:{}, by version {version}\n", hex::encode(**file)));
+    }
     for stone in &listed.tombstones {
         let said = &stone.revocation;
         let pardoned =
@@ -235,6 +238,7 @@ fn about(roster: &Roster, listed: &Listed) -> Vec<String> {
         Deed::Replace(said) => said.ek_spki_sha256 == *ek || said.successor == *ek,
         // What a box does itself is no version of the roster.
         Deed::Operators { .. } | Deed::Hubs(_) | Deed::Anchors(_) | Deed::Policy(_) | Deed::AtBox(_) => false,
+        Deed::Configuration(configured) => configured.iter().any(|one| one.ek_spki_sha256 == *ek),
         Deed::Cards(cards) => {
             let of_it = |origin: &str| listed.all_logs().any(|log| log.origin == origin);
             cards.iter().any(|card| of_it(card.origin().as_str()))
@@ -284,6 +288,10 @@ fn to_json(listed: &Listed) -> Value {
             "fingerprint": card.fingerprint(),
             "sequence": card.content().sequence,
             "addresses": card.content().addresses,
+        })),
+        "configuration": listed.configuration.as_ref().map(|(version, file)| json!({
+            "file": format!("sha256:{}", hex::encode(**file)),
+            "rosterVersion": version,
         })),
         "tombstones": tombstones,
     })

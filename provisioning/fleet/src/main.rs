@@ -11,6 +11,7 @@ mod attend;
 mod authority;
 mod backup;
 mod cards;
+mod configuration;
 mod desk;
 mod enrolments;
 mod exchange;

@@ -6,7 +6,7 @@
 use crate::cards::{self, Cards};
 use crate::desk::{Desk, short};
 use crate::exit::{Exit, Failure};
-use crate::{files, random, terms};
+use crate::{configuration, files, random, terms};
 use bulla_approvals::action::{Action, Target};
 use bulla_approvals::at_box::{ASK_BYTES_MAX, Ask};
 use bulla_ceremony::wire::Card;
@@ -64,6 +64,8 @@ pub enum ProposeCommand {
     Reference(terms::ReferenceArgs),
     /// A hub of the fleet: whom boxes let in, and whose leases they take
     Hub(terms::HubArgs),
+    /// Boxes go by these configuration files
+    Configuration(configuration::ConfigurationArgs),
     /// A box does what it has asked for (`bulla-box approval ask`), and its own log records it
     Box(AtBoxArgs),
 }
@@ -175,6 +177,7 @@ pub fn run(command: &ProposeCommand) -> Result<Exit, Failure> {
         ProposeCommand::Policy(args) => terms::policy(args),
         ProposeCommand::Reference(args) => terms::reference(args),
         ProposeCommand::Hub(args) => terms::hub(args),
+        ProposeCommand::Configuration(args) => configuration::propose(args),
         ProposeCommand::Box(args) => at_box(args),
     }
 }

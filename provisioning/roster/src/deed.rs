@@ -29,6 +29,8 @@ pub const ENROL_MAX: usize = 64;
 pub const STAGED_MAX: usize = 64;
 /// Longest serial number, model or branch in bytes.
 pub const FIELD_BYTES_MAX: usize = 64;
+/// Most boxes that get a configuration at once.
+pub const CONFIGURED_MAX: usize = 4096;
 /// Most cards in one action.
 pub const CARDS_MAX: usize = 64;
 /// Most logs that one revocation names.
@@ -110,6 +112,15 @@ pub struct Replacement {
     pub logs: Vec<HeldLog>,
 }
 
+/// Which configuration file a box goes by.
+#[derive(AsnType, Decode, Encode, Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Configured {
+    /// The box.
+    pub ek_spki_sha256: Octets32,
+    /// SHA-256 of the file, byte for byte; `None`: the one that lies on the box counts again.
+    pub file: Option<Octets32>,
+}
+
 /// What an action does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Deed {
@@ -144,6 +155,8 @@ pub enum Deed {
     Anchors(Anchors),
     /// Which boots are good, and what a seal must meet.
     Policy(Policy),
+    /// Which configuration file each of these boxes goes by.
+    Configuration(Vec<Configured>),
     /// A box carries it out, and no version of the roster comes of it.
     AtBox(BoxAction),
 }
@@ -181,6 +194,7 @@ impl Deed {
             Kind::Hubs => Deed::Hubs(read(parameters)?),
             Kind::Anchors => Deed::Anchors(read(parameters)?),
             Kind::Policy => Deed::Policy(read(parameters)?),
+            Kind::Configuration => Deed::Configuration(read(parameters)?),
             Kind::Box => Deed::AtBox(BoxAction::decode(parameters).map_err(RosterRefusal::parameters)?),
         };
         deed.check()?;
@@ -198,6 +212,7 @@ impl Deed {
             Deed::Hubs(hubs) => der::encode(hubs),
             Deed::Anchors(anchors) => der::encode(anchors),
             Deed::Policy(policy) => der::encode(policy),
+            Deed::Configuration(configured) => der::encode(configured),
             Deed::AtBox(action) => action.encode(),
             Deed::Operators { cards, needed } => {
                 let cards = cards.iter().map(|card| der::encode(card).into()).collect();
@@ -226,6 +241,7 @@ impl Deed {
             Deed::Hubs(_) => Kind::Hubs,
             Deed::Anchors(_) => Kind::Anchors,
             Deed::Policy(_) => Kind::Policy,
+            Deed::Configuration(_) => Kind::Configuration,
             Deed::AtBox(_) => Kind::Box,
         }
     }
@@ -254,6 +270,15 @@ impl Deed {
             Deed::Hubs(hubs) => check_hubs(hubs),
             Deed::Anchors(anchors) => anchors.authorities().map(drop),
             Deed::Policy(policy) => policy.check(),
+            Deed::Configuration(configured) => {
+                count("boxes", configured.len(), CONFIGURED_MAX)?;
+                match configured.is_sorted_by(|one, next| one.ek_spki_sha256 < next.ek_spki_sha256) {
+                    true => Ok(()),
+                    false => Err(RosterRefusal::parameters(
+                        "boxes are not in ascending order, or one is named twice",
+                    )),
+                }
+            }
         }
     }
 }

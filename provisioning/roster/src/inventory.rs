@@ -83,6 +83,8 @@ pub struct Listed {
     pub tombstones: Vec<Tombstone>,
     /// The card of its last log, once people have approved one.
     pub card: Option<PeerCard>,
+    /// Which configuration file it goes by, and which version of the roster said so; `None`: the one that lies on it.
+    pub configuration: Option<(u64, Octets32)>,
     /// What it was before it was held back.
     before_quarantine: Option<State>,
 }
@@ -226,6 +228,9 @@ impl Inventory {
             }
             Deed::Operators { .. } | Deed::Anchors(_) | Deed::Policy(_) => Ok(()),
             Deed::Hubs(hubs) => self.check_hubs(hubs),
+            Deed::Configuration(configured) => configured.iter().try_for_each(|one| {
+                self.one_of(&one.ek_spki_sha256, &[State::Expected, State::Enrolled]).map(drop)
+            }),
             Deed::Cards(cards) => self.check_cards(cards),
             Deed::Replace(replacement) => {
                 self.check_revoke(&replacement.as_revocation(&[]))?;
@@ -403,6 +408,7 @@ impl Inventory {
                         staged: Vec::new(),
                         tombstones: Vec::new(),
                         card: None,
+                        configuration: None,
                         before_quarantine: None,
                     };
                     self.boxes.insert(row.ek_spki_sha256, listed);
@@ -454,6 +460,13 @@ impl Inventory {
                 self.serials.extend(serial);
             }
             Deed::Operators { .. } | Deed::Hubs(_) | Deed::Anchors(_) | Deed::Policy(_) | Deed::AtBox(_) => {}
+            Deed::Configuration(configured) => {
+                for one in configured {
+                    if let Some(listed) = self.boxes.get_mut(&one.ek_spki_sha256) {
+                        listed.configuration = one.file.map(|file| (version, file));
+                    }
+                }
+            }
             Deed::Cards(cards) => {
                 for card in cards {
                     let Some(ek) =
@@ -483,6 +496,7 @@ impl Inventory {
             // One that had left before may share its number with a box that has not.
             free = (!listed.state.has_left()).then(|| listed.row.serial.clone());
             listed.before_quarantine = None;
+            listed.configuration = None;
             if revocation.cause == Cause::Compromise {
                 listed.take_up(None, version);
             }

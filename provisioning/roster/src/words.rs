@@ -175,6 +175,22 @@ pub(crate) fn describe(roster: &Roster, action: &Action, deed: &Deed) -> String 
             let before = roster.terms().policy.as_ref().map(|(_, policy)| policy);
             policy_in_words(before, policy, &mut line);
         }
+        Deed::Configuration(configured) => {
+            for one in configured {
+                line(format_args!("  box       {}", named(&one.ek_spki_sha256)));
+                let before =
+                    roster.inventory().get(&one.ek_spki_sha256).and_then(|listed| listed.configuration);
+                if let Some((version, file)) = before {
+                    line(format_args!("    goes      sha256:{} of version {version}", hex::encode(*file)));
+                }
+                match &one.file {
+                    Some(file) => line(format_args!("    file      sha256:{}", hex::encode(**file))),
+                    None => {
+                        line(format_args!("    file      THE ONE THAT LIES ON THE BOX, whatever it says"))
+                    }
+                }
+            }
+        }
         Deed::Operators { cards, needed } => {
             if cards.is_empty() {
                 line(format_args!("  NO OPERATORS ANY MORE: the custodians decide from then on"));

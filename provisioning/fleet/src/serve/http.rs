@@ -1,4 +1,4 @@
-//! The registrar's listener: TLS 1.3, four routes, DER in and out.
+//! The registrar's listener: TLS 1.3, DER in and out; configuration files as they are.
 //!
 //! Refuses to do: speak to anybody without a limit on connections, time and bytes; give reasons for its own faults.
 //! Invariant: the binding that a challenge is made for is that of the very connection it leaves through.
@@ -51,6 +51,7 @@ fn router(office: Shared) -> Router {
         .route("/v1/enrolments/evidence", post(prove).layer(DefaultBodyLimit::max(EVIDENCE_BYTES_MAX)))
         .route("/v1/enrolments/{transcript}", get(poll))
         .route("/v1/roster", post(roster).layer(DefaultBodyLimit::max(ROSTER_REQUEST_BYTES_MAX)))
+        .route("/v1/configurations/{sha256}", get(configuration))
         .route("/healthz", get(|| async { "ok\n" }))
         .with_state(office)
 }
@@ -85,6 +86,21 @@ async fn roster(
             let sentence: String = sentence.chars().filter(|c| !c.is_control()).collect();
             crate::say(&format!("refused (roster): {sentence}\n"));
             problem(StatusCode::FORBIDDEN, "roster", &sentence)
+        }
+        Err(response) => response,
+    }
+}
+
+/// Whoever knows the hash, from the roster, may have the file: there is nothing secret in it.
+async fn configuration(State(office): State<Shared>, Path(sha256): Path<String>) -> Response {
+    let digits = hex::decode(&sha256).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
+    let Some(digits) = digits else {
+        return problem(StatusCode::BAD_REQUEST, "malformed", "a SHA-256 is 64 hex digits");
+    };
+    match decided(office, move |office| office.configuration(&Hash(digits))).await {
+        Ok(Some(bytes)) => ([(header::CONTENT_TYPE, "application/toml")], bytes).into_response(),
+        Ok(None) => {
+            problem(StatusCode::NOT_FOUND, "not-found", "there is no configuration file with this hash")
         }
         Err(response) => response,
     }

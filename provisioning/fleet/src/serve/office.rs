@@ -5,6 +5,7 @@
 
 use super::Demands;
 use crate::cards::Cards;
+use crate::configuration;
 use crate::desk::read_roster;
 use crate::enrolments::Shelf;
 use crate::exit::{Exit, Failure};
@@ -40,6 +41,8 @@ pub struct Office {
     shelf: Shelf,
     cards: Cards,
     roster: Copied,
+    /// The fleet directory.
+    fleet: PathBuf,
     /// Requests by the endorsement key they name, oldest first.
     unproven: BTreeMap<OctetString, VecDeque<Hash>>,
 }
@@ -128,6 +131,7 @@ impl Office {
             shelf,
             cards: Cards::open(fleet),
             roster,
+            fleet: fleet.to_owned(),
             unproven: BTreeMap::new(),
         };
         let _lock = office.shelf.lock()?;
@@ -195,6 +199,11 @@ impl Office {
         }
         let told = delivery::tell(roster, content.known.as_ref(), &self.cards.moved(roster)?);
         Ok(told.map_err(|refusal| format!("the roster is another one ({}): {refusal}", refusal.code())))
+    }
+
+    /// The configuration file with this hash.
+    pub fn configuration(&mut self, hash: &Hash) -> Result<Option<Vec<u8>>, Failure> {
+        configuration::kept(&self.fleet, hash)
     }
 
     /// A box answers its challenge.

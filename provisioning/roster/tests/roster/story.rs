@@ -7,7 +7,7 @@ use crate::common::{
 use bulla_approvals::action::{Action, Change, Kind};
 use bulla_formats::der::Octets32;
 use bulla_formats::trust::{Policy, TrustFile};
-use bulla_roster::deed::{Cause, Deed, Replacement, Revocation, Row};
+use bulla_roster::deed::{Cause, Configured, Deed, Replacement, Revocation, Row};
 use bulla_roster::inventory::State;
 use bulla_roster::roster::Roster;
 use bulla_roster::terms::{Anchors, Terms};
@@ -519,6 +519,42 @@ fn the_terms_are_what_people_said_last_and_what_they_said_then() {
     apply(&mut roster, &Deed::Policy(lenient)).unwrap();
     apply(&mut roster, &Deed::Anchors(nobody)).unwrap();
     assert_eq!(refused(&roster, &Deed::Policy(policy())), "unprovable");
+}
+
+#[test]
+fn a_box_goes_by_the_file_that_was_said_last() {
+    let mut roster = busy();
+    let of = |roster: &Roster, number| roster.inventory().get(&ek(number)).unwrap().configuration;
+    let say = |roster: &mut Roster, number, file: Option<u8>| {
+        let file = file.map(|byte| Octets32::new([byte; 32]));
+        apply(roster, &Deed::Configuration(vec![Configured { ek_spki_sha256: ek(number), file }]))
+    };
+    assert_eq!(of(&roster, 1), None);
+    let before = roster.version().number;
+    say(&mut roster, 1, Some(7)).unwrap();
+    // One that is only expected finds it when it has become a member.
+    say(&mut roster, 2, Some(8)).unwrap();
+    assert_eq!(of(&roster, 1), Some((before + 1, Octets32::new([7; 32]))));
+    let deed = Deed::Configuration(vec![Configured { ek_spki_sha256: ek(1), file: None }]);
+    let said = roster.describe(&action(&roster, &deed), &deed);
+    assert!(
+        said.contains(&format!("goes      sha256:{} of version {}", "07".repeat(32), before + 1)),
+        "{said}"
+    );
+    assert!(said.contains("THE ONE THAT LIES ON THE BOX"), "{said}");
+    // Being held back, and a new log, change nothing of it; leaving does.
+    apply(&mut roster, &Deed::Quarantine(named(1))).unwrap();
+    assert_eq!(say(&mut roster, 1, Some(9)).unwrap_err().code(), "wrong-state");
+    apply(&mut roster, &Deed::Release(named(1))).unwrap();
+    apply(&mut roster, &Deed::Enrol(vec![enrolment(1, 5)])).unwrap();
+    assert_eq!(of(&roster, 1), Some((before + 1, Octets32::new([7; 32]))));
+    assert_eq!(Roster::decode(&roster.encode()).unwrap().inventory(), roster.inventory());
+    say(&mut roster, 1, None).unwrap();
+    assert_eq!(of(&roster, 1), None);
+    apply(&mut roster, &Deed::Revoke(revocation(2, Cause::Retirement, Vec::new()))).unwrap();
+    assert_eq!(of(&roster, 2), None);
+    apply(&mut roster, &Deed::Pardon(named(2))).unwrap();
+    assert_eq!(of(&roster, 2), None, "it begins anew");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use bulla_formats::der::{self, Octets32};
 use bulla_formats::note::SignedNote;
 use bulla_formats::peer::card::PeerCard;
 use bulla_formats::witness::Role;
-use bulla_roster::deed::{Cause, Deed, Replacement, Revocation, Row};
+use bulla_roster::deed::{Cause, Configured, Deed, Replacement, Revocation, Row};
 use bulla_roster::roster::Roster;
 use bulla_roster::terms::{Anchors, Hub, Policy};
 use rasn::types::OctetString;
@@ -377,6 +377,53 @@ fn valid() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
+fn configured(number: u8, file: Option<u8>) -> Configured {
+    Configured { ek_spki_sha256: ek(number), file: file.map(|byte| Octets32::new([byte; 32])) }
+}
+
+/// The files of these boxes, in the order in which boxes must stand.
+fn files(of: &[(u8, Option<u8>)]) -> Deed {
+    let mut all: Vec<Configured> = of.iter().map(|(number, file)| configured(*number, *file)).collect();
+    all.sort_by_key(|one| one.ek_spki_sha256);
+    Deed::Configuration(all)
+}
+
+fn configurations() -> Vec<(&'static str, Vec<u8>)> {
+    let bytes = files(&[(1, Some(7))]).encode();
+    let Deed::Configuration(both) = files(&[(1, Some(7)), (2, Some(8))]) else { unreachable!() };
+    let turned = Deed::Configuration(both.iter().rev().cloned().collect());
+    let twice = Deed::Configuration(vec![both[0].clone(), both[0].clone()]);
+    vec![
+        ("valid--configuration", with(&files(&[(1, Some(7))]))),
+        ("valid--configuration-of-two", with(&files(&[(1, Some(7)), (2, Some(7))]))),
+        ("valid--configuration-taken-back", then(&[files(&[(1, Some(7))])], &files(&[(1, None)]))),
+        ("valid--configuration-again", then(&[files(&[(1, Some(7))])], &files(&[(1, Some(7))]))),
+        ("not-enough--one-person-configures", by(&files(&[(1, Some(7))]), &["olga"], |_| {})),
+        ("stranger--a-custodian-configures", by(&files(&[(1, Some(7))]), &["olga", "ada"], |_| {})),
+        ("parameters--nothing-configured", with(&Deed::Configuration(Vec::new()))),
+        ("parameters--configuration-empty", parameters(Kind::Configuration, &[])),
+        (
+            "parameters--configuration-and-a-trailing-byte",
+            parameters(Kind::Configuration, &[&bytes[..], &[0]].concat()),
+        ),
+        ("parameters--configuration-cut", parameters(Kind::Configuration, &bytes[..bytes.len() - 1])),
+        ("parameters--configuration-is-one-box", parameters(Kind::Configuration, &der::encode(&named(1)))),
+        // A hash of 31 bytes.
+        ("parameters--configuration-of-a-short-hash", {
+            let mut short = bytes.clone();
+            for at in [1, 3, 39] {
+                short[at] -= 1;
+            }
+            parameters(Kind::Configuration, &short[..short.len() - 1])
+        }),
+        ("parameters--configured-in-another-order", with(&turned)),
+        ("parameters--one-box-configured-twice", with(&twice)),
+        ("unknown-box--configured", with(&files(&[(1, Some(7)), (9, Some(7))]))),
+        ("wrong-state--configured-while-held-back", with(&files(&[(3, Some(7))]))),
+        ("wrong-state--configured-after-it-left", with(&files(&[(4, None)]))),
+    ]
+}
+
 /// The busy roster, a log staged for box 1, and one more change.
 fn staged(deed: &Deed) -> Vec<u8> {
     let mut roster = busy();
@@ -611,7 +658,8 @@ fn all() -> BTreeMap<String, Vec<u8>> {
         .chain(replacements())
         .chain(hubs())
         .chain(terms())
-        .chain(stagings());
+        .chain(stagings())
+        .chain(configurations());
     vectors.map(|(name, bytes)| (name.to_owned(), bytes)).collect()
 }
 
