@@ -4,7 +4,7 @@
 
 use crate::alerts::kept as alerts;
 use crate::backup::restore;
-use crate::{clients, config, identity, people, retirement, staging, state_files, tls};
+use crate::{approved, clients, config, identity, people, retirement, staging, state_files, tls};
 use bulla_formats::hash::Hash;
 use std::path::Path;
 
@@ -42,6 +42,11 @@ pub fn alerts_file(bytes: &[u8]) -> Option<Vec<u8>> {
 /// The decision that a box retires, in the bytes of its file, written again; `None` when the file is refused.
 pub fn retirement(bytes: &[u8]) -> Option<Vec<u8>> {
     retirement::text(&retirement::parse(bytes).ok()?).ok().map(String::into_bytes)
+}
+
+/// What the box keeps of configurations, in the bytes of its file, written again; `None` when the file is refused.
+pub fn configuration_file(bytes: &[u8]) -> Option<Vec<u8>> {
+    approved::text(&approved::parse(bytes).ok()?).ok().map(String::into_bytes)
 }
 
 /// The identity in the bytes of its file, written again; `None` when the file is refused.

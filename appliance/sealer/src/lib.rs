@@ -12,6 +12,7 @@
 mod alerts;
 mod announce;
 mod api;
+mod approved;
 mod backup;
 mod beginning;
 mod cli;

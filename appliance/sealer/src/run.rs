@@ -5,11 +5,13 @@
 
 use crate::config::Config;
 use crate::{
-    announce, api, backup, dial_out, driver, identity, limits, on_console, server, staging, telemetry, tls,
+    announce, api, approved, backup, dial_out, driver, identity, limits, on_console, server, staging,
+    telemetry, tls,
 };
 use anyhow::{Context, Result};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -43,7 +45,7 @@ pub fn run(config: Config, on_image: OnImage) -> Result<u8> {
 
 async fn serve(mut config: Config, on_image: OnImage) -> Result<u8> {
     // Signals count from here on, so that a stop during a slow start is a stop.
-    let stop = stop_signal()?;
+    let (stop, again) = stop_signal(&config.state_dir)?;
     let prepare = config.clone();
     let started = tokio::task::spawn_blocking(move || start(&prepare));
     let (sealer, tls, certificates) = started.await.context("the start was interrupted")??;
@@ -58,9 +60,18 @@ async fn serve(mut config: Config, on_image: OnImage) -> Result<u8> {
     let self_tests =
         (!period.is_zero() && !sealer.is_retiring()).then(|| (period, config.self_test_attest_within()));
     let attest_within = config.self_test_attest_within();
+    let state_dir = config.state_dir.clone();
     let dial_out = Arc::new(dial_out::DialOut::new(config.dial_out.as_ref())?);
     let api = Arc::new(api::Api::new(sealer.clone(), config, certificates.clone(), dial_out.clone()));
     notify(&[sd_notify::NotifyState::Ready]);
+    let proven = tokio::task::spawn_blocking({
+        let state_dir = state_dir.clone();
+        move || approved::proven(&state_dir)
+    });
+    if let Err(error) = proven.await.context("interrupted").flatten() {
+        log::error!("that the configuration has proven itself is not kept: {error:#}");
+    }
+    let configured = tokio::spawn(sealer.clone().log_configurations(state_dir));
     let housekeeping = tokio::spawn(housekeeping(certificates));
     let self_tests =
         self_tests.map(|(period, within)| tokio::spawn(sealer.clone().self_tests(period, within)));
@@ -83,13 +94,18 @@ async fn serve(mut config: Config, on_image: OnImage) -> Result<u8> {
     ended.context("the folders were not left in order")?;
     notify(&[sd_notify::NotifyState::Stopping]);
     housekeeping.abort();
+    configured.abort();
     for task in [self_tests, updates, proof, network, status].into_iter().flatten() {
         task.abort();
     }
     let suspected = matches!(sealer.status().condition, driver::Condition::RollbackSuspected { .. });
     sealer.close().await;
     log::info!("stopped");
-    Ok(if suspected { ROLLBACK_SUSPECTED } else { 0 })
+    Ok(match (suspected, again.load(Ordering::Relaxed)) {
+        (true, _) => ROLLBACK_SUSPECTED,
+        (false, true) => approved::RESTART,
+        (false, false) => 0,
+    })
 }
 
 type Started = (driver::Sealer, Arc<rustls::ServerConfig>, Arc<tls::Certificates>);
@@ -110,20 +126,26 @@ fn start(config: &Config) -> Result<Started> {
     Ok((sealer, tls, certificates))
 }
 
-/// Turns true at SIGTERM or SIGINT.
-fn stop_signal() -> Result<watch::Receiver<bool>> {
+/// Turns true at SIGTERM or SIGINT; and when another configuration waits for the next start, which the second one says.
+fn stop_signal(state_dir: &Path) -> Result<(watch::Receiver<bool>, Arc<AtomicBool>)> {
     let (sender, receiver) = watch::channel(false);
+    let (again, taken) = (Arc::<AtomicBool>::default(), approved::taken(state_dir.to_owned()));
+    let set = again.clone();
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            () = taken => {
+                log::info!("the fleet's people approved another configuration: the box starts again with it");
+                set.store(true, Ordering::Relaxed);
+            }
         }
         log::info!("stopping: no new connections, running requests finish");
         sender.send_replace(true);
     });
-    Ok(receiver)
+    Ok((receiver, again))
 }
 
 /// Pings the watchdog and renews the listener's certificate; a slow TPM delays only the second.

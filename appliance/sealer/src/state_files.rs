@@ -1,6 +1,6 @@
 //! The small files of a state directory, judged by what they carry themselves: no key and no TPM is needed.
 //!
-//! `identity.json`, `keys/keys.json`, `clients.json`, `people.json`, `fleet.json`, `peers.json`, `neighbours.json`, `alerts.json` and `retirement.json` end in a checksum over
+//! `identity.json`, `keys/keys.json`, `clients.json`, `people.json`, `fleet.json`, `peers.json`, `neighbours.json`, `alerts.json`, `retirement.json` and `configuration.json` end in a checksum over
 //! all of their bytes; `ca.pem` has one spelling and the CA's own signature; rosters are replayed. fsck and the scrub ask here.
 //! Refuses to do: judge what the files mean, or repair them.
 
@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 /// Longest file that is read, bytes; each is written far below.
 const FILE_BYTES_MAX: u64 = 64 << 20;
 /// File, and whether a box is none without it.
-const FILES: [(&str, bool); 10] = [
+const FILES: [(&str, bool); 11] = [
     ("identity.json", true),
     ("keys/keys.json", true),
     ("clients.json", false),
@@ -26,6 +26,7 @@ const FILES: [(&str, bool); 10] = [
     ("neighbours.json", false),
     ("alerts.json", false),
     ("retirement.json", false),
+    ("configuration.json", false),
     ("ca.pem", false),
 ];
 

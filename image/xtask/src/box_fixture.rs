@@ -7,7 +7,8 @@ use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
@@ -139,6 +140,19 @@ impl BoxFixture {
     /// SIGKILL: what a power cut leaves of the process.
     pub fn kill(&mut self) -> Result<()> {
         self.running.take().context("the box is not running")?.kill()
+    }
+
+    /// Waits until it ends by itself; its exit code.
+    pub fn ends_by_itself(&mut self, within: Duration) -> Result<Option<i32>> {
+        let mut child = self.running.take().context("the box is not running")?;
+        let began = Instant::now();
+        loop {
+            if let Some(status) = child.ended()? {
+                return Ok(status.code());
+            }
+            ensure!(began.elapsed() < within, "the box goes on; its last words:\n{}", child.last_words());
+            sleep(Duration::from_millis(50));
+        }
     }
 
     /// Whether it was started and not stopped or killed.

@@ -67,6 +67,8 @@ fn hand_written_seeds_are_taken() {
             16 => of_box::retirement(&checked(seed)).is_some(),
             17 => of_box::staged_file(seed).is_some(),
             18 => of_box::staged_file(&checked(seed)).is_some(),
+            19 => of_box::configuration_file(seed).is_some(),
+            20 => of_box::configuration_file(&checked(seed)).is_some(),
             _ => of_box::common_name(seed).is_some(),
         };
         assert!(ok, "state, {choice}");

@@ -55,7 +55,7 @@ pub const TEST: Condition = ticket(
 );
 
 /// All of them.
-pub const ALL: [Condition; 37] = [
+pub const ALL: [Condition; 38] = [
     page(
         "BullaNotSealing",
         2 * MINUTE,
@@ -229,6 +229,13 @@ pub const ALL: [Condition; 37] = [
         HOUR,
         "No log is staged for the day of need, or the one that is will soon be too old",
         "Run `bulla-box staged prepare` while the registrar is there, and have it approved.",
+        "docs/provisioning.md",
+    ),
+    ticket(
+        "BullaConfigurationRefused",
+        MINUTE,
+        "The box does not go by the configuration that the fleet's people approved last",
+        "See `configuration.refused` in the status, and have a better one approved, or the one before again.",
         "docs/provisioning.md",
     ),
     ticket(

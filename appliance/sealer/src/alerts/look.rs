@@ -8,6 +8,7 @@
 use super::conditions::{ALL, Condition};
 use super::plan::{LineFacts, Report};
 use crate::api::Api;
+use crate::approved;
 use crate::driver::clock::now_millis;
 use crate::driver::medium::State;
 use crate::driver::{Condition as Standing, Status};
@@ -112,6 +113,9 @@ impl Eyes {
                     days => format!("it can be begun for {days} days more"),
                 };
                 single(staged.left_millis < staged.allowed_millis / 5, why)
+            }
+            "BullaConfigurationRefused" => {
+                single(approved::is_refused(&api.config.state_dir).unwrap_or(false), "")
             }
             "BullaDiskFilling" => {
                 let headroom = api.sealer.facts().headroom()?;

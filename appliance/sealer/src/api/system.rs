@@ -5,6 +5,7 @@
 use super::Shared;
 use super::access::{Caller, Right};
 use super::receipt::respond;
+use crate::approved;
 use crate::driver::clock::now_millis;
 use crate::driver::{Condition, ScrubResult, Sealer, outside};
 use crate::problem::{Kind, Problem};
@@ -95,6 +96,11 @@ pub async fn status(State(api): State<Shared>, caller: Caller) -> Result<Respons
     }
     if let Some(alerts) = super::alerts::status(&api) {
         status["alerts"] = alerts;
+    }
+    let state_dir = api.config.state_dir.clone();
+    let configuration = tokio::task::spawn_blocking(move || approved::status(&state_dir)).await;
+    if let Some(configuration) = configuration.ok().flatten() {
+        status["configuration"] = configuration;
     }
     status["refusals"] = json!({
         "rateLimited": metrics.problems(Kind::RateLimited),
@@ -214,6 +220,16 @@ pub async fn metrics(State(api): State<Shared>, caller: Caller) -> Result<Respon
         let name = "bulla_staged_allowed_seconds";
         family(&mut out, name, "gauge", "For how long the policy lets a staged log wait.");
         line(&mut out, name, "", staged.allowed_millis / 1_000);
+    }
+    if let Some(refused) = approved::is_refused(&api.config.state_dir) {
+        let name = "bulla_configuration_refused";
+        family(
+            &mut out,
+            name,
+            "gauge",
+            "1 while the box does not go by the configuration that was approved last.",
+        );
+        line(&mut out, name, "", u64::from(refused));
     }
     if api.config.tsa.enabled {
         api.tsa.metrics(&mut out);

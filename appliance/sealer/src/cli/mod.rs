@@ -6,6 +6,7 @@
 mod alerts;
 mod approval;
 mod backup;
+mod configuration;
 mod drill;
 mod enroll;
 mod erase;
@@ -21,7 +22,7 @@ mod scanner;
 mod staged;
 
 use crate::config::Config;
-use crate::{api, fsck, identity, run, tls, trust};
+use crate::{api, approved, fsck, identity, run, tls, trust};
 use anyhow::Result;
 use bulla_manual::ManualCommand;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -39,7 +40,8 @@ const CONFIGURATION: u8 = 2;
     version,
     about,
     after_help = "Exit codes: 0 done; 1 failed; 2 wrong usage or \
-    configuration; 3 somebody else must act first; 4 a rollback is suspected."
+    configuration; 3 somebody else must act first; 4 a rollback is suspected; 75 `run` is to be started again, with the \
+    configuration that was approved."
 )]
 struct Cli {
     /// Configuration file (TOML; docs/box.toml is a commented sample).
@@ -129,6 +131,11 @@ enum Command {
     },
     /// Leases of the fleet: for a while a hub answers for the box.
     Lease(lease::LeaseArgs),
+    /// The configuration that the fleet's people approved for this box.
+    Configuration {
+        #[command(subcommand)]
+        command: configuration::ConfigurationCommand,
+    },
     /// Rosters: who the boxes of a fleet are.
     Roster(roster::RosterArgs),
     /// Neighbours: boxes that mirror and witness each other's logs; a running box takes note at once.
@@ -213,6 +220,16 @@ fn execute(command: Command, config: Config) -> Result<u8> {
     if !matches!(command, Command::CheckConfig | Command::Run { check_config: true, .. }) {
         bulla_owner::check(&config.state_dir, "bulla-box", "bulla")?;
     }
+    let config = match &command {
+        // There is nothing but the file yet, or it is what is asked about.
+        Command::CheckConfig
+        | Command::Run { check_config: true, .. }
+        | Command::Init
+        | Command::Enroll(_)
+        | Command::Configuration { .. } => config,
+        Command::Run { .. } => approved::start(config)?,
+        _ => approved::current(&config)?,
+    };
     match command {
         Command::CheckConfig | Command::Run { check_config: true, .. } => {
             writeln!(out, "the configuration is good")?;
@@ -247,6 +264,7 @@ fn execute(command: Command, config: Config) -> Result<u8> {
         Command::Drill(arguments) => drill::execute(&arguments, &config, &mut out)?,
         Command::Alerts { command } => return alerts::execute(&command, &config, &mut out),
         Command::Lease(arguments) => lease::execute(&arguments, &config, &mut out)?,
+        Command::Configuration { command } => configuration::execute(&command, &config, &mut out)?,
         Command::Roster(arguments) => roster::execute(&arguments, &config, &mut out)?,
         Command::Peers { command } => peers::execute(command, &config, &mut out)?,
         Command::Approval(arguments) => approval::execute(&arguments, &config, &mut out)?,

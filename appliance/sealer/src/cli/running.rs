@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// It cannot be opened or read.
-fn handed_in(path: &Path, limit: usize) -> Result<Vec<u8>> {
+pub fn handed_in(path: &Path, limit: usize) -> Result<Vec<u8>> {
     let file = std::fs::File::open(path).with_context(|| format!("{} cannot be opened", path.display()))?;
     let mut bytes = Vec::new();
     file.take(limit as u64 + 1)

@@ -134,7 +134,7 @@ impl Sealer {
         self.control.put(NETWORK_LOGGED, &marks).map_err(|error| error.to_string())
     }
 
-    async fn append_own(&self, kind: Kind, body: Vec<u8>) -> Result<u64, SealError> {
+    pub(crate) async fn append_own(&self, kind: Kind, body: Vec<u8>) -> Result<u64, SealError> {
         let (reply, answer) = oneshot::channel();
         let command = Command::Append(kind, body, reply);
         self.queue.send(command).await.map_err(|_| stopping())?;

@@ -346,7 +346,7 @@ pub struct Sealer {
     threads: Arc<Mutex<Vec<std::thread::JoinHandle<()>>>>,
     scrub: scrub::Stop,
     self_testing: Arc<tokio::sync::Mutex<()>>,
-    control: bulla_ledger::Control,
+    pub(crate) control: bulla_ledger::Control,
 }
 
 impl Sealer {

@@ -176,6 +176,17 @@ impl Connection {
         timeout(PATIENCE, exchange).await.map_err(|_| silent)?
     }
 
+    /// Fetches the configuration file with this hash; whether it is, the caller sees.
+    ///
+    /// # Errors
+    /// No answer of the registrar, or it has no such file.
+    pub async fn configuration(&mut self, file: &Hash, limit: usize) -> Result<Bytes> {
+        let silent = self.registrar.silent();
+        let path = format!("/v1/configurations/{file}");
+        let exchange = self.exchange(Method::GET, &path, Vec::new(), limit);
+        timeout(PATIENCE, exchange).await.map_err(|_| silent)?
+    }
+
     async fn send(&mut self, method: Method, path: &str, body: Vec<u8>) -> Result<Answer> {
         let silent = self.registrar.silent();
         let exchange = self.exchange(method, path, body, ANSWER_BYTES_MAX);

@@ -6,8 +6,8 @@
 use super::{seed, split};
 use crate::genuine::{SEALS, SIGNED};
 use bulla_box::fuzzing::{
-    alerts_file, ca_certificate, client_list, common_name, erasure, identity_file, kept_order, lock,
-    openings, people_list, queue_id, retirement, staged_file,
+    alerts_file, ca_certificate, client_list, common_name, configuration_file, erasure, identity_file,
+    kept_order, lock, openings, people_list, queue_id, retirement, staged_file,
 };
 use bulla_enrolment::wire::{Issued, Request};
 use bulla_formats::checked_json::with_checksum;
@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
 
-const CHOICES: u8 = 19;
+const CHOICES: u8 = 21;
 
 const RETIREMENT: &str = r#"{
   "bulla": "retirement/v1",
@@ -29,6 +29,27 @@ const RETIREMENT: &str = r#"{
   "withoutAnchors": false,
   "withoutCopies": true,
   "reason": "end of life"
+}"#;
+
+const CONFIGURATION: &str = r#"{
+  "bulla": "box-configuration/v1",
+  "inForce": {
+    "roster": 3,
+    "text": null
+  },
+  "trial": {
+    "named": {
+      "roster": 4,
+      "text": "state_dir = \"/s\"\n"
+    },
+    "starts": 1
+  },
+  "refused": {
+    "roster": 2,
+    "file": null,
+    "why": "2 starts with it did not come to their end",
+    "atMillis": 1790000000000
+  }
 }"#;
 
 fn again(read: fn(&[u8]) -> Option<Vec<u8>>, bytes: &[u8]) {
@@ -58,6 +79,8 @@ pub fn run(data: &[u8]) {
         16 => again(retirement, &checked(data)),
         17 => again(staged_file, data),
         18 => again(staged_file, &checked(data)),
+        19 => again(configuration_file, data),
+        20 => again(configuration_file, &checked(data)),
         4 => drop(ca_certificate(data).map(|()| assert!(data.is_ascii()))),
         5 => {
             let found = lock(data);
@@ -167,6 +190,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
         seed(12, people().to_string()),
         seed(13, with_checksum(&alerts())),
         seed(14, alerts()),
+        seed(20, CONFIGURATION),
+        seed(19, with_checksum(CONFIGURATION)),
         seed(16, RETIREMENT),
         seed(15, with_checksum(RETIREMENT)),
         seed(17, with_checksum(&staged().to_string())),

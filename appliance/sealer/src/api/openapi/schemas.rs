@@ -6,6 +6,7 @@
 //! Refuses to do: close an answer to later members. Requests are closed, because the box refuses what it does not know.
 
 mod alerts;
+mod approved;
 mod console;
 mod dial_out;
 mod medium;
@@ -71,8 +72,15 @@ fn closed(description: &str, members: Value) -> Value {
 /// All components.
 pub fn all() -> Value {
     let mut all = of_the_box();
-    for more in [console::all(), outages::all(), peers::all(), medium::all(), dial_out::all(), alerts::all()]
-    {
+    for more in [
+        console::all(),
+        outages::all(),
+        peers::all(),
+        medium::all(),
+        dial_out::all(),
+        alerts::all(),
+        approved::all(),
+    ] {
         if let (Value::Object(all), Value::Object(more)) = (&mut all, more) {
             all.extend(more);
         }
@@ -503,6 +511,7 @@ fn status() -> Value {
             "peers?": reference("Peers"),
             "medium?": reference("Medium"),
             "dialOut?": reference("DialOut"),
+            "configuration?": reference("Configuration"),
             "alerts?": reference("Alerts"),
             "connections": object("Open connections.", json!({
                 "open": number("Now."), "max": number("At most."), "refused": number("Since the start, by the limit of their address."),

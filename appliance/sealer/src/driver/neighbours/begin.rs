@@ -4,6 +4,7 @@
 
 use super::desk::{Desk, Parts};
 use super::{Handle, finding};
+use crate::approved::Place;
 use crate::config::Config;
 use crate::driver::{Command, Shared, attest, outage};
 use crate::peers::Own;
@@ -53,6 +54,7 @@ pub(in crate::driver) fn begin(
         config: peers.clone(),
         reserve_bytes: config.sealing.reserve_bytes,
         state_dir: config.state_dir.clone(),
+        place: Place::of(config),
         handle: handle.clone(),
         runtime,
         start,

@@ -1,9 +1,11 @@
-//! The way to the registrar, while the box runs: hands in the card, and asks what is new of the roster.
+//! The way to the registrar, while the box runs: hands in the card, asks what is new of the roster, and fetches the
+//! configuration that the roster names for this box.
 //!
 //! Refuses to do: speak to a registrar with another key than the one that was pinned at the enrolment; wait for it anywhere
 //! that matters: a registrar that is away for days costs nothing but news.
 
 use super::{Handle, Message};
+use crate::approved::{self, Place, Wanted};
 use crate::enrolling::{Registrar, fleet_file};
 use crate::peers::Own;
 use anyhow::{Context as _, Result};
@@ -24,16 +26,21 @@ const TAKEN: Duration = Duration::from_secs(10);
 pub(super) struct Courier {
     registrar: Registrar,
     fleet: String,
+    origin: String,
     card: Vec<u8>,
     transport: SigningKey,
     version: watch::Receiver<Option<RosterKnown>>,
     every: Duration,
+    place: Place,
+    /// The version of the roster that has nothing more to say about the configuration.
+    looked: Option<RosterKnown>,
 }
 
 impl Courier {
     /// For a box that a registrar enrolled; `None` for a fleet of one.
     pub fn of(
         state_dir: &Path,
+        place: Place,
         own: &Own,
         every: Duration,
         version: watch::Receiver<Option<RosterKnown>>,
@@ -42,10 +49,13 @@ impl Courier {
         Ok(Some(Courier {
             registrar,
             fleet: own.card.origin().fleet().to_owned(),
+            origin: own.card.origin().to_string(),
             card: own.card.bytes().to_vec(),
             transport: own.transport.clone(),
             version,
             every,
+            place,
+            looked: None,
         }))
     }
 
@@ -60,6 +70,7 @@ impl Courier {
                     silent = false;
                     let more = before.as_ref().map_or(0, |known| known.number) + (said.changes.len() as u64)
                         < said.last;
+                    let news = !said.changes.is_empty() || said.founding.is_some();
                     let from = self.registrar.address().to_owned();
                     let message = Message::Registrar(said, from);
                     let given = handle.clone();
@@ -68,8 +79,12 @@ impl Courier {
                     if !sent.unwrap_or(false) {
                         return;
                     }
-                    if more && matches!(timeout(TAKEN, self.version.changed()).await, Ok(Ok(()))) {
+                    let taken = news && matches!(timeout(TAKEN, self.version.changed()).await, Ok(Ok(())));
+                    if more && taken {
                         continue;
+                    }
+                    if let Err(error) = self.configure().await {
+                        log::warn!("the configuration that the roster names is not taken: {error:#}");
                     }
                 }
                 Err(error) => {
@@ -81,6 +96,35 @@ impl Courier {
             }
             tokio::time::sleep(self.every).await;
         }
+    }
+
+    /// Takes the configuration that the roster in force names for this box.
+    async fn configure(&mut self) -> Result<()> {
+        let known = self.version.borrow().clone();
+        if known == self.looked {
+            return Ok(());
+        }
+        let (place, fleet, origin) = (self.place.clone(), self.fleet.clone(), self.origin.clone());
+        let wanted = tokio::task::spawn_blocking(move || approved::wanted(&place, &fleet, &origin)).await??;
+        if let Some((version, wanted)) = wanted {
+            let bytes = match wanted {
+                Wanted::OnTheBox | Wanted::AsItIs => None,
+                Wanted::File(hash) => {
+                    let mut connection = self.registrar.connect().await?;
+                    let bytes = connection.configuration(&hash, approved::FILE_BYTES_MAX).await?;
+                    approved::check_file(&bytes, &hash)?;
+                    Some(bytes)
+                }
+            };
+            let place = self.place.clone();
+            let keep = move || match wanted {
+                Wanted::AsItIs => approved::agree(place.state_dir(), version),
+                _ => approved::take(&place, version, bytes.as_deref()),
+            };
+            tokio::task::spawn_blocking(keep).await??;
+        }
+        self.looked = known;
+        Ok(())
     }
 
     async fn ask(&self, known: Option<RosterKnown>) -> Result<RosterSaid> {

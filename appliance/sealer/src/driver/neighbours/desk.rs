@@ -10,6 +10,7 @@ use super::courier::Courier;
 use super::elsewhere::Documents;
 use super::together::Together;
 use super::{Handle, Inbox, Message, finding};
+use crate::approved::Place;
 use crate::config::PeersConfig;
 use crate::driver::clock::boottime_millis;
 use crate::driver::{Command, Condition, Shared, attest, outage};
@@ -63,6 +64,7 @@ pub struct Parts {
     pub(in crate::driver) config: PeersConfig,
     pub(in crate::driver) reserve_bytes: u64,
     pub(in crate::driver) state_dir: PathBuf,
+    pub(in crate::driver) place: Place,
     pub(in crate::driver) handle: Handle,
     pub(in crate::driver) runtime: tokio::runtime::Handle,
     /// Whoever starts the box waits here for what the neighbours know of it.
@@ -239,7 +241,7 @@ impl Desk {
         };
         let every = Duration::from_secs(desk.config.registrar_seconds);
         if !every.is_zero()
-            && let Some(courier) = Courier::of(&state_dir, &desk.own, every, versions)?
+            && let Some(courier) = Courier::of(&state_dir, parts.place, &desk.own, every, versions)?
         {
             // Ends with the thread, which nobody can tell anything then.
             desk.runtime.spawn(courier.run(desk.handle.clone()));
