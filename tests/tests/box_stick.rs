@@ -26,8 +26,9 @@ impl<'a> Room<'a> {
         }
         let noted = room.path("noted").display().to_string();
         let run_as = "while [ \"$1\" != -- ]; do shift; done; shift; exec \"$@\"";
+        // Who waits for people waits elsewhere.
         let a_box = format!(
-            "cd {} && exec {} \"$@\" --config box.toml",
+            "[ \"$1\" != enroll ] || set -- \"$@\" --once\ncd {} && exec {} \"$@\" --config box.toml",
             rig.sealer.directory().display(),
             box_program()?.display()
         );
@@ -71,10 +72,11 @@ impl<'a> Room<'a> {
             ("/var/lib/bulla/farewell", self.path("hand")),
             ("/var/lib/bulla/hand-over", self.path("hand")),
             ("/usr/lib/bulla/bulla-update", self.path("bin/bulla-update")),
+            ("/usr/lib/bulla/box.toml", image.join("box.toml")),
         ] {
             text = text.replace(there, &here.display().to_string());
         }
-        let text = text.replace(" -o bulla -g bulla", "");
+        let text = text.replace(" -o bulla -g bulla", "").replace("-m 640 -g bulla", "-m 640");
         let _ = fs::remove_file(self.path("noted"));
         let path = format!("{}:{}", self.path("bin").display(), std::env::var("PATH")?);
         let done = Command::new("sh").arg("-c").arg(&text).env("PATH", path).output()?;
@@ -254,5 +256,88 @@ fn a_fleet_of_one_is_reset_by_the_stick_that_took_it_into_service() -> Result<()
     let retired =
         bulla_formats::retirement::Certificate::decode(&bytes)?.verify(&trust.fleet, &trust.roots)?;
     ensure!(retired.origin().as_str() == origin && retired.statement().action.is_none(), "{retired:?}");
+    Ok(())
+}
+
+#[test]
+fn a_stick_brings_the_configuration_that_people_approved_and_no_other() -> Result<()> {
+    let mut fleet = Fleet::found()?;
+    let maker = Rig::unborn_on(&RigOptions::default(), Some(Rig::manufacture_tpm()?))?;
+    fleet.believe(&maker)?;
+    fleet.serve(&[])?;
+    let (mut rig, _) = fleet.member("S-1", Some(&maker))?;
+    fleet.kill();
+    let room = Room::around(&rig)?;
+    let there = fs::read_to_string(rig.file("box.toml"))?;
+    fs::write(room.path("conf/box.toml"), &there)?;
+    let in_force = || -> Result<String> { Ok(words(&room.rig.run(&["configuration", "show"])?)) };
+
+    // Nobody has approved it: nothing changes, with or without a roster.
+    let new = format!("{there}\n[limits]\ndocument_bytes_max = 4096\n");
+    room.put("box.toml", &new)?;
+    let (code, said) = room.plug("commission")?;
+    ensure!(
+        code == 1 && said.contains("box.toml is not taken: ") && said.contains("--roster"),
+        "{code} {said}"
+    );
+    room.put("roster", fs::read(fleet.path("fleet/roster"))?)?;
+    let (code, said) = room.plug("commission")?;
+    ensure!(code == 1 && said.contains("names no configuration for this box"), "{code} {said}");
+    ensure!(in_force()?.starts_with("in force  the file that lies on the box\n"), "{}", in_force()?);
+
+    // Two people have.
+    fs::write(fleet.path("S-1.toml"), &new)?;
+    let path = fleet.path("S-1.toml");
+    let path = path.to_str().context("a path")?;
+    fleet.ok(&["propose", "configuration", path, "--dir", "fleet", "--reason", "smaller documents"])?;
+    fleet.carry_out()?;
+    room.put("roster", fs::read(fleet.path("fleet/roster"))?)?;
+    room.put("box.toml", new.replace("4096", "4097"))?;
+    let (code, said) = room.plug("commission")?;
+    ensure!(code == 1 && said.contains("and the roster names sha256:"), "{code} {said}");
+    room.put("box.toml", &new)?;
+    let (code, said) = room.plug("commission")?;
+    ensure!(code == 0 && said.contains("taken: the box goes by it from its next start on"), "{code} {said}");
+    ensure!(in_force()?.contains("waits     sha256:"), "{}", in_force()?);
+    ensure!(fs::read_to_string(room.path("conf/box.toml"))? == there, "the file on the box stays");
+    // The same stick once more: it waits already.
+    let (code, said) = room.plug("commission")?;
+    ensure!(code == 0 && said.contains("nothing was changed"), "{code} {said}");
+    drop(room);
+    rig.sealer.start()?;
+    let large =
+        rig.client(Role::Scanner).post("/v1/seals", &[("Content-Type", "text/plain")], &[b'x'; 5_000])?;
+    ensure!(large.status == 413, "the limit counts");
+    Ok(())
+}
+
+#[test]
+fn a_stick_without_a_configuration_asks_the_registrar_with_that_of_the_image() -> Result<()> {
+    let mut fleet = Fleet::found()?;
+    let rig = Rig::unborn_on(&RigOptions::default(), Some(Rig::manufacture_tpm()?))?;
+    fleet.believe(&rig)?;
+    fleet.serve(&[])?;
+    let room = Room::around(&rig)?;
+    let [_, url, _, pin] = fleet.registrar();
+    for (registrar, part) in [
+        (None, "there is no box.toml on this stick, and no registrar"),
+        (Some(format!("{url}\n{pin}\n")), "registrar must have three lines"),
+        (Some(format!("{url}\n{pin}\nx/,s\n")), "letters, digits, dots and dashes only"),
+    ] {
+        if let Some(text) = registrar {
+            room.put("registrar", text)?;
+        }
+        let (code, said) = room.plug("commission")?;
+        ensure!(code == 1 && said.contains(part), "{part}: {code} {said}");
+        ensure!(!room.path("conf/box.toml").exists(), "{part}");
+    }
+    // Nobody expects this TPM: it is told so, and the box has what it needs to ask again.
+    room.put("registrar", format!("{url}\n{pin}\ndemo.bulla.test\n"))?;
+    let (code, said) = room.plug("commission")?;
+    ensure!(code == 1 && said.contains("the registrar did not enrol this box"), "{code} {said}");
+    let config = room.path("conf/box.toml");
+    ensure!(fs::read_to_string(&config)?.contains("fleet = \"demo.bulla.test\""), "the fleet is in it");
+    let checked = Command::new(box_program()?).args(["check-config", "--config"]).arg(&config).output()?;
+    ensure!(checked.status.code() == Some(0), "{}", words(&checked));
     Ok(())
 }
