@@ -59,7 +59,7 @@ fn unit_scripts_and_configuration_speak_of_the_same_places() {
     assert!(unit.contains("\nRestartPreventExitStatus=2 4\n"));
     let help = Command::new(box_program().unwrap()).arg("--help").output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
-    for code in ["2 wrong usage or configuration;", "4 a rollback is suspected."] {
+    for code in ["2 wrong usage or configuration;", "4 a rollback is suspected;"] {
         assert!(help.contains(code), "{code:?} is not in {help}");
     }
 }
