@@ -185,6 +185,8 @@ impl Run {
             .arg(program)
             .args([&corpus, &seeds])
             .args([format!("-max_total_time={seconds}"), format!("-timeout={INPUT_SECONDS_MAX}")])
+            // By itself libFuzzer calls ten seconds slow, which the set-up of a target takes on a machine that is busy.
+            .arg(format!("-report_slow_units={INPUT_SECONDS_MAX}"))
             .args([format!("-artifact_prefix={}/", finds.display()), "-print_final_stats=1".to_owned()])
             .env("BULLA_FUZZ_TARGET", &name)
             .env("BULLA_FUZZ_SEEDS", &seeds)
