@@ -37,7 +37,8 @@ ip addr add 10.20.30.1/24 dev far0
 until [ -S $dir/bus ]; do sleep 0.1; done
 SYSTEMD_LOG_LEVEL=info SYSTEMD_LOG_TARGET=console /lib/systemd/systemd-networkd >$dir/networkd.log 2>&1 &
 tries=0
-until networkctl list >/dev/null 2>&1; do
+# networkctl lists links without it, too.
+until busctl call org.freedesktop.network1 /org/freedesktop/network1 org.freedesktop.DBus.Peer Ping >/dev/null 2>&1; do
     sleep 0.2
     tries=$((tries + 1))
     [ $tries -lt 300 ] || { cat $dir/networkd.log $dir/bus.log; exit 1; }
